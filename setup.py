@@ -1,0 +1,25 @@
+"""Metadata of the package; how it is built and checked stands in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="tap-circleci",
+    version="1.0.0",
+    description="Singer tap for CircleCI: complete rows, true statuses, few calls, safe restarts",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=["tap_circleci"],
+    package_data={"tap_circleci": ["schemas/*.json"]},
+    install_requires=["singer-python>=6.8,<7", "requests>=2.32,<3", "backoff>=2.2.1,<3", "python-dateutil>=2.9,<3"],
+    entry_points={"console_scripts": ["tap-circleci=tap_circleci:main"]},
+    classifiers=[
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Database",
+    ],
+)

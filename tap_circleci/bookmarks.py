@@ -1,0 +1,410 @@
+"""What is new, done, due and settled: the state and its arithmetic, without a clock and without output.
+
+A state looks like this:
+
+    {"currently_syncing": null,
+     "bookmarks": {
+       "deploy":    {"<organization id>": "<highest updated_at sent>"},
+       "schedule":  {"gh/acme/api": "<highest updated-at sent>"},
+       "pipelines": {"gh/acme/api": "<highest updated_at sent>"},
+       "workflows": {"gh/acme/api": "<highest created_at sent>"},
+       "walks": {"gh/acme/api": {
+          "synced_at": {"pipelines": T, "workflows": T, "jobs": T},
+          "open": {"streams": [...], "from": T, "down_to": T},
+          "retry": ["<pipeline id>", ...]}}}}
+
+`synced_at` is when the last complete walk through the project began, by the service's clock: as of then, the stream's
+rows are all sent and true. `open` is a walk that began at `from` and is done, newest first, down to `down_to`. `retry`
+names pipelines that could not be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from tap_circleci.config import kind, normalise, shown, utc
+from tap_circleci.errors import BadInput
+from tap_circleci.streams import STREAMS, WALK
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+FIRST_SYNC = timedelta(days=365)
+"""How far back a first sync goes when the user names no date."""
+LONGEST = timedelta(days=180)
+"""The widest look-back: reruns are allowed for 90 days, and the pipeline is looked at within as much again."""
+MARGIN = timedelta(minutes=5)
+"""What stopped so shortly before a walk began may not have been told to it yet."""
+TOLERANCE = timedelta(days=1)
+"""How far ahead of the service's clock a bookmark may be."""
+MOST_RETRIES = 20
+"""Pipelines of one project that the state names for another try; with more, the walk stays open instead."""
+FINAL_PIPELINE = frozenset({"created", "errored"})
+FINAL_WORKFLOW = frozenset({"success", "failed", "error", "canceled", "unauthorized", "not_run"})
+
+
+# The arithmetic of one stream in one project
+
+
+def look_backs(lookback: timedelta) -> list[timedelta]:
+    """The widths of the look-backs, doubling from `lookback` (not in it) to the longest."""
+    widths = []
+    width = lookback * 2
+    while width < LONGEST:
+        widths.append(width)
+        width *= 2
+    return [*widths, LONGEST] if lookback < LONGEST else widths
+
+
+def depth(synced_at: datetime, now: datetime, lookback: timedelta) -> timedelta:
+    """How far behind `synced_at` a walk at `now` looks: the widest look-back that is due, or the usual one.
+
+    A look-back is due when a multiple of a third of its width, counted from the epoch, lies in between. So a change on
+    a pipeline of age A is seen before the pipeline is older than 2 A: take the width w between 1.5 A and 3 A. One is
+    due within w/3, at most A later, when the pipeline is not older than A + w/3, at most w.
+    """
+    due = lookback
+    for width in look_backs(lookback):
+        period = width / 3
+        if (now - EPOCH) // period > (synced_at - EPOCH) // period:
+            due = width
+    return due
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which pipelines of a project one stream takes in a walk, and what below them is settled.
+
+    From `horizon` on, and only those created no later than `newest`; all is settled that was final at `synced_at`.
+    """
+
+    horizon: datetime
+    synced_at: datetime | None
+    lookback: timedelta
+    newest: datetime | None = None
+
+    def takes(self, created_at: datetime | None) -> bool:
+        """Whether a pipeline of this age is looked at; one of unknown age always is."""
+        if created_at is None:
+            return True
+        return self.horizon <= created_at and (self.newest is None or created_at <= self.newest)
+
+    def pipeline_is_settled(self, state: object, updated_at: datetime | None) -> bool:
+        """Whether a pipeline was sent in its final state before."""
+        return state in FINAL_PIPELINE and self._before(updated_at)
+
+    def workflow_is_settled(self, status: object, stopped_at: datetime | None, created_at: datetime | None) -> bool:
+        """Whether a workflow of a pipeline of that `created_at` was sent, with its jobs, in its final state before.
+
+        Every walk looks at the pipelines of the last `lookback`; so what stopped within it has been seen.
+        """
+        if status not in FINAL_WORKFLOW or stopped_at is None or created_at is None:
+            return False
+        return self._before(stopped_at) and stopped_at - created_at <= self.lookback
+
+    def _before(self, moment: datetime | None) -> bool:
+        return self.synced_at is not None and moment is not None and moment < self.synced_at - MARGIN
+
+
+# What the state keeps of one project
+
+
+@dataclass(frozen=True)
+class Open:
+    """A walk that is not finished: it began at `started` and is done, for these streams, down to `down_to`."""
+
+    started: datetime
+    down_to: datetime
+    streams: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The marks of one project."""
+
+    synced_at: Mapping[str, datetime] = field(default_factory=dict)
+    open: Open | None = None
+    retry: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One way down the list of a project's pipelines: when it began and which pipelines each stream takes.
+
+    `extends`: it only brings an unfinished walk, whose rest cannot be read, up to date.
+    """
+
+    started: datetime
+    ranges: Mapping[str, Range]
+    extends: bool = False
+
+    @property
+    def horizon(self) -> datetime:
+        """Nothing older than this is taken by any stream."""
+        return min(taken.horizon for taken in self.ranges.values())
+
+
+def unfinished(walk: Walk, selected: Iterable[str], lookback: timedelta, start_date: datetime | None) -> Pass | None:
+    """The pass that finishes the open walk, if there is one for any of the selected streams."""
+    if walk.open is None:
+        return None
+    streams = walk.open.streams.intersection(selected)
+    if not streams:
+        return None
+    ranges = {
+        stream: replace(
+            _range(walk.synced_at.get(stream), walk.open.started, lookback, start_date), newest=walk.open.down_to
+        )
+        for stream in streams
+    }
+    return Pass(walk.open.started, ranges)
+
+
+def fresh(walk: Walk, selected: Iterable[str], now: datetime, lookback: timedelta, start_date: datetime | None) -> Pass:
+    """The pass over what is new or due at `now`, once no walk is open.
+
+    If one still is, because its rest cannot be read, the pass goes no deeper than what is done of it.
+    """
+    streams = list(selected)
+    ranges = {stream: _range(walk.synced_at.get(stream), now, lookback, start_date) for stream in streams}
+    done = walk.open
+    rest = done.streams.intersection(streams) if done is not None else frozenset()
+    if done is not None:
+        for stream in rest:
+            horizon = max(done.started - depth(done.started, now, lookback), done.down_to)
+            ranges[stream] = Range(horizon, done.started, lookback)
+    return Pass(now, ranges, extends=bool(rest))
+
+
+def _range(synced_at: datetime | None, now: datetime, lookback: timedelta, start_date: datetime | None) -> Range:
+    """What a stream with this mark takes at `now`: from the start date at first, later what is new or due.
+
+    The start date counts for the first sync only; later it merely ends the look-backs, never the new rows.
+    """
+    start = now - FIRST_SYNC if start_date is None else start_date
+    if synced_at is None:
+        return Range(start, None, lookback)
+    horizon = synced_at - depth(synced_at, now, lookback)
+    return Range(max(horizon, min(start, synced_at)), synced_at, lookback)
+
+
+def page_done(walk: Walk, this: Pass, created: Iterable[datetime], retry: tuple[str, ...]) -> Walk:
+    """The marks after a page of a pass, given when the page's pipelines were created.
+
+    The walk counts as done down to the newest of them, not the oldest: so a list that is not quite in order loses
+    nothing, at the price of a page that a resumed walk reads twice.
+    """
+    reached = max(created, default=None)
+    if this.extends or reached is None:
+        return walk
+    return replace(walk, open=Open(this.started, reached, frozenset(this.ranges)), retry=retry)
+
+
+def pass_done(walk: Walk, this: Pass, retry: tuple[str, ...]) -> Walk:
+    """The marks after a pass that went all the way down."""
+    if this.extends and walk.open is not None:
+        return replace(walk, open=replace(walk.open, started=this.started), retry=retry)
+    synced_at = {**walk.synced_at, **dict.fromkeys(this.ranges, this.started)}
+    return Walk({stream: synced_at[stream] for stream in WALK if stream in synced_at}, None, retry)
+
+
+# The state as a whole
+
+
+@dataclass
+class State:
+    """What one run leaves to the next. Changed by the one thread that writes."""
+
+    currently_syncing: str | None = None
+    bookmarks: dict[str, dict[str, str]] = field(default_factory=dict)
+    walks: dict[str, Walk] = field(default_factory=dict)
+
+    def note(self, stream: str, key: str, value: str | None, now: datetime) -> None:
+        """Take note of a replication key value that has been sent, the highest of which is the bookmark.
+
+        One that lies in the service's future is a mistake of the data; it must not hide the rows to come.
+        """
+        if value is None or value > written(now + TOLERANCE):
+            return
+        marks = self.bookmarks.setdefault(stream, {})
+        marks[key] = max(value, marks.get(key, ""))
+
+    def as_json(self) -> dict[str, Any]:
+        """The value of a STATE message."""
+        marks: dict[str, Any] = {stream: dict(keys) for stream, keys in self.bookmarks.items() if keys}
+        if self.walks:
+            marks["walks"] = {slug: _walk_as_json(walk) for slug, walk in self.walks.items()}
+        return {"currently_syncing": self.currently_syncing, "bookmarks": marks}
+
+    def latest(self) -> tuple[str, datetime] | None:
+        """The mark that is furthest in time, with its place in the state, for a look whether it is in the future."""
+        moments = [
+            (utc(value), f"bookmarks.{stream}.{key}")
+            for stream, keys in self.bookmarks.items()
+            for key, value in keys.items()
+        ]
+        for slug, walk in self.walks.items():
+            moments += [(moment, f"bookmarks.walks.{slug}.synced_at.{name}") for name, moment in walk.synced_at.items()]
+            if walk.open is not None:
+                moments.append((walk.open.started, f"bookmarks.walks.{slug}.open.from"))
+        if not moments:
+            return None
+        moment, place = max(moments)
+        return place, moment
+
+
+def written(moment: datetime) -> str:
+    """A moment as singer writes it: UTC, six decimals, Z. Such texts compare like the moments themselves."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _short(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _walk_as_json(walk: Walk) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    if walk.synced_at:
+        value["synced_at"] = {stream: _short(moment) for stream, moment in walk.synced_at.items()}
+    if walk.open is not None:
+        streams = [stream for stream in WALK if stream in walk.open.streams]
+        value["open"] = {"streams": streams, "from": _short(walk.open.started), "down_to": _short(walk.open.down_to)}
+    if walk.retry:
+        value["retry"] = list(walk.retry)
+    return value
+
+
+# Reading a state: what can be understood is used, what cannot is named
+
+
+def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
+    """The state in `raw`, read from `path`, and sentences on what another tap's state gave.
+
+    Understands our own states and those of tap-circle-ci 2.0.0: there a timestamp per slug proves that the pipelines
+    up to it were sent, while workflows and jobs, which it sent incompletely and with stale statuses, start anew.
+    Raises `BadInput` for anything else.
+    """
+    reader = _Reader(path)
+    state = reader.state(raw)
+    if reader.mistakes:
+        raise BadInput(*reader.mistakes)
+    return state, reader.remarks
+
+
+class _Reader:
+    """Reads one state and collects what is wrong with it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.mistakes: list[str] = []
+        self.remarks: list[str] = []
+
+    def state(self, raw: Mapping[str, Any]) -> State:
+        state = State()
+        for key in raw.keys() - {"bookmarks", "currently_syncing"}:
+            self._wrong(key, raw[key], "nothing that this tap writes")
+        syncing = raw.get("currently_syncing")
+        if syncing and syncing not in STREAMS:
+            self._wrong("currently_syncing", syncing, "one of this tap's streams or null")
+        elif syncing:
+            state.currently_syncing = WALK[0] if syncing in WALK else syncing
+        marks = self._object("bookmarks", raw.get("bookmarks"))
+        for slug, value in self._object("bookmarks.walks", marks.get("walks")).items():
+            name = self._slug(f"bookmarks.walks.{slug}", slug)
+            state.walks[name] = self._walk(f"bookmarks.walks.{slug}", value)
+        for stream in marks.keys() - {"walks"}:
+            if stream not in STREAMS:
+                self._wrong(f"bookmarks.{stream}", marks[stream], "one of this tap's streams")
+                continue
+            self._stream(state, stream, self._object(f"bookmarks.{stream}", marks[stream]))
+        return state
+
+    def _stream(self, state: State, stream: str, marks: Mapping[str, Any]) -> None:
+        """The bookmarks of one stream, ours or those of tap-circle-ci."""
+        anew = 0
+        for key, value in marks.items():
+            place = f"bookmarks.{stream}.{key}"
+            if key == "currently_syncing" and isinstance(value, str):
+                anew += 1  # where tap-circle-ci was in the stream; the stream is read from its beginning
+                continue
+            moment = self._moment(place, value)
+            if moment is None:
+                continue
+            name = self._name(place, stream, key)
+            if name is None:
+                anew += 1
+                continue
+            state.bookmarks.setdefault(stream, {})[name] = written(moment)
+            if stream == "pipelines" and name not in state.walks:
+                state.walks[name] = Walk({"pipelines": moment})
+                self.remarks.append(
+                    f"The state of tap-circle-ci is taken over for {name}: pipelines up to {_short(moment)} are not"
+                    " sent again; workflows and jobs, which it left incomplete, start at start_date."
+                )
+        if anew:
+            self.remarks.append(f"{anew} marks of tap-circle-ci under bookmarks.{stream} are not needed any more.")
+
+    def _name(self, place: str, stream: str, key: str) -> str | None:
+        """The key of a bookmark of ours; None for one of tap-circle-ci, per pipeline or for the stream as a whole."""
+        if stream == "pipelines":
+            return self._slug(place, key)
+        if key == STREAMS[stream].replication_key:
+            return None
+        if stream == "deploy":
+            return key
+        return (normalise(key) or key) if stream in ("schedule", "workflows") and "/" in key else None
+
+    def _walk(self, place: str, value: object) -> Walk:
+        marks = self._object(place, value)
+        for key in marks.keys() - {"synced_at", "open", "retry"}:
+            self._wrong(f"{place}.{key}", marks[key], "synced_at, open or retry")
+        synced_at = {}
+        for stream, text in self._object(f"{place}.synced_at", marks.get("synced_at")).items():
+            moment = self._moment(f"{place}.synced_at.{stream}", text)
+            if stream not in WALK:
+                self._wrong(f"{place}.synced_at.{stream}", text, "one of " + ", ".join(WALK))
+            elif moment is not None:
+                synced_at[stream] = moment
+        retry = marks.get("retry")
+        if retry is not None and not (isinstance(retry, list) and all(isinstance(name, str) for name in retry)):
+            self._wrong(f"{place}.retry", retry, "a list of pipeline ids")
+            retry = None
+        return Walk(synced_at, self._open(f"{place}.open", marks.get("open")), tuple(retry or ()))
+
+    def _open(self, place: str, value: object) -> Open | None:
+        marks = self._object(place, value)
+        if not marks:
+            return None
+        started = self._moment(f"{place}.from", marks.get("from"))
+        down_to = self._moment(f"{place}.down_to", marks.get("down_to"))
+        streams = marks.get("streams")
+        if not isinstance(streams, list) or not streams or any(stream not in WALK for stream in streams):
+            self._wrong(f"{place}.streams", streams, "a list of " + ", ".join(WALK))
+            return None
+        if started is None or down_to is None:
+            return None
+        return Open(started, down_to, frozenset(streams))
+
+    def _object(self, place: str, value: object) -> Mapping[str, Any]:
+        if isinstance(value, dict):
+            return value
+        if value is not None:
+            self._wrong(place, value, f"an object, not {kind(value)}")
+        return {}
+
+    def _moment(self, place: str, value: object) -> datetime | None:
+        try:
+            return utc(value if isinstance(value, str) else "")
+        except ValueError:
+            self._wrong(place, value, "an ISO 8601 date-time")
+            return None
+
+    def _slug(self, place: str, text: str) -> str:
+        slug = normalise(text)
+        if slug is None:
+            self._wrong(place, text, "the bookmark of a project slug such as gh/acme/api")
+        return slug or text
+
+    def _wrong(self, place: str, value: object, wanted: str) -> None:
+        self.mistakes.append(f"{self._path}: {place} must be {wanted}, found {shown(value)}.")

@@ -1,0 +1,64 @@
+"""What can go wrong, one class per reaction.
+
+TapError                ends the run with exit 1 and its own sentences, no traceback
+├── BadInput            the config, catalog or state file is wrong: nothing has been asked or written yet
+├── Refused             the service refuses the run itself: bad token, rate limit, redirect
+│   └── BadRequest      400: it does not understand what was asked
+├── PipeClosed          nobody reads our output any more
+└── LocalError          one resource cannot be had: the rest of the run goes on
+    ├── NotFound        404: deleted, aged out, or not ours to see; read as empty
+    ├── Forbidden       403: named and skipped
+    ├── Unreadable      still failing after all attempts: named, exit 1 at the end
+    └── PageLost        404 for a page in the middle of a list: what is below was not seen
+Stopped                 SIGTERM or SIGINT: not an error of the run, so outside the tree
+"""
+
+from __future__ import annotations
+
+
+class TapError(Exception):
+    """A foreseeable failure; each argument is one sentence for the user."""
+
+
+class BadInput(TapError):
+    """The config, catalog, state or command line is wrong."""
+
+
+class Refused(TapError):
+    """The service refuses the run as a whole."""
+
+
+class BadRequest(Refused):
+    """The service answered 400."""
+
+
+class PipeClosed(TapError):
+    """Standard output cannot be written any more."""
+
+
+class LocalError(TapError):
+    """One resource cannot be read; others can."""
+
+
+class NotFound(LocalError):
+    """The service answered 404."""
+
+
+class Forbidden(LocalError):
+    """The service answered 403."""
+
+
+class Unreadable(LocalError):
+    """Every attempt failed in a way that another attempt might have mended."""
+
+
+class PageLost(LocalError):
+    """A page token in the middle of a list answered 404."""
+
+
+class Stopped(BaseException):
+    """A signal asked the run to end; `signum` is its number."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum

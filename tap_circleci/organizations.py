@@ -1,0 +1,200 @@
+"""The eight organization-wide streams: every parent asked once in a run, whichever of its children are wanted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from functools import partial
+from itertools import count
+
+from tap_circleci.client import Client, an_object
+from tap_circleci.concurrency import Clock, Pool, ahead, result
+from tap_circleci.config import Config, normalise, short_host
+from tap_circleci.errors import BadRequest, Forbidden, LocalError, NotFound
+from tap_circleci.paging import Row, escaped, pages, usable_id
+from tap_circleci.report import Report
+from tap_circleci.streams import STREAMS, Stream
+
+LOGGER = logging.getLogger()
+
+Ids = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All rows of a stream below one parent. `complete`: nothing was forbidden, missing, or left out."""
+
+    ids: Ids
+    rows: tuple[Row, ...]
+    date: datetime | None
+    complete: bool = True
+    broken: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class Organizations:
+    """Reads what the token can see, with all threads of the pool; used by the one thread that writes."""
+
+    def __init__(self, config: Config, client: Client, pool: Pool, clock: Clock, report: Report) -> None:
+        self._config = config
+        self._client = client
+        self._pool = pool
+        self._clock = clock
+        self._report = report
+        self._order = count()
+        self._asked: dict[tuple[str, tuple[str, ...]], Future[Listing]] = {}
+        self._lookups: dict[str, Future[Listing]] = {}
+        self._told: set[tuple[str, tuple[str, ...]]] = set()
+
+    def read(self, name: str) -> Iterator[Listing]:
+        """The rows of a stream, parent by parent in the order of the parents' rows."""
+        stream = STREAMS[name]
+        for ids, future in ahead(self._begun(stream), self._config.max_workers * 4):
+            yield self._heard(stream, ids, future)
+        if name == "project":
+            yield from self._looked_up()
+
+    def _begun(self, stream: Stream) -> Iterator[tuple[Ids, Future[Listing]]]:
+        for ids in self._parents(stream):
+            yield ids, self._ask(stream, ids)
+
+    def _parents(self, stream: Stream) -> Iterator[Ids]:
+        """What identifies each parent below which the stream has a list."""
+        if stream.parent is None:
+            yield {}
+            return
+        parent = STREAMS[stream.parent]
+        for listing in self.read(parent.name):
+            for row in listing.rows:
+                given = {name: usable_id(row.get(column)) for name, column in parent.gives.items()}
+                ids = {**listing.ids, **{name: value for name, value in given.items() if value is not None}}
+                if stream.needs <= ids.keys():
+                    yield ids
+
+    def _ask(self, stream: Stream, ids: Ids) -> Future[Listing]:
+        """Have a list read; that of a parent is kept for the children."""
+        key = _key(stream, ids)
+        if key in self._asked:
+            return self._asked[key]
+        future = self._pool.submit((next(self._order),), lambda: self._list(stream, ids))
+        if any(other.parent == stream.name for other in STREAMS.values()):
+            self._asked[key] = future
+        return future
+
+    def _list(self, stream: Stream, ids: Ids) -> Listing:
+        """Read one list to its end; in a thread of the pool."""
+        rows: list[Row] = []
+        warnings: list[str] = []
+        date = None
+        broken = 0
+        try:
+            for page in pages(self._client, stream, ids, self._config.page_size):
+                rows += page.rows
+                broken += page.broken
+                date = page.date
+                warnings += [page.warning] if page.warning else []
+        except (BadRequest, NotFound):
+            if not stream.none_if_refused:
+                raise
+        own = {column: ids[name] for column, name in stream.adds.items()}
+        fill = {column: ids[name] for column, name in stream.fills.items()}
+        return Listing(ids, tuple({**fill, **row, **own} for row in rows), date, not warnings, broken, tuple(warnings))
+
+    def _heard(self, stream: Stream, ids: Ids, future: Future[Listing]) -> Listing:
+        """The list that was asked for; what is wrong with it is told the first time."""
+        key = _key(stream, ids)
+        news = key not in self._told
+        self._told.add(key)
+        try:
+            listing = result(future, self._clock, self._report.tick)
+        except LocalError as error:
+            if news:
+                self._tell(stream, ids, error)
+            return Listing(ids, (), None, complete=False)
+        if news:
+            self._report.read()
+            for warning in listing.warnings:
+                LOGGER.warning("%s", warning)
+        return listing
+
+    def _tell(self, stream: Stream, ids: Ids, error: LocalError) -> None:
+        place = " ".join([stream.name, *(["of"] if ids else []), *ids.values()])
+        if isinstance(error, Forbidden):
+            self._report.forbidden(place)
+        elif isinstance(error, NotFound):
+            self._report.missing(stream.name)
+        else:
+            self._report.failed(f"{place} could not be read: {error}.")
+
+    def _looked_up(self) -> Iterator[Listing]:
+        """The configured projects that no organization's list had, each looked up by its slug."""
+        stream = STREAMS["project"]
+        slugs, ids = set(), set()
+        for future in [future for (name, _), future in self._asked.items() if name == stream.name]:
+            if future.exception() is None:
+                slugs |= {normalise(str(row.get("slug"))) for row in future.result().rows}
+                ids |= {str(row.get("id")) for row in future.result().rows}
+        wanted = [slug for slug in self._config.project_slugs.single if slug not in slugs]
+        wanted = [slug for slug in wanted if slug.rpartition("/")[2] not in ids]
+        for slug in wanted:
+            if slug not in self._lookups:
+                self._lookups[slug] = self._pool.submit((next(self._order),), partial(self._look_up, slug))
+        for slug in wanted:
+            listing = self._heard(stream, {"project_slug": slug}, self._lookups[slug])
+            if not any(str(row.get("id")) in ids for row in listing.rows):
+                yield listing
+
+    def _look_up(self, slug: str) -> Listing:
+        """Read one project; in a thread of the pool. https://circleci.com/docs/api/v2/#tag/Project"""
+        answer = self._client.get(f"/api/v2/project/{escaped(slug)}", {}, "project", an_object)
+        organization = usable_id(answer.body.get("organization_id"))
+        ids = {"organization_id": organization} if organization else {}
+        return Listing(ids, (answer.body,), answer.date)
+
+    def slugs(self) -> list[str]:
+        """The slugs of all projects that the user names, those of whole organizations found now."""
+        named = self._config.project_slugs
+        slugs = {slug: None for slug in named.single if not named.excludes(slug)}
+        for pattern in named.patterns:
+            slugs |= dict.fromkeys(self._matching(pattern))
+        return list(slugs)
+
+    def _matching(self, pattern: str) -> Iterator[str]:
+        """The slugs of an organization's projects that a pattern such as gh/acme/* means."""
+        named = self._config.project_slugs
+        organization, _, wanted = pattern.rpartition("/")
+        listing = self._projects_of(organization, pattern)
+        for row in listing.rows:
+            slug = normalise(str(row.get("slug")))
+            if slug is None or str(row.get("id")) in {single.rpartition("/")[2] for single in named.single}:
+                continue
+            names = {slug.rpartition("/")[2], str(row.get("name"))}
+            shunned = named.excludes(slug) or any(named.excludes(f"{organization}/{name}") for name in names)
+            if not shunned and any(fnmatchcase(name, wanted) for name in names):
+                yield slug
+
+    def _projects_of(self, organization: str, pattern: str) -> Listing:
+        """The projects of the organization with this slug or id; that they cannot be listed is a failure."""
+        stream = STREAMS["project"]
+        for listing in self.read("collaborations"):
+            for row in listing.rows:
+                name = usable_id(row.get("id"))
+                host, _, tail = organization.partition("/")
+                same = organization == short_host(str(row.get("slug"))) or (host == "circleci" and tail == name)
+                if name is None or not same:
+                    continue
+                ids = {"organization_id": name}
+                found = self._heard(stream, ids, self._ask(stream, ids))
+                if found.date is None:
+                    self._report.failed(f"{pattern}: the projects of this organization cannot be listed.")
+                return found
+        self._report.failed(f"{pattern}: the token sees no organization {organization}.")
+        return Listing({}, (), None)
+
+
+def _key(stream: Stream, ids: Ids) -> tuple[str, tuple[str, ...]]:
+    return stream.name, tuple(ids[name] for name in sorted(ids))

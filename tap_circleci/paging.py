@@ -1,0 +1,99 @@
+"""From an endpoint to its rows: the shapes of an answer, the ends of a list, the guard against endless lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from tap_circleci.client import Client, a_page
+from tap_circleci.errors import NotFound, PageLost
+from tap_circleci.streams import Stream
+
+Row = dict[str, Any]
+
+EMPTY_PAGES = 20
+"""Pages without a row that are followed before a list counts as endless."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows that no earlier page of the list had, the service's time, and what is odd.
+
+    `more`: a further page can be asked for. `broken`: things in the list that are not rows. `warning`: why the list was
+    ended early.
+    """
+
+    rows: tuple[Row, ...]
+    date: datetime
+    more: bool
+    broken: int = 0
+    warning: str | None = None
+
+
+def usable_id(value: object) -> str | None:
+    """An id that can stand in a path and a key, or None: null, empty, or a step through folders."""
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    return None if text.strip() in ("", ".", "..") else text
+
+
+def path_of(stream: Stream, ids: Mapping[str, str]) -> str:
+    """The path of the stream's list below the parent with these ids, each of them escaped."""
+    return stream.path.format_map({name: escaped(value) for name, value in ids.items()})
+
+
+def escaped(text: str) -> str:
+    """An id or slug as data in a path: nothing in it but the `/` of a slug has a meaning."""
+    return "/".join(quote(part, safe="") for part in text.split("/"))
+
+
+def pages(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int) -> Iterator[Page]:
+    """The pages of the stream's list below one parent, one request for each that is drawn.
+
+    Raises what `Client.get` raises for the first page; a later page that answers 404 is `PageLost`.
+    """
+    path = path_of(stream, ids)
+    params = {name: value.format_map(ids) for name, value in stream.params.items()}
+    if stream.takes_page_size:
+        params["page-size"] = str(page_size)
+    seen: set[str] = set()
+    tokens: set[str] = set()
+    empty = 0
+    while True:
+        try:
+            answer = client.get(path, params, stream.name, a_page)
+        except NotFound as missing:
+            if not tokens:
+                raise
+            raise PageLost(f"{missing} for a page in the middle of the list; what is below it was not read") from None
+        body = answer.body if isinstance(answer.body, dict) else {"items": answer.body}
+        items = [item for item in body["items"] or [] if isinstance(item, dict)]
+        names = [usable_id(item.get("id")) for item in items]
+        repeated = seen.intersection(name for name in names if name)
+        rows = _fresh(items, names, seen)
+        token = str(body.get("next_page_token") or "")
+        empty = 0 if any(names) else empty + 1
+        warning = None
+        if token and (token in tokens or (repeated and not rows) or empty == EMPTY_PAGES):
+            warning = f"the list at {path} goes round in circles; it was ended after {len(tokens) + 1} pages"
+        broken = len(body["items"] or []) - len(items)
+        more = bool(token) and warning is None
+        yield Page(tuple(rows), answer.date, more, broken, warning)
+        if not more:
+            return
+        tokens.add(token)
+        params["page-token"] = token
+
+
+def _fresh(items: list[Row], names: list[str | None], seen: set[str]) -> list[Row]:
+    """The items whose id has not been seen; those without an id cannot be told apart and are all given."""
+    rows = []
+    for item, name in zip(items, names, strict=True):
+        if name is None:
+            rows.append(item)
+        elif name not in seen:
+            seen.add(name)
+            rows.append(item)
+    return rows

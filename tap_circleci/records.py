@@ -1,0 +1,194 @@
+"""From a row of the API to a record of its schema: typed, with nothing lost in silence.
+
+The results are those of singer-python's Transformer, with its date-times, but null stays null, and what does not fit is
+reported instead of raised. A schema is compiled once into nested functions, since stock transformation costs more than
+all the rest of the tap together.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from dateutil.parser import ParserError, isoparse, parse
+
+Schema = Mapping[str, Any]
+Path = tuple[str, ...]
+Report = Callable[[Path, str], None]
+"""Takes the path of a field and what is wrong with it."""
+Convert = Callable[[Any], Any]
+
+INT64 = 2**63
+SECRET = "**REDACTED**"  # noqa: S105 - what stands in place of one
+_PLAIN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d{1,9}))?Z", re.ASCII)
+_UNPAIRED = re.compile("[\ud800-\udfff]")
+
+
+def converter(schema: Schema, wanted: Schema, secrets: Iterable[Path], report: Report) -> Convert:
+    """A function from a row to a record with every field of `wanted`, a part of `schema`; null where the row has none.
+
+    Fields that `schema` does not name, and values that do not fit it, are left out and given to `report`. Paths in
+    `secrets` lead to URLs whose query is masked.
+    """
+    convert = _object(schema["properties"], wanted["properties"], (), frozenset(secrets), report)
+    blank = dict.fromkeys(wanted["properties"])
+    return lambda row: {**blank, **convert(row)}
+
+
+def _compile(schema: Schema, wanted: Schema, path: Path, secrets: frozenset[Path], report: Report) -> Convert:
+    types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    name = next(item for item in types if item != "null")
+    if path in secrets:
+        return _leaf(masked, path, report)
+    if name == "object" and "properties" not in schema:
+        return _expecting(dict, tidy, path, report)
+    if name == "object":
+        convert = _object(schema["properties"], wanted["properties"], path, secrets, report)
+        return _expecting(dict, convert, path, report)
+    if name == "array":
+        item = _compile(schema["items"], wanted["items"], path, secrets, report)
+        return _expecting(list, lambda values: [item(value) for value in values], path, report)
+    leaf = {"integer": integer, "boolean": boolean, "string": text}[name]
+    return _leaf(date_time if schema.get("format") == "date-time" else leaf, path, report)
+
+
+def _object(
+    properties: Mapping[str, Schema],
+    wanted: Mapping[str, Schema],
+    path: Path,
+    secrets: frozenset[Path],
+    report: Report,
+) -> Convert:
+    """A function for maps whose fields are declared; also knows them by the other spelling, `a_b` for `a-b`."""
+    known: dict[str, tuple[str, Convert | None]] = {}
+    for name, field in properties.items():
+        leave_out = name not in wanted
+        convert = None if leave_out else _compile(field, wanted[name], (*path, name), secrets, report)
+        known[name] = (name, convert)
+    spelled = {name.translate({ord("-"): "_", ord("_"): "-"}): field for name, field in known.items()}
+    fields = {**spelled, **known}
+
+    def convert_map(row: Mapping[str, Any]) -> dict[str, Any]:
+        record = {}
+        for name, value in row.items():
+            field, convert = fields.get(name, (None, None))
+            if field is None:
+                report((*path, name), "is not in the schema")
+            elif convert is not None and (field == name or field not in row):
+                record[field] = convert(value)
+        return record
+
+    return convert_map
+
+
+def _expecting(kind: type, convert: Convert, path: Path, report: Report) -> Convert:
+    def checked(value: Any) -> Any:
+        if isinstance(value, kind):
+            return convert(value)
+        if value is not None and value != "":
+            report(path, f"is {type(value).__name__} where the schema has {kind.__name__}")
+        return None
+
+    return checked
+
+
+def _leaf(convert: Convert, path: Path, report: Report) -> Convert:
+    def checked(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return convert(value)
+        except (ValueError, OverflowError):
+            report(path, f"has a {type(value).__name__} that is no {convert.__name__.replace('_', '-')}")
+            return None
+
+    return checked
+
+
+def text(value: Any) -> str:
+    """A text without NUL characters and halves of characters, which databases refuse; other values as JSON."""
+    if not isinstance(value, str):
+        return json.dumps(tidy(value))
+    if value.isascii():
+        return value.replace("\0", "") if "\0" in value else value
+    return _UNPAIRED.sub("\ufffd", value.replace("\0", ""))
+
+
+def tidy(value: Any) -> Any:
+    """A free value with all its texts and names tidied."""
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, dict):
+        return {text(name): tidy(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [tidy(item) for item in value]
+    return value
+
+
+def integer(value: Any) -> int | None:
+    """A whole number that 64 bits can hold; raises ValueError."""
+    if value == "":
+        return None
+    number = int(value.replace(",", "")) if isinstance(value, str) else int(_whole(value))
+    if not -INT64 <= number < INT64:
+        raise ValueError("more than 64 bits")
+    return number
+
+
+def _whole(value: Any) -> Any:
+    if not isinstance(value, (int, float)) or value != int(value):
+        raise ValueError("not a whole number")
+    return value
+
+
+def boolean(value: Any) -> bool | None:
+    """true, false, or what says so; raises ValueError."""
+    if isinstance(value, bool):
+        return value
+    said = {"": None, "true": True, "false": False, "1": True, "0": False}
+    if str(value).lower() not in said:
+        raise ValueError("neither true nor false")
+    return said[str(value).lower()]
+
+
+def date_time(value: Any) -> str | None:
+    """A date-time as singer writes it: UTC, six decimals, Z; raises ValueError."""
+    if value == "":
+        return None
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    plain = _PLAIN.fullmatch(value)
+    if plain is not None:
+        datetime.fromisoformat(value[:19])  # raises for a day or hour that is none
+        return f"{value[:19]}.{(plain[1] or '')[:6]:0<6}Z"
+    moment = _moment(value)
+    moment = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def _moment(value: str) -> datetime:
+    try:
+        return isoparse(value)
+    except ValueError:
+        pass
+    # dateutil completes what is missing from a default: with two defaults, a part of a date shows itself.
+    found = []
+    for default in (datetime(2000, 1, 1), datetime(2001, 2, 2)):
+        try:
+            found.append(parse(value, default=default))
+        except (ParserError, OverflowError):
+            raise ValueError("not a date") from None
+    if found[0] != found[1]:
+        raise ValueError("part of a date")
+    return found[0]
+
+
+def masked(url: Any) -> str:
+    """A URL with every value in its query, and a password before its host, hidden."""
+    open_url = re.sub(r"//[^/?#@]*@", f"//{SECRET}@", text(url))
+    head, mark, query = open_url.partition("?")
+    hidden = [re.sub(r"(?s)^([^=]*=)?.*", rf"\g<1>{SECRET}", part) for part in query.split("&")]
+    return head + mark + "&".join(hidden) if mark else head

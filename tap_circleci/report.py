@@ -1,0 +1,120 @@
+"""What the user is told on stderr: progress on the way, a summary and the failures at the end."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+
+from singer import metrics
+
+from tap_circleci.client import Client
+from tap_circleci.concurrency import Clock
+from tap_circleci.errors import Refused
+from tap_circleci.messages import Messages
+
+LOGGER = logging.getLogger()
+
+EVERY = 5.0
+"""Seconds between two lines of progress in a log."""
+IN_A_ROW = 20
+"""Failures without a success between them until the service counts as down."""
+
+
+class Report:
+    """Collects what happens in a run; used by the one thread that writes."""
+
+    def __init__(self, clock: Clock, messages: Messages, client: Client) -> None:
+        self._clock = clock
+        self._messages = messages
+        self._traffic = client.traffic
+        self._governor = client.governor
+        self._began = self._told_at = clock.now()
+        self._in_a_row = 0
+        self._where = ""
+        self._back_to: datetime | None = None
+        self._forbidden: list[str] = []
+        self._missing: Counter[str] = Counter()
+        self.older: Counter[str] = Counter()
+        self.failures: list[str] = []
+
+    def at(self, where: str) -> None:
+        """Say which part of the run is being written now."""
+        self._where = where
+        self._back_to = None
+
+    def back_to(self, created_at: datetime) -> None:
+        """Say how far back the walk has come."""
+        self._back_to = created_at
+
+    def read(self) -> None:
+        """Take note of a resource that could be read."""
+        self._in_a_row = 0
+
+    def failed(self, sentence: str) -> None:
+        """Take note of something that was left out; raises `Refused` when nothing works any more."""
+        self.failures.append(sentence)
+        self._in_a_row += 1
+        if self._in_a_row == IN_A_ROW:
+            raise Refused(f"{IN_A_ROW} resources in a row could not be read: the service seems to be down.")
+
+    def forbidden(self, what: str) -> None:
+        """Take note of what the token may not see."""
+        LOGGER.warning("%s: permission denied (403); skipped", what)
+        self._forbidden.append(what)
+
+    def missing(self, where: str) -> None:
+        """Count something that the service does not have any more."""
+        self._missing[where] += 1
+
+    def missing_in(self, where: str) -> None:
+        """Tell, in one line, how much was missing there."""
+        if self._missing[where]:
+            LOGGER.info("%s: %d aged-out or deleted resources (404) read as empty", where, self._missing[where])
+
+    def tick(self) -> None:
+        """Write a line of progress if the last one is a while ago."""
+        now = self._clock.now()
+        if now - self._told_at < EVERY:
+            return
+        self._told_at = now
+        LOGGER.info("%s", self._progress(now))
+
+    def _progress(self, now: float) -> str:
+        rows, calls = self._messages.rows.total(), self._traffic.calls.total()
+        back = f", back to {self._back_to:%Y-%m-%d %H:%M}" if self._back_to else ""
+        rate = calls / max(now - self._began, 0.001)
+        return f"{self._where}{back}: {rows} rows, {calls} calls, {rate:.1f} calls/s"
+
+    def finish(self) -> None:
+        """Write the metrics and the summary."""
+        for stream, rows in self._messages.rows.items():
+            metrics.log(LOGGER, metrics.Point("counter", metrics.Metric.record_count, rows, {"endpoint": stream}))
+        for label, calls in self._traffic.calls.items():
+            tags = {"endpoint": label, "calls": calls}
+            seconds = round(self._traffic.seconds[label] / calls, 4)
+            metrics.log(LOGGER, metrics.Point("timer", metrics.Metric.http_request_duration, seconds, tags))
+        for line in self._summary():
+            LOGGER.info("%s", line)
+
+    def _summary(self) -> Iterable[str]:
+        messages, traffic = self._messages, self._traffic
+        yield "Rows: " + (", ".join(f"{name} {count}" for name, count in messages.rows.items()) or "none selected")
+        yield (
+            f"Calls: {traffic.calls.total()}, of them {traffic.retries} repeated after a failure,"
+            f" {traffic.refusals} refused for the rate limit; held for it {self._governor.waited:.1f} s"
+        )
+        for name, count in messages.keyless.items():
+            if count:
+                yield f"Skipped: {count} rows of {name} without a usable key"
+        for (name, path, problem), count in messages.unfit.items():
+            yield f"Not sent on: {name}.{'.'.join(path)} {problem} ({count} times)"
+        for name, count in self.older.items():
+            if count:
+                yield f"Not sent on: {count} rows of {name} last changed before start_date"
+        if self._forbidden:
+            yield f"Skipped, since permission was denied: {'; '.join(self._forbidden)}"
+        if self._missing:
+            yield f"Read as empty, since aged out or deleted: {self._missing.total()} resources"
+        yield f"Done in {self._clock.now() - self._began:.1f} s"

@@ -1,0 +1,283 @@
+"""The walk through projects: pipelines, their workflows, their jobs, read by many threads and given in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from itertools import count
+from typing import Any
+
+from tap_circleci import bookmarks
+from tap_circleci.bookmarks import Pass, Range, Walk
+from tap_circleci.client import Client
+from tap_circleci.concurrency import Pool, ahead
+from tap_circleci.config import Config, utc
+from tap_circleci.errors import LocalError, NotFound
+from tap_circleci.paging import Page, Row, pages, usable_id
+from tap_circleci.streams import STREAMS, WALK, Stream
+
+Wait = Callable[[Future[Any]], Any]
+"""Gives the result of a future, while the run stays ready to be stopped."""
+
+
+@dataclass(frozen=True)
+class Below:
+    """The list below a pipeline or workflow, as far as it could be read. `problem`: why not to its end."""
+
+    rows: tuple[Row, ...]
+    date: datetime
+    broken: int = 0
+    warnings: tuple[str, ...] = ()
+    problem: LocalError | None = None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A workflow, whether its row is to be sent, and its jobs if they are."""
+
+    workflow: Row
+    wanted: bool
+    jobs: Future[Below] | None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What is below a pipeline."""
+
+    branches: tuple[Branch, ...]
+    workflows: Below
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A pipeline. `wanted`: its row is to be sent; `changed`: even if nothing below it is."""
+
+    slug: str
+    pipeline: Row
+    date: datetime
+    wanted: bool
+    changed: bool
+    tree: Future[Tree] | None
+
+
+@dataclass(frozen=True)
+class PageDone:
+    """All pipelines of a page have been given."""
+
+    slug: str
+    this: Pass
+    created: tuple[datetime, ...]
+    broken: int
+    warning: str | None
+
+
+@dataclass(frozen=True)
+class PassDone:
+    """A way down a project's list has ended, with a `problem` if it did not come all the way down."""
+
+    slug: str
+    this: Pass | None
+    problem: LocalError | None = None
+
+
+@dataclass(frozen=True)
+class ProjectDone:
+    """Nothing more comes of this project."""
+
+    slug: str
+
+
+Event = Unit | PageDone | PassDone | ProjectDone
+
+
+def moment(value: object) -> datetime | None:
+    """When something happened, or None where the API does not tell in a way that can be read."""
+    try:
+        return utc(value) if isinstance(value, str) and value else None
+    except ValueError:
+        return None
+
+
+class Walker:
+    """Gives, project by project and newest pipeline first, what the selected streams are to send.
+
+    Used by the one thread that writes.
+    """
+
+    def __init__(self, config: Config, client: Client, pool: Pool, wait: Wait, selected: Iterable[str]) -> None:
+        self._config = config
+        self._client = client
+        self._pool = pool
+        self._wait = wait
+        self._selected = tuple(stream for stream in WALK if stream in set(selected))
+        self._order = count()
+
+    def events(self, slugs: list[str], walks: Mapping[str, Walk]) -> Iterator[Event]:
+        """What happens on the walk, in order, begun so far ahead that no thread is idle.
+
+        `walks` are the marks of earlier runs.
+        """
+        return ahead(self._all(slugs, walks), self._config.max_workers * 4)
+
+    def _all(self, slugs: list[str], walks: Mapping[str, Walk]) -> Iterator[Event]:
+        lists: dict[str, Descent] = {}
+
+        def open_from(number: int) -> None:
+            """Ask for the first pages of the next projects, most of which have no more than that."""
+            for slug in slugs[number : number + self._config.max_workers]:
+                if slug not in lists:
+                    lists[slug] = self._descent(slug)
+
+        open_from(0)
+        for number, slug in enumerate(slugs, start=1):
+            yield from self._project(slug, walks.get(slug, Walk()), lists.pop(slug), partial(open_from, number))
+            yield ProjectDone(slug)
+
+    def _project(self, slug: str, walk: Walk, down: Descent, ended: Callable[[], None]) -> Iterator[Event]:
+        """The unfinished walk, if there is one, then what is new or due, then what could not be read last time."""
+        lookback, start_date = self._config.lookback_days, self._config.start_date
+        attempted: set[str] = set()
+        rest = bookmarks.unfinished(walk, self._selected, lookback, start_date)
+        if rest is not None:
+            problem = yield from self._pass(slug, down, lambda date: rest, walk.retry, attempted, lambda: None)
+            if isinstance(problem, NotFound):
+                ended()
+                return
+            if problem is None:
+                walk = bookmarks.pass_done(walk, rest, walk.retry)
+            down = self._descent(slug)
+
+        def plan(now: datetime) -> Pass:
+            return bookmarks.fresh(walk, self._selected, now, lookback, start_date)
+
+        yield from self._pass(slug, down, plan, walk.retry, attempted, ended)
+        for name in walk.retry:
+            if name not in attempted and usable_id(name):
+                yield self._again(slug, name)
+
+    def _pass(
+        self,
+        slug: str,
+        down: Descent,
+        plan: Callable[[datetime], Pass],
+        retry: tuple[str, ...],
+        attempted: set[str],
+        ended: Callable[[], None],
+    ) -> Generator[Event, None, LocalError | None]:
+        """One way down the list; gives what kept it from its end. `ended` is called when no page is left to ask for.
+
+        Adds the pipelines whose children are asked for to `attempted`.
+        """
+        this: Pass | None = None
+        more = True
+        while more:
+            try:
+                page = self._wait(down.page)
+            except LocalError as problem:
+                ended()
+                yield PassDone(slug, this, problem)
+                return problem
+            if page is None:
+                break
+            this = this or plan(page.date)
+            created = [moment(row.get("created_at")) for row in page.rows]
+            whole_page_below = bool(created) and all(date is not None and date < this.horizon for date in created)
+            more = page.more and not whole_page_below
+            if more:
+                down = down.further()
+            else:
+                ended()
+            for row, date in zip(page.rows, created, strict=True):
+                unit = self._unit(slug, this, row, date, page, retry)
+                if unit is not None:
+                    attempted.update([str(row["id"])] if unit.tree else [])
+                    yield unit
+            yield PageDone(slug, this, tuple(date for date in created if date), page.broken, page.warning)
+        yield PassDone(slug, this)
+        return None
+
+    def _unit(
+        self, slug: str, this: Pass, row: Row, created_at: datetime | None, page: Page, retry: tuple[str, ...]
+    ) -> Unit | None:
+        """What a pipeline of a page gives, with its children asked for; None if nothing is to be sent."""
+        ranges = {stream: taken for stream, taken in this.ranges.items() if taken.takes(created_at)}
+        own = ranges.pop(WALK[0], None)
+        name = usable_id(row.get("id"))
+        tree = None
+        if ranges and name is not None:
+            again = name in retry
+            number = next(self._order)
+            tree = self._pool.submit((number,), partial(self._tree, number, name, created_at, ranges, again))
+        updated_at = moment(row.get("updated_at")) or created_at
+        changed = own is not None and not own.pipeline_is_settled(row.get("state"), updated_at)
+        if tree is None and not changed:
+            return None
+        return Unit(slug, row, page.date, own is not None, changed, tree)
+
+    def _again(self, slug: str, name: str) -> Unit:
+        """What is below a pipeline that could not be read last time and is not among those looked at anyway."""
+        now = datetime.now(timezone.utc)
+        everything = Range(bookmarks.EPOCH, None, self._config.lookback_days)
+        ranges = dict.fromkeys([stream for stream in self._selected if stream != WALK[0]], everything)
+        number = next(self._order)
+        tree = self._pool.submit((number,), partial(self._tree, number, name, None, ranges, True))
+        return Unit(slug, {"id": name}, now, wanted=False, changed=False, tree=tree)
+
+    def _tree(
+        self, number: int, name: str, created_at: datetime | None, ranges: Mapping[str, Range], again: bool
+    ) -> Tree:
+        """Read the workflows of a pipeline and have their jobs read, if they may have changed; in a pool's thread."""
+        workflows = self._below(STREAMS["workflows"], {"pipeline_id": name})
+        branches = []
+        for place, workflow in enumerate(workflows.rows):
+            status, stopped_at = workflow.get("status"), moment(workflow.get("stopped_at"))
+            wanted = {
+                stream
+                for stream, taken in ranges.items()
+                if again or not taken.workflow_is_settled(status, stopped_at, created_at)
+            }
+            jobs = None
+            workflow_id = usable_id(workflow.get("id"))
+            if "jobs" in wanted and workflow_id is not None:
+                ids = {"pipeline_id": name, "workflow_id": workflow_id}
+                jobs = self._pool.submit((number, place), partial(self._below, STREAMS["jobs"], ids))
+            branches.append(Branch(workflow, "workflows" in wanted, jobs))
+        return Tree(tuple(branches), workflows)
+
+    def _below(self, stream: Stream, ids: Mapping[str, str]) -> Below:
+        """Read a list to its end, or as far as it goes; in a pool's thread."""
+        added = {column: ids[name] for column, name in stream.adds.items()}
+        rows: list[Row] = []
+        warnings: list[str] = []
+        broken = 0
+        date = bookmarks.EPOCH
+        try:
+            for page in pages(self._client, stream, ids, self._config.page_size):
+                rows += [{**row, **added} for row in page.rows]
+                broken += page.broken
+                date = page.date
+                warnings += [page.warning] if page.warning else []
+        except LocalError as problem:
+            return Below(tuple(rows), date, broken, tuple(warnings), problem)
+        return Below(tuple(rows), date, broken, tuple(warnings))
+
+    def _descent(self, slug: str) -> Descent:
+        listing = pages(self._client, STREAMS["pipelines"], {"project_slug": slug}, self._config.page_size)
+        return Descent(listing, self._pool, self._order)
+
+
+class Descent:
+    """The list of a project's pipelines, of which one page has been asked for."""
+
+    def __init__(self, listing: Iterator[Page], pool: Pool, order: Iterator[int]) -> None:
+        self._listing = listing
+        self._pool = pool
+        self._order = order
+        self.page = pool.submit((next(order),), lambda: next(listing, None))
+
+    def further(self) -> Descent:
+        """The same list with its next page asked for."""
+        return Descent(self._listing, self._pool, self._order)
