@@ -15,6 +15,18 @@ setup(
     packages=["tap_circleci"],
     package_data={"tap_circleci": ["schemas/*.json"]},
     install_requires=["singer-python>=6.8,<7", "requests>=2.32,<3", "backoff>=2.2.1,<3", "python-dateutil>=2.9,<3"],
+    extras_require={
+        "dev": [
+            "build",
+            "hypothesis",
+            "mypy",
+            "pip-audit",
+            "pytest",
+            "ruff",
+            "types-python-dateutil",
+            "types-requests",
+        ]
+    },
     entry_points={"console_scripts": ["tap-circleci=tap_circleci:main"]},
     classifiers=[
         "Environment :: Console",

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from string import Formatter
-from types import MappingProxyType
 
 DOCS = "https://circleci.com/docs/api/v2/"
-
-
-def _frozen(mapping: Mapping[str, str]) -> Mapping[str, str]:
-    return MappingProxyType(dict(mapping))
-
-
-NOTHING: Mapping[str, str] = _frozen({})
 
 
 @dataclass(frozen=True)
@@ -33,10 +25,10 @@ class Stream:
     key: tuple[str, ...] = ("id",)
     parent: str | None = None
     replication_key: str | None = None
-    params: Mapping[str, str] = NOTHING
-    gives: Mapping[str, str] = NOTHING
-    adds: Mapping[str, str] = NOTHING
-    fills: Mapping[str, str] = NOTHING
+    params: Mapping[str, str] = field(default_factory=dict)
+    gives: Mapping[str, str] = field(default_factory=dict)
+    adds: Mapping[str, str] = field(default_factory=dict)
+    fills: Mapping[str, str] = field(default_factory=dict)
     none_if_refused: bool = False
     takes_page_size: bool = False
     secrets: tuple[tuple[str, ...], ...] = ()
@@ -62,7 +54,7 @@ _ALL = (
         "collaborations",
         "/api/v2/me/collaborations",
         DOCS + "#tag/User/operation/getCollaborations",
-        gives=_frozen({"organization_id": "id"}),
+        gives={"organization_id": "id"},
     ),
     Stream(
         "context",
@@ -70,8 +62,8 @@ _ALL = (
         DOCS + "#tag/Context/operation/listContexts",
         key=("id", "organization_id"),
         parent="collaborations",
-        params=_frozen({"owner-id": "{organization_id}", "owner-type": "organization"}),
-        adds=_frozen(_ORGANIZATION),
+        params={"owner-id": "{organization_id}", "owner-type": "organization"},
+        adds=_ORGANIZATION,
     ),
     Stream(
         "deploy",
@@ -80,8 +72,8 @@ _ALL = (
         key=("id", "organization_id"),
         parent="collaborations",
         replication_key="updated_at",
-        params=_frozen({"org-id": "{organization_id}"}),
-        adds=_frozen(_ORGANIZATION),
+        params={"org-id": "{organization_id}"},
+        adds=_ORGANIZATION,
         takes_page_size=True,
     ),
     Stream(
@@ -90,7 +82,7 @@ _ALL = (
         DOCS + "#tag/Groups/operation/getOrganizationGroups",
         key=("id", "organization_id"),
         parent="collaborations",
-        adds=_frozen(_ORGANIZATION),
+        adds=_ORGANIZATION,
     ),
     Stream(
         "project",
@@ -98,9 +90,9 @@ _ALL = (
         DOCS + "#tag/Project/operation/getProjectBySlug",
         key=("id", "organization_id"),
         parent="collaborations",
-        params=_frozen({"organization-id": "{organization_id}"}),
-        gives=_frozen({"project_id": "id", "project_slug": "slug"}),
-        adds=_frozen(_ORGANIZATION),
+        params={"organization-id": "{organization_id}"},
+        gives={"project_id": "id", "project_slug": "slug"},
+        adds=_ORGANIZATION,
         takes_page_size=True,
     ),
     Stream(
@@ -109,8 +101,8 @@ _ALL = (
         DOCS + "#tag/Pipeline-Definition/operation/listPipelineDefinitions",
         key=("id", "project_id", "organization_id"),
         parent="project",
-        gives=_frozen({"pipeline_definition_id": "id"}),
-        adds=_frozen(_PROJECT),
+        gives={"pipeline_definition_id": "id"},
+        adds=_PROJECT,
     ),
     Stream(
         "trigger",
@@ -118,7 +110,7 @@ _ALL = (
         DOCS + "#tag/Trigger/operation/listPipelineDefinitionTriggers",
         key=("id", "project_id", "pipeline_definition_id", "organization_id"),
         parent="pipeline_definition",
-        adds=_frozen({**_PROJECT, "pipeline_definition_id": "pipeline_definition_id"}),
+        adds={**_PROJECT, "pipeline_definition_id": "pipeline_definition_id"},
         none_if_refused=True,  # for definitions of providers without triggers
         secrets=(("event_source", "webhook", "url"),),
     ),
@@ -129,14 +121,14 @@ _ALL = (
         key=("id", "project-slug"),
         parent="project",
         replication_key="updated-at",
-        fills=_frozen({"project-slug": "project_slug"}),
+        fills={"project-slug": "project_slug"},
     ),
     Stream(
         "pipelines",
         "/api/v2/project/{project_slug}/pipeline",
         DOCS + "#tag/Pipeline/operation/listPipelinesForProject",
         replication_key="updated_at",
-        gives=_frozen({"pipeline_id": "id"}),
+        gives={"pipeline_id": "id"},
     ),
     Stream(
         "workflows",
@@ -144,7 +136,7 @@ _ALL = (
         DOCS + "#tag/Pipeline/operation/listWorkflowsByPipelineId",
         parent="pipelines",
         replication_key="created_at",
-        gives=_frozen({"workflow_id": "id"}),
+        gives={"workflow_id": "id"},
     ),
     Stream(
         "jobs",
@@ -152,11 +144,11 @@ _ALL = (
         DOCS + "#tag/Workflow/operation/listWorkflowJobs",
         key=("id", "_workflow_id"),
         parent="workflows",
-        adds=_frozen({"_workflow_id": "workflow_id", "_pipeline_id": "pipeline_id"}),
+        adds={"_workflow_id": "workflow_id", "_pipeline_id": "pipeline_id"},
     ),
 )
 
-STREAMS: Mapping[str, Stream] = MappingProxyType({stream.name: stream for stream in _ALL})
+STREAMS: Mapping[str, Stream] = {stream.name: stream for stream in _ALL}
 """Every stream by name, in the order in which a run from scratch sends them."""
 
 WALK = ("pipelines", "workflows", "jobs")
