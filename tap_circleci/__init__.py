@@ -104,5 +104,3 @@ def _inputs(arguments: argparse.Namespace, raw: dict[str, Any]) -> tuple[config.
     return settings, catalog, state
 
 
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""python -m tap_circleci is the same as tap-circleci."""
+
+from tap_circleci import main
+
+main()

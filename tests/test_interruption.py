@@ -1,0 +1,127 @@
+"""Runs that are cut off anywhere: started again from the last STATE, nothing is missing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.circleci import Server, World, demo_world, odd_world
+from tests.tap import EagerClock, Run, assert_same, config_for, expected, last_state, sync, tables
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+
+
+def small_world() -> World:
+    """Three projects in two organizations with some pages of pipelines, reruns, an approval, and all the small things."""
+    world = odd_world(NOW)
+    for slug in ("gh/acme/api", "circleci/Labs/robots"):
+        project = world.add_project(slug)
+        for number in range(8):
+            created = NOW - timedelta(hours=5 + 7 * number)
+            pipeline = world.add_pipeline(
+                project, created, workflows=[{"name": "build", "stopped_at": timedelta(minutes=9), "jobs": 2}]
+            )
+            if number == 2:
+                world.rerun(pipeline, NOW + timedelta(hours=2))
+            if number == 1:
+                world.add_workflow(pipeline, "deploy", created, stopped_at=NOW + timedelta(hours=1), jobs=2)
+        world.add_definition(project, "build")
+        world.add_schedule(project, "nightly", NOW - timedelta(days=9))
+        world.add_pipeline(project, NOW + timedelta(minutes=50), workflows=[{"stopped_at": timedelta(minutes=5)}])
+    return world
+
+
+def cuts(run: Run) -> Iterator[tuple[list[str], Any]]:
+    """What a target has when the output is cut right after each STATE, where least has been sent since.
+
+    A cut after any other line leaves more rows behind with the same state.
+    """
+    yield [], None
+    for number, line in enumerate(run.lines, start=1):
+        if '"STATE"' in line[:20]:
+            yield list(run.lines[:number]), json.loads(line)["value"]
+
+
+def truth_of(world: World) -> Any:
+    return expected(world.truth([row["slug"] for row in world.projects.values()]))
+
+
+@pytest.mark.parametrize("moved", [timedelta(0), timedelta(hours=3)], ids=["same world", "moved on"])
+def test_a_run_cut_after_any_line_is_completed_by_the_next(moved):
+    """Cut after every line and started again, once more cut and started again: the tables equal the truth."""
+    with Server(small_world(), page_size=3) as server:
+        first = sync(server, clock=EagerClock())
+        server.world.advance(moved)
+        truth = truth_of(server.world)
+        assert len(list(cuts(first))) > 20
+        for number, (lines, state) in enumerate(cuts(first)):
+            again = sync(server, state=state, clock=EagerClock())
+            assert again.status == 0, again.log
+            assert_same(tables(again.lines, tables(lines)), truth)
+            states = list(cuts(again))
+            more, then = states[number % len(states)]
+            last = sync(server, state=then if then is not None else state)
+            assert_same(tables(last.lines, tables(more, tables(lines))), truth)
+
+
+def test_a_resumed_walk_does_not_read_again_what_is_done():
+    """The run after a cut asks only for the children of the page it was at and of those below, and of what is new."""
+    with Server(small_world(), page_size=3) as server:
+        slug = "gh/acme/api"
+        walk = ("pipelines", "workflows", "jobs")
+        whole = sync(server, streams=walk, project_slugs=slug, clock=EagerClock(), lookback_days=0.01)
+        calls = server.calls
+        lines, state = list(cuts(whole))[2]
+        assert state["bookmarks"]["walks"][slug]["open"]["streams"] == list(walk)
+        server.reset()
+        rest = sync(server, state=state, streams=walk, project_slugs=slug, lookback_days=0.01)
+        workflows = [request.path for request in server.requests if request.path.endswith("/workflow")]
+        truth = expected(server.world.truth([slug]), walk)
+    assert_same(tables(rest.lines, tables(lines)), truth)
+    assert len(workflows) == len(set(workflows)) == 5
+    assert server.calls < calls
+
+
+def test_a_killed_process_is_completed_by_the_next(tmp_path: Path):
+    """After SIGKILL in the middle, the next run from the last STATE on the pipe leaves nothing out."""
+    with Server(demo_world(NOW), latency=0.02) as server:
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps(config_for(server)))
+        program = [sys.executable, "-m", "tap_circleci", "--config", str(config)]
+        output = tmp_path / "output"
+        with output.open("wb") as file, subprocess.Popen(program, stdout=file, stderr=subprocess.DEVNULL) as process:
+            while output.stat().st_size == 0 or b'"open"' not in output.read_bytes():
+                time.sleep(0.05)
+            os.kill(process.pid, signal.SIGKILL)
+        lines = output.read_bytes().decode().split("\n")[:-1]
+        server.latency = 0
+        state = last_state(lines)
+        assert state is not None
+        again = sync(server, state=state)
+        assert again.status == 0
+        assert_same(tables(again.lines, tables(lines)), truth_of(server.world))
+
+
+def test_the_next_run_starts_with_the_stream_that_was_cut():
+    """A state that says currently_syncing makes the run begin there and go round through the rest."""
+    with Server(small_world()) as server:
+        state = copy.deepcopy(sync(server).state)
+        state["currently_syncing"] = "pipeline_definition"
+        run = sync(server, state=state)
+        asked = [request.path for request in server.requests]
+    announced = [m["stream"] for m in run.messages if m["type"] == "SCHEMA"]
+    assert announced[0] == "pipeline_definition"
+    assert announced[-1] == "project"
+    assert_same({"project": tables(run.lines)["project"]}, {"project": truth_of(server.world)["project"]})
+    assert len([path for path in asked if "/api/private/project" in path]) == 2 * 2

@@ -1,0 +1,68 @@
+"""Whole runs against a CircleCI of our own: every table, row by row and field by field."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from tap_circleci.streams import STREAMS
+from tests.circleci import Server, demo_world, history, odd_world
+from tests.tap import assert_same, expected, sync, tables
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("world_of", [demo_world, odd_world])
+def test_every_table_is_complete_and_right(world_of):
+    """A first sync delivers every row and every field of all eleven streams."""
+    with Server(world_of(NOW)) as server:
+        run = sync(server)
+        truth = server.world.truth([row["slug"] for row in server.world.projects.values()])
+    assert run.status == 0, run.log
+    assert_same(tables(run.lines), expected(truth))
+
+
+def test_rows_come_in_the_same_order_with_any_number_of_workers():
+    """One worker and sixteen write the same lines, but for the states between."""
+    with Server(demo_world(NOW)) as server:
+        runs = [sync(server, max_workers=workers) for workers in (1, 16)]
+    one, many = ([line for line in run.lines if '"STATE"' not in line] for run in runs)
+    assert one == many
+
+
+def test_no_url_is_asked_twice_on_a_first_sync():
+    """A first sync asks for every page once and for nothing else."""
+    with Server(history(130, NOW, workflows=2, jobs=3)) as server:
+        sync(server)
+        paths = [request.path for request in server.requests]
+    assert len(paths) == len(set(paths))
+    small = 8  # me, collaborations, four lists of the organization, two of its project
+    assert len(paths) == small + 7 + 130 + 130 * 2
+
+
+def test_nothing_new_costs_a_few_calls_and_no_rows():
+    """A second sync right after the first sends no row of the walk and asks for the last day only."""
+    with Server(history(130, NOW)) as server:
+        first = sync(server)
+        server.world.advance(timedelta(hours=1))
+        server.reset()
+        again = sync(server, state=first.state, streams=("pipelines", "workflows", "jobs"))
+        calls = [request.path for request in server.requests]
+    assert again.status == 0
+    assert not [row for stream in ("pipelines", "workflows", "jobs") for row in again.rows(stream)]
+    assert len(calls) < 40
+
+
+def test_schemas_come_before_records_and_a_state_last():
+    """Each selected stream has one SCHEMA, before its first RECORD, and the last line is a STATE of a finished run."""
+    with Server(demo_world(NOW)) as server:
+        messages = sync(server).messages
+    announced = [m["stream"] for m in messages if m["type"] == "SCHEMA"]
+    assert sorted(announced) == sorted(STREAMS)
+    for stream in STREAMS:
+        kinds = [m["type"] for m in messages if m.get("stream") == stream]
+        assert kinds[0] == "SCHEMA"
+    assert messages[-1]["type"] == "STATE"
+    assert messages[-1]["value"]["currently_syncing"] is None
+    assert all("time_extracted" in m for m in messages if m["type"] == "RECORD")
