@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from tap_circleci import bookmarks, config
 from tap_circleci.concurrency import Clock
-from tap_circleci.discover import discover, select
+from tap_circleci.discover import Selected, discover, select
 from tap_circleci.errors import BadInput, Stopped, TapError
-from tap_circleci.messages import print_catalog
+from tap_circleci.inspection import check, get
+from tap_circleci.messages import print_json
 from tap_circleci.sync import sync
 
 LOGGER = logging.getLogger()
+
+T = TypeVar("T")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--catalog", metavar="FILE", help="the catalog with what is selected (JSON)")
     parser.add_argument("-p", "--properties", metavar="FILE", help="the old name of --catalog")
     parser.add_argument("-d", "--discover", action="store_true", help="print the catalog and end")
+    parser.add_argument("--check", action="store_true", help="tell on stderr whether the config works, and end")
+    parser.add_argument("--get", metavar="PATH", help="print what the API has at PATH, /me for instance, and end")
+    parser.add_argument("--all", action="store_true", help="with --get: the items of all pages")
     parser.add_argument("--version", action="version", version=f"tap-circleci {config.VERSION}")
     return parser
 
@@ -66,41 +74,50 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
     """Do what the command line asks for; gives a sentence for each thing that could not be delivered."""
     raw = config.load_json(arguments.config, "config") if arguments.config else None
     if arguments.discover:
-        print_catalog(discover())
+        print_json(json.dumps(discover().to_dict(), indent=2))
         return []
     if raw is None:
         raise BadInput("--config is needed; see tap-circleci --help.")
-    settings, catalog, state = _inputs(arguments, raw)
-    return sync(settings, catalog, state, clock)
-
-
-def _inputs(arguments: argparse.Namespace, raw: dict[str, Any]) -> tuple[config.Config, Any, bookmarks.State]:
-    """The checked config, selection and state; all mistakes in the three files are told together."""
     mistakes: list[str] = []
-    settings = catalog = state = None
-    try:
-        settings, unknown = config.check(raw, arguments.config)
-        if unknown:
-            LOGGER.warning("%s: unknown keys, which mean nothing here: %s", arguments.config, ", ".join(unknown))
-        if config.is_open_to_others(arguments.config):
-            LOGGER.warning("%s holds a token and can be read by every user here; chmod 600 it.", arguments.config)
-    except BadInput as error:
-        mistakes += error.args
-    path = arguments.catalog or arguments.properties
-    try:
-        catalog = select(config.load_json(path, "catalog") if path else None, path)
-    except BadInput as error:
-        mistakes += error.args
-    try:
-        state, remarks = bookmarks.read(
-            config.load_json(arguments.state, "state") if arguments.state else {}, arguments.state
-        )
-        for remark in remarks:
-            LOGGER.info("%s", remark)
-    except BadInput as error:
-        mistakes += error.args
-    if settings is None or catalog is None or state is None:
+    settings = _read(partial(_settings, raw, arguments.config), mistakes)
+    if arguments.check or arguments.get:
+        if settings is None:
+            raise BadInput(*mistakes)
+        if arguments.check:
+            return check(settings, clock)
+        get(settings, clock, arguments.get, every_page=arguments.all)
+        return []
+    selected = _read(partial(_selected, arguments.catalog or arguments.properties), mistakes)
+    state = _read(partial(_state, arguments.state), mistakes)
+    if settings is None or selected is None or state is None:
         raise BadInput(*mistakes)
-    return settings, catalog, state
+    return sync(settings, selected, state, clock)
 
 
+def _read(reader: Callable[[], T], mistakes: list[str]) -> T | None:
+    """What an input gives; the mistakes of all inputs are told together."""
+    try:
+        return reader()
+    except BadInput as error:
+        mistakes += error.args
+        return None
+
+
+def _settings(raw: dict[str, Any], path: str) -> config.Config:
+    settings, unknown = config.check(raw, path)
+    if unknown:
+        LOGGER.warning("%s: unknown keys, which mean nothing here: %s", path, ", ".join(unknown))
+    if config.is_open_to_others(path):
+        LOGGER.warning("%s holds a token and every user of this machine can read it; chmod 600 it.", path)
+    return settings
+
+
+def _selected(path: str | None) -> Selected:
+    return select(config.load_json(path, "catalog") if path else None, path or "")
+
+
+def _state(path: str | None) -> bookmarks.State:
+    state, remarks = bookmarks.read(config.load_json(path, "state") if path else {}, path or "")
+    for remark in remarks:
+        LOGGER.info("%s", remark)
+    return state

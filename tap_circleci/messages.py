@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -13,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 import singer
-from singer.catalog import Catalog
 
 from tap_circleci.bookmarks import State
 from tap_circleci.concurrency import Clock
@@ -98,10 +96,10 @@ class Messages:
         return report
 
 
-def print_catalog(catalog: Catalog) -> None:
-    """Write a catalog as JSON for people to edit."""
+def print_json(text: str) -> None:
+    """Write a catalog or an answer for people to read."""
     with _whole_lines():
-        sys.stdout.write(json.dumps(catalog.to_dict(), indent=2) + "\n")
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import timedelta
 
 from singer import metrics
 
@@ -13,11 +13,14 @@ from tap_circleci.client import Client
 from tap_circleci.concurrency import Clock
 from tap_circleci.errors import Refused
 from tap_circleci.messages import Messages
+from tap_circleci.terminal import TerminalLine
 
 LOGGER = logging.getLogger()
 
 EVERY = 5.0
 """Seconds between two lines of progress in a log."""
+EVERY_LIVE = 0.25
+"""Seconds between two looks of the line on a terminal."""
 IN_A_ROW = 20
 """Failures without a success between them until the service counts as down."""
 
@@ -33,20 +36,16 @@ class Report:
         self._began = self._told_at = clock.now()
         self._in_a_row = 0
         self._where = ""
-        self._back_to: datetime | None = None
+        self._share = 0.0
+        self._line = TerminalLine() if TerminalLine.is_possible() else None
         self._forbidden: list[str] = []
         self._missing: Counter[str] = Counter()
         self.older: Counter[str] = Counter()
         self.failures: list[str] = []
 
-    def at(self, where: str) -> None:
-        """Say which part of the run is being written now."""
-        self._where = where
-        self._back_to = None
-
-    def back_to(self, created_at: datetime) -> None:
-        """Say how far back the walk has come."""
-        self._back_to = created_at
+    def at(self, where: str, share: float = 0.0) -> None:
+        """Say what is being written now, and which share of the run is done before it."""
+        self._where, self._share = where, share
 
     def read(self) -> None:
         """Take note of a resource that could be read."""
@@ -74,21 +73,28 @@ class Report:
             LOGGER.info("%s: %d aged-out or deleted resources (404) read as empty", where, self._missing[where])
 
     def tick(self) -> None:
-        """Write a line of progress if the last one is a while ago."""
+        """Tell of the progress if the last time is a while ago: on the terminal's last line, or in the log."""
         now = self._clock.now()
-        if now - self._told_at < EVERY:
+        if now - self._told_at < (EVERY_LIVE if self._line else EVERY):
             return
         self._told_at = now
-        LOGGER.info("%s", self._progress(now))
+        if self._line:
+            self._line.show(self._progress(now))
+        else:
+            LOGGER.info("%s", self._progress(now))
 
     def _progress(self, now: float) -> str:
-        rows, calls = self._messages.rows.total(), self._traffic.calls.total()
-        back = f", back to {self._back_to:%Y-%m-%d %H:%M}" if self._back_to else ""
-        rate = calls / max(now - self._began, 0.001)
-        return f"{self._where}{back}: {rows} rows, {calls} calls, {rate:.1f} calls/s"
+        rows, calls, elapsed = self._messages.rows.total(), self._traffic.calls.total(), now - self._began
+        told = f"{self._where}: {rows} rows, {calls} calls, {calls / max(elapsed, 0.001):.1f} calls/s"
+        if self._share > 0.001:
+            left = timedelta(seconds=round(elapsed * (1 - self._share) / self._share))
+            told += f", about {left} left"
+        return told
 
     def finish(self) -> None:
         """Write the metrics and the summary."""
+        if self._line:
+            self._line.close()
         for stream, rows in self._messages.rows.items():
             metrics.log(LOGGER, metrics.Point("counter", metrics.Metric.record_count, rows, {"endpoint": stream}))
         for label, calls in self._traffic.calls.items():

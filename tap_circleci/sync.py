@@ -201,13 +201,19 @@ class _Run:
         for event in walker.events(slugs, dict(self._state.walks)):
             if ledger is None:
                 number += 1
-                self._report.at(f"project {number} of {len(slugs)} ({event.slug})")
+                self._report.at(f"project {number} of {len(slugs)} ({event.slug})", (number - 1) / len(slugs))
                 walk = self._state.walks.get(event.slug, Walk())
                 ledger = _Ledger(walk, dict.fromkeys(walk.retry))
             if isinstance(event, Unit):
                 self._unit(event, ledger)
             elif isinstance(event, PageDone):
                 self._page_done(event, ledger)
+                if event.created:
+                    share = (number - 1 + event.share) / len(slugs)
+                    where = (
+                        f"project {number} of {len(slugs)} ({event.slug}), back to {min(event.created):%Y-%m-%d %H:%M}"
+                    )
+                    self._report.at(where, share)
             elif isinstance(event, PassDone):
                 missing += self._pass_done(event, ledger)
             else:
@@ -290,8 +296,6 @@ class _Run:
         self._messages.keyless[WALK[0]] += event.broken
         if event.warning:
             LOGGER.warning("%s", event.warning)
-        if event.created:
-            self._report.back_to(min(event.created))
         if not ledger.stuck:
             walk = bookmarks.page_done(ledger.walk, event.this, event.created, tuple(ledger.retry))
             self._checkpoint(event.slug, ledger, walk)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import count
 from typing import Any
@@ -18,6 +18,8 @@ from tap_circleci.config import Config, utc
 from tap_circleci.errors import LocalError, NotFound
 from tap_circleci.paging import Page, Row, pages, usable_id
 from tap_circleci.streams import STREAMS, WALK, Stream
+
+MOMENT = timedelta(microseconds=1)
 
 Wait = Callable[[Future[Any]], Any]
 """Gives the result of a future, while the run stays ready to be stopped."""
@@ -72,6 +74,13 @@ class PageDone:
     created: tuple[datetime, ...]
     broken: int
     warning: str | None
+
+    @property
+    def share(self) -> float:
+        """How much of the interval that the pass goes through is done."""
+        if not self.created:
+            return 0.0
+        return min((self.this.started - min(self.created)) / max(self.this.started - self.this.horizon, MOMENT), 1.0)
 
 
 @dataclass(frozen=True)

@@ -180,8 +180,7 @@ def assert_same(loaded: Tables, wanted: Tables) -> None:
     """Compare tables row by row and field by field, with a message that names what differs."""
     for stream in wanted.keys() | loaded.keys():
         have, want = loaded.get(stream, {}), wanted.get(stream, {})
-        assert have.keys() == want.keys(), (
-            f"{stream}: missing {sorted(want.keys() - have.keys())[:3]}, too many {sorted(have.keys() - want.keys())[:3]}"
-        )
+        missing, too_many = sorted(want.keys() - have.keys()), sorted(have.keys() - want.keys())
+        assert not missing and not too_many, f"{stream}: missing {missing[:3]}, too many {too_many[:3]}"
         for key, row in want.items():
             assert have[key] == row, f"{stream} {key}"

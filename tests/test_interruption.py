@@ -23,7 +23,7 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 
 
 def small_world() -> World:
-    """Three projects in two organizations with some pages of pipelines, reruns, an approval, and all the small things."""
+    """Three projects in two organizations: some pages of pipelines, a rerun, a late end, and all the small things."""
     world = odd_world(NOW)
     for slug in ("gh/acme/api", "circleci/Labs/robots"):
         project = world.add_project(slug)

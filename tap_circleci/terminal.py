@@ -1,0 +1,44 @@
+"""One live line at the bottom of a terminal, which makes way for every line of the log."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+
+
+class TerminalLine:
+    """Shows a text on stderr's last line until the next text or line of the log."""
+
+    def __init__(self) -> None:
+        self._shown = False
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self._make_way)
+
+    @staticmethod
+    def is_possible() -> bool:
+        """Whether somebody watches stderr, and the messages on stdout go elsewhere."""
+        return sys.stderr.isatty() and not sys.stdout.isatty()
+
+    def show(self, text: str) -> None:
+        """Show a text in place of the last one, cut to the width of the terminal."""
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r\x1b[K{text[:width]}")
+        sys.stderr.flush()
+        self._shown = True
+
+    def close(self) -> None:
+        """Wipe the line and leave the log as it was."""
+        for handler in logging.getLogger().handlers:
+            handler.removeFilter(self._make_way)
+        self._wipe()
+
+    def _make_way(self, _record: logging.LogRecord) -> bool:
+        self._wipe()
+        return True
+
+    def _wipe(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False
