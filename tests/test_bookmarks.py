@@ -106,7 +106,7 @@ rhythms = st.lists(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(histories(), rhythms, st.sampled_from([0.25, 1.0, 3.0]), st.data())
 def test_after_every_completed_sync_the_tables_are_complete_and_true_within_the_bounds(history, rhythm, days, data):
     """Whatever the history, the rhythm of syncs and the cuts: all is there, and stale no longer than it was old."""
@@ -121,7 +121,7 @@ def test_after_every_completed_sync_the_tables_are_complete_and_true_within_the_
             project.assert_true(now, lookback, completed)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(
     st.floats(0.01, 90),
     st.floats(0, 400),

@@ -1,0 +1,133 @@
+"""The catalog, what it selects, and the schemas in it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tap_circleci.discover import schema_of
+from tap_circleci.streams import STREAMS
+from tests.circleci import Server, odd_world
+from tests.tap import catalog_of, run, sync
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def catalog() -> dict[str, Any]:
+    return json.loads("\n".join(run(["--discover"]).lines))
+
+
+def metadata(entry: dict[str, Any], *breadcrumb: str) -> dict[str, Any]:
+    return next(item["metadata"] for item in entry["metadata"] if item["breadcrumb"] == list(breadcrumb))
+
+
+def test_discovery_needs_neither_config_nor_network(tmp_path: Path):
+    """--discover prints all eleven streams, whatever is in the config, and wins over --catalog and --state."""
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    found = run(["--config", str(config), "--discover", "--catalog", "not-there", "--state", "not-there"])
+    assert found.status == 0
+    assert [entry["tap_stream_id"] for entry in json.loads("\n".join(found.lines))["streams"]] == list(STREAMS)
+
+
+def test_the_catalog_says_what_identifies_and_moves_a_stream(catalog):
+    """Keys, replication, parents and what is automatic stand in the catalog."""
+    for entry in catalog["streams"]:
+        stream = STREAMS[entry["tap_stream_id"]]
+        top = metadata(entry)
+        assert entry["stream"] == stream.name
+        assert entry["key_properties"] == top["table-key-properties"] == list(stream.key)
+        assert entry["replication_method"] == top["forced-replication-method"] == stream.replication_method
+        assert entry.get("replication_key") == stream.replication_key
+        assert top.get("parent-tap-stream-id") == stream.parent
+        assert top["selected-by-default"] is True
+        for column in (*stream.key, *filter(None, [stream.replication_key])):
+            assert metadata(entry, "properties", column)["inclusion"] == "automatic"
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_schemas_have_only_constructs_that_targets_take(stream):
+    """Keys are plain, all else is nullable, objects are declared or free, arrays typed, names told apart by all."""
+
+    def look(schema: dict[str, Any], is_key: bool) -> None:
+        assert set(schema) <= {"type", "format", "properties", "items"}
+        if is_key:
+            assert schema == {"type": "string"}
+            return
+        null, kind = schema["type"]
+        assert null == "null"
+        assert kind in ("string", "integer", "boolean", "object", "array")
+        if kind == "array":
+            look(schema["items"], False)
+        for field in schema.get("properties", {}).values():
+            look(field, False)
+        assert schema.get("properties") != {}
+
+    schema = schema_of(stream)
+    names = [name.lower().replace("-", "_") for name in schema["properties"]]
+    assert len(names) == len(set(names))
+    for name, field in schema["properties"].items():
+        look(field, name in STREAMS[stream].key)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_any_stream_can_be_selected_alone(stream):
+    """A child without its parent: the parent is read, not sent."""
+    with Server(odd_world(NOW)) as server:
+        alone = sync(server, streams=[stream])
+        whole = sync(server)
+    assert alone.status == 0
+    assert {m["stream"] for m in alone.messages if "stream" in m} == {stream}
+    assert alone.rows(stream) == whole.rows(stream)
+
+
+def test_without_any_selection_all_is_selected_and_with_one_only_that(catalog):
+    """A fresh catalog selects all; one `selected` true, also the old way in the schema, all but that no more."""
+    with Server(odd_world(NOW)) as server:
+        assert len(sync(server, catalog=catalog).state["bookmarks"]["walks"]) == 1
+        old = json.loads(json.dumps(catalog))
+        old["streams"][1]["schema"]["selected"] = True
+        run_old = sync(server, catalog=old)
+        none = sync(server, catalog=catalog_of())
+    assert {m["stream"] for m in run_old.messages if "stream" in m} == {"context"}
+    assert [m["type"] for m in none.messages] == ["STATE"]
+    assert "No stream is selected" in none.log
+
+
+def test_deselected_fields_are_neither_announced_nor_sent_but_keys_are(catalog):
+    """A deselected field, also a nested one, is gone from SCHEMA and RECORD; keys and replication keys stay."""
+    chosen = json.loads(json.dumps(catalog))
+    entry = next(entry for entry in chosen["streams"] if entry["tap_stream_id"] == "pipelines")
+    metadata(entry)["selected"] = True
+    for name in ("id", "updated_at", "warnings"):
+        metadata(entry, "properties", name)["selected"] = False
+    entry["metadata"].append(
+        {"breadcrumb": ["properties", "vcs", "properties", "commit"], "metadata": {"selected": False}}
+    )
+    with Server(odd_world(NOW)) as server:
+        chosen_run = sync(server, catalog=chosen)
+    schema = next(m for m in chosen_run.messages if m["type"] == "SCHEMA")["schema"]
+    assert "warnings" not in schema["properties"]
+    assert "commit" not in schema["properties"]["vcs"]["properties"]
+    for row in chosen_run.rows("pipelines"):
+        assert row.keys() == schema["properties"].keys() >= {"id", "updated_at"}
+        assert "commit" not in (row["vcs"] or {})
+    assert "not in the schema" not in chosen_run.log
+
+
+def test_a_field_that_no_schema_names_is_warned_about_once():
+    """An unknown field, nested or not, is named once per stream and nothing else is lost."""
+    world = odd_world(NOW)
+    for pipeline in world.rows["pipelines"][next(iter(world.projects))]:
+        pipeline["brand_new"] = 1
+        pipeline["trigger"]["actor"]["badge"] = "x"
+    with Server(world) as server:
+        found = sync(server, streams=["pipelines"])
+    assert found.status == 0
+    warned = [line for line in found.log.splitlines() if line.startswith("WARNING pipelines: the field")]
+    assert sorted(line.split()[4] for line in warned) == ["brand_new", "trigger.actor.badge"]

@@ -1,0 +1,158 @@
+"""From rows to records: typed like the schema says, with nothing lost in silence."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+import singer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_circleci.discover import schema_of
+from tap_circleci.records import converter, date_time, masked
+from tap_circleci.streams import STREAMS
+from tests.circleci import odd_world
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+
+
+def convert(schema: dict[str, Any], value: Any) -> tuple[Any, list[str]]:
+    """What a field of this schema makes of a value, and what is reported."""
+    whole = {"properties": {"field": schema}}
+    reports: list[str] = []
+    function = converter(whole, whole, [], lambda path, problem: reports.append(f"{'.'.join(path)} {problem}"))
+    return function({"field": value})["field"], reports
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_results_are_those_of_singers_transformer(stream):
+    """For every row of the odd world the record is what singer-python makes, but for null booleans and nulls added."""
+    world = odd_world(NOW)
+    truth = world.truth([row["slug"] for row in world.projects.values()])
+    schema = schema_of(stream)
+    function = converter(schema, schema, [], lambda path, problem: pytest.fail(f"{path} {problem}"))
+    for row in truth[stream]:
+        known = {name: value for name, value in row.items() if name in schema["properties"]}
+        if any("\0" in json.dumps(value).encode().decode("unicode_escape") for value in known.values()):
+            continue  # the stock one keeps NUL characters
+        stock = singer.Transformer().transform(deepcopy(known), deepcopy(schema))
+        nulls = {name: None for name, value in row.items() if value is None}
+        assert function(known) == {**dict.fromkeys(schema["properties"]), **stock, **nulls}
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("2026-03-10T12:00:00Z", "2026-03-10T12:00:00.000000Z"),
+        ("2026-03-10T12:00:00.09Z", "2026-03-10T12:00:00.090000Z"),
+        ("2026-03-10T12:00:00.123456789Z", "2026-03-10T12:00:00.123456Z"),
+        ("2026-03-10T12:00:00+02:00", "2026-03-10T10:00:00.000000Z"),
+        ("2026-03-10T12:00:00", "2026-03-10T12:00:00.000000Z"),
+        ("2026-03-10", "2026-03-10T00:00:00.000000Z"),
+        ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:00.000000Z"),
+        ("Tue, 10 Mar 2026 12:00:00 GMT", "2026-03-10T12:00:00.000000Z"),
+        ("2026-03-10 12:00:00 +0000", "2026-03-10T12:00:00.000000Z"),
+        ("", None),
+    ],
+)
+def test_date_times_are_utc_with_six_decimals(text, written):
+    """Whatever way of writing a date-time the API takes, the record has one."""
+    assert date_time(text) == written
+
+
+@pytest.mark.parametrize("value", ["12", "soon", "2026-02-31T00:00:00Z", "10:30", 1700000000, {"a": 1}, "T" * 5000])
+def test_what_is_no_date_becomes_null_and_is_reported(value):
+    """A value that is no date-time is never made one."""
+    assert convert({"type": ["null", "string"], "format": "date-time"}, value) == (
+        None,
+        [f"field has a {type(value).__name__} that is no date-time"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "result"),
+    [
+        ("string", 12, "12"),
+        ("string", True, "true"),
+        ("string", {"a": [1]}, '{"a": [1]}'),
+        ("string", "a\0b", "ab"),
+        ("string", "half \ud83d of \U0001f600", "half \ufffd of \U0001f600"),
+        ("string", "", ""),
+        ("integer", "1,234", 1234),
+        ("integer", 3.0, 3),
+        ("integer", "", None),
+        ("boolean", None, None),
+        ("boolean", "False", False),
+        ("boolean", 1, True),
+        ("object", {"a\0": ["\0", {"b": None}], "n": 1.5}, {"a": ["", {"b": None}], "n": 1.5}),
+    ],
+)
+def test_values_of_a_neighbouring_type_are_converted(kind, value, result):
+    """A number where a string was, a string where a number was: converted and not reported."""
+    assert convert({"type": ["null", kind]}, value) == (result, [])
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": ["null", "integer"]}, 3.9),
+        ({"type": ["null", "integer"]}, "many"),
+        ({"type": ["null", "integer"]}, 2**63),
+        ({"type": ["null", "integer"]}, [1]),
+        ({"type": ["null", "boolean"]}, "maybe"),
+        ({"type": ["null", "object"]}, "text"),
+        ({"type": ["null", "object"], "properties": {"a": {"type": "string"}}}, [1]),
+        ({"type": ["null", "array"], "items": {"type": "string"}}, {"a": 1}),
+    ],
+)
+def test_what_does_not_fit_becomes_null_and_is_reported(schema, value):
+    """A value that cannot be of the schema's type is left out and named."""
+    result, reports = convert(schema, value)
+    assert result is None
+    assert len(reports) == 1
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(list(STREAMS)), st.data())
+def test_no_row_makes_it_crash(stream, data):
+    """Any JSON in any field gives a record with exactly the schema's fields that can be written."""
+    schema = schema_of(stream)
+    names = st.sampled_from([*schema["properties"], "unheard_of"])
+    row = data.draw(st.dictionaries(names, json_values))
+    record = converter(schema, schema, STREAMS[stream].secrets, lambda path, problem: None)(row)
+    assert record.keys() == schema["properties"].keys()
+    assert "\\u0000" not in json.dumps(record, allow_nan=False)
+
+
+def test_either_spelling_of_a_field_is_understood():
+    """A server that answers `updated_at` for `updated-at`, or `vcs-type` for `vcs_type`, loses nothing."""
+    for stream, sent, field in (("schedule", "updated_at", "updated-at"), ("collaborations", "vcs-type", "vcs_type")):
+        schema = schema_of(stream)
+        reports: list[str] = []
+        function = converter(schema, schema, [], lambda path, problem: reports.append(problem))
+        assert function({sent: "2026-03-10T12:00:00Z"})[field] is not None
+        assert reports == []
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://x.example/e/t3?secret=abc", "https://x.example/e/t3?secret=**REDACTED**"),
+        ("https://x.example/e?a=1&secret=a=b&c", "https://x.example/e?a=**REDACTED**&secret=**REDACTED**&**REDACTED**"),
+        ("https://u:p@x.example/e", "https://**REDACTED**@x.example/e"),
+        ("https://x.example/e", "https://x.example/e"),
+    ],
+)
+def test_secrets_in_a_url_are_masked(url, shown):
+    """The values in the query of a webhook's URL, and a password before its host, never leave."""
+    assert masked(url) == shown
