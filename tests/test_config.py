@@ -1,0 +1,224 @@
+"""Bad input: a clear sentence, exit 1, nothing on stdout, nothing asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tap_circleci import bookmarks, config
+from tap_circleci.config import Config, check
+from tap_circleci.discover import select
+from tap_circleci.errors import BadInput
+from tests.circleci import Server, odd_world
+from tests.tap import FastClock, run, sync
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+SOUND = {"token": "s3cret-t0ken", "project_slugs": "gh/acme/api"}
+
+
+def checked(**values: Any) -> Config:
+    return check({**SOUND, **values}, "config.json")[0]
+
+
+def test_every_key_has_a_reader():
+    """What a config holds and what is read from the file are the same keys."""
+    assert set(config._READERS) == {item.name for item in fields(Config)} == set(config._ACCEPTED)
+
+
+@pytest.mark.parametrize(
+    ("value", "slugs"),
+    [
+        ("gh/a/b", ["gh/a/b"]),
+        ("gh/a/b, github/a/c\nbitbucket/a/d", ["gh/a/b", "gh/a/c", "bb/a/d"]),
+        (["gh/a/b", "circleci/o-1/p-1"], ["gh/a/b", "circleci/o-1/p-1"]),
+        ('["gh/a/b", "gh/a/c"]', ["gh/a/b", "gh/a/c"]),
+        ("gh/x/y github/x/y gh/x/y", ["gh/x/y"]),
+    ],
+)
+def test_slugs_come_in_any_customary_way(value, slugs):
+    """Blanks, commas, newlines or a JSON list; duplicates, also under another name of the host, once."""
+    assert list(checked(project_slugs=value).project_slugs.single) == slugs
+
+
+def test_strings_are_read_as_what_they_hold():
+    """Runners that send every value as a string get the same config."""
+    strings = checked(max_workers="8", lookback_days="0.5", request_timeout="30", page_size="10", activate_version="true")
+    assert strings == checked(
+        max_workers=8, lookback_days=0.5, request_timeout=30, page_size=10, activate_version=True
+    )
+    assert strings.lookback_days == timedelta(hours=12)
+    assert checked(start_date="", max_workers=None) == checked()
+
+
+@pytest.mark.parametrize(
+    ("given_url", "root"),
+    [
+        ("https://ci.example.com/", "https://ci.example.com"),
+        ("https://ci.example.com/api/v2", "https://ci.example.com"),
+        ("https://ci.example.com:8443/api/v2/", "https://ci.example.com:8443"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://[::1]:8000/", "http://[::1]:8000"),
+    ],
+)
+def test_base_url_is_the_root_of_a_server(given_url, root):
+    """A trailing slash and /api/v2 are accepted."""
+    assert checked(base_url=given_url).base_url == root
+
+
+WRONG = [
+    ("token", 5),
+    ("token", "two words"),
+    ("token", "line\nfeed"),
+    ("token", "é"),
+    ("project_slugs", "acme/api"),
+    ("project_slugs", "gh/acme"),
+    ("project_slugs", "gh/acme/.."),
+    ("project_slugs", ["gh/acme/a\x01b"]),
+    ("project_slugs", [5]),
+    ("project_slugs", {}),
+    ("project_slugs", "!gh/acme/api"),
+    ("project_slugs", "gh/*/api"),
+    ("project_slugs", '["gh/a/b"'),
+    ("start_date", "yesterday"),
+    ("start_date", "2026-02-30"),
+    ("start_date", 20260101),
+    ("base_url", "http://ci.example.com"),
+    ("base_url", "ftp://ci.example.com"),
+    ("base_url", "ci.example.com"),
+    ("base_url", "https://user:pass@ci.example.com"),
+    ("base_url", "https://ci.example.com/?x=1"),
+    ("base_url", "https://[::1"),
+    ("max_workers", 0),
+    ("max_workers", 65),
+    ("max_workers", "eight"),
+    ("max_workers", 1.5),
+    ("max_workers", True),
+    ("lookback_days", 0),
+    ("lookback_days", -1),
+    ("lookback_days", "nan"),
+    ("request_timeout", 0),
+    ("request_timeout", []),
+    ("page_size", 51),
+    ("user_agent", "a\r\nHost: b"),
+    ("activate_version", "perhaps"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG)
+def test_each_mistake_is_named_with_its_key_and_what_is_accepted(key, value):
+    """The sentence names the file, the key, what was found (never the token) and what is accepted."""
+    with pytest.raises(BadInput) as wrong:
+        checked(**{key: value})
+    (sentence,) = wrong.value.args
+    assert sentence.startswith(f"config.json: {key} must be ")
+    assert ("found" in sentence) == (key != "token")
+    assert "pass" not in sentence.replace("password", "")
+
+
+def test_all_mistakes_are_told_at_once():
+    """Mistakes in config, catalog and state come in one go, before any request."""
+    with Server(odd_world(NOW)) as server:
+        found = sync(
+            server, token=7, max_workers="x", catalog={"streams": 5}, state={"bookmarks": {"users": {"a": 1}}}
+        )
+        assert server.calls == 0
+    assert (found.status, found.lines) == (1, ())
+    told = found.criticals()
+    assert len(told) == 4
+    assert [word for word in ("token", "max_workers", "streams", "bookmarks.users") if word in " ".join(told)]
+    assert "Traceback" not in found.log
+
+
+def test_missing_keys_are_named():
+    """Without token and slugs, both are asked for."""
+    with pytest.raises(BadInput) as wrong:
+        check({"token": "", "page_size": 10}, "config.json")
+    assert [sentence.split()[1] for sentence in wrong.value.args] == ["token", "project_slugs"]
+
+
+def test_unknown_keys_are_warned_about_by_name_only():
+    """A key that means nothing here is named, its value is not shown."""
+    with Server(odd_world(NOW)) as server:
+        found = sync(server, streams=["collaborations"], tokne="hush")
+    assert "unknown keys, which mean nothing here: tokne" in found.log
+    assert "hush" not in found.log
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "5", '"x"', "\ufeff", "{" * 3000, "1" * 5000, "\x00"])
+@pytest.mark.parametrize("role", ["config", "catalog", "state"])
+def test_files_that_hold_no_object_are_named(tmp_path: Path, role, content):
+    """A file that is empty, cut, or of another type ends the run with the file's name."""
+    for name in ("config", "catalog", "state"):
+        (tmp_path / name).write_text(json.dumps(SOUND if name == "config" else {"streams": []} if name == "catalog" else {}))
+    (tmp_path / role).write_text(content, encoding="utf-8")
+    argv = [part for name in ("config", "catalog", "state") for part in (f"--{name}", str(tmp_path / name))]
+    found = run(argv)
+    assert (found.status, found.lines) == (1, ())
+    assert f"The {role} file {tmp_path / role}" in found.criticals()[0]
+
+
+@pytest.mark.parametrize("argv", [[], ["--config"], ["--config", "/nowhere"], ["--frobnicate"], ["--state", "x"]])
+def test_a_wrong_command_line_ends_with_a_sentence(argv):
+    """No config, a file that is not there, an unknown option: exit 1 and one CRITICAL line."""
+    found = run(argv)
+    assert (found.status, found.lines) == (1, ())
+    assert len(found.criticals()) == 1
+
+
+def test_a_config_that_others_can_read_is_warned_about(tmp_path: Path):
+    """A world-readable config file gets one warning."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**SOUND, "base_url": "http://127.0.0.1:9", "max_workers": 1}))
+    path.chmod(0o644)
+    assert run(["--config", str(path)], FastClock()).log.count("chmod 600") == 1
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"bookmarks": {"pipelines": {"gh/acme/odd": "2027-01-01T00:00:00Z"}}},
+        {"bookmarks": {"walks": {"gh/acme/odd": {"synced_at": {"jobs": "2026-03-12T12:00:00Z"}}}}},
+    ],
+)
+def test_a_bookmark_in_the_future_is_an_error(state):
+    """By the service's clock, not this machine's, nothing may have been synced tomorrow."""
+    with Server(odd_world(NOW)) as server:
+        found = sync(server, state=state)
+        assert server.calls == 1
+    assert found.status == 1
+    assert "in the future" in found.criticals()[0]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 99) | st.text(max_size=8) | st.sampled_from(["gh/a/b", "2026-01-01"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["bookmarks", "walks", "pipelines", "gh/a/b", "open", "from", "streams", "metadata", "breadcrumb", "selected"]
+            + ["tap_stream_id", "schema", "properties", "synced_at", "retry", "currently_syncing", "x", "down_to", "jobs"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from([*config._READERS, "bookmarks", "streams", "x"]), json_values), json_values)
+def test_any_json_gives_a_sentence_or_a_value(raw, value):
+    """Whatever JSON object stands in a file, reading it gives a value or a clear sentence, never a traceback."""
+    for read in (check, bookmarks.read, select):
+        for content in (raw, {**raw, "bookmarks": value, "streams": value, **SOUND}):
+            try:
+                read(content, "file.json")
+            except BadInput as wrong:
+                assert wrong.args
+                assert all(sentence.startswith("file.json: ") for sentence in wrong.args)
