@@ -17,7 +17,7 @@ from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, Forbidden, LocalError, NotFound, TapError
 from tap_circleci.messages import Messages, print_json
 from tap_circleci.organizations import Organizations
-from tap_circleci.paging import Row, escaped, pages, usable_id
+from tap_circleci.paging import Row, escaped_slug, pages, usable_id
 from tap_circleci.report import Report
 from tap_circleci.streams import STREAMS, Stream
 from tap_circleci.sync import who_am_i
@@ -71,7 +71,7 @@ def _check(config: Config, clock: Clock, client: Client, pool: Pool, report: Rep
 
 
 def _look_up(client: Client, slug: str) -> str:
-    return str(client.get(f"/api/v2/project/{escaped(slug)}", {}, "project", an_object).body["id"])
+    return str(client.get(f"/api/v2/project/{escaped_slug(slug)}", {}, "project", an_object).body["id"])
 
 
 def _status(error: LocalError) -> str:

@@ -15,7 +15,7 @@ from tap_circleci.client import Client, an_object
 from tap_circleci.concurrency import Clock, Pool, ahead, result
 from tap_circleci.config import Config, normalise, short_host
 from tap_circleci.errors import BadRequest, Forbidden, LocalError, NotFound
-from tap_circleci.paging import Row, escaped, pages, usable_id
+from tap_circleci.paging import Row, escaped_slug, pages, usable_id
 from tap_circleci.report import Report
 from tap_circleci.streams import STREAMS, Stream
 
@@ -150,7 +150,7 @@ class Organizations:
 
     def _look_up(self, slug: str) -> Listing:
         """Read one project; in a thread of the pool. https://circleci.com/docs/api/v2/#tag/Project"""
-        answer = self._client.get(f"/api/v2/project/{escaped(slug)}", {}, "project", an_object)
+        answer = self._client.get(f"/api/v2/project/{escaped_slug(slug)}", {}, "project", an_object)
         organization = usable_id(answer.body.get("organization_id"))
         ids = {"organization_id": organization} if organization else {}
         return Listing(ids, (answer.body,), answer.date)

@@ -40,13 +40,15 @@ def usable_id(value: object) -> str | None:
 
 
 def path_of(stream: Stream, ids: Mapping[str, str]) -> str:
-    """The path of the stream's list below the parent with these ids, each of them escaped."""
-    return stream.path.format_map({name: escaped(value) for name, value in ids.items()})
+    """The path of the stream's list below the parent with these ids."""
+    return stream.path.format_map(
+        {name: escaped_slug(value) if name == "project_slug" else quote(value, safe="") for name, value in ids.items()}
+    )
 
 
-def escaped(text: str) -> str:
-    """An id or slug as data in a path: nothing in it but the `/` of a slug has a meaning."""
-    return "/".join(quote(part, safe="") for part in text.split("/"))
+def escaped_slug(slug: str) -> str:
+    """A slug as data in a path: nothing in it but its `/` has a meaning."""
+    return quote(slug, safe="/")
 
 
 def pages(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int) -> Iterator[Page]:

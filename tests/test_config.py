@@ -49,10 +49,10 @@ def test_slugs_come_in_any_customary_way(value, slugs):
 
 def test_strings_are_read_as_what_they_hold():
     """Runners that send every value as a string get the same config."""
-    strings = checked(max_workers="8", lookback_days="0.5", request_timeout="30", page_size="10", activate_version="true")
-    assert strings == checked(
-        max_workers=8, lookback_days=0.5, request_timeout=30, page_size=10, activate_version=True
+    strings = checked(
+        max_workers="8", lookback_days="0.5", request_timeout="30", page_size="10", activate_version="true"
     )
+    assert strings == checked(max_workers=8, lookback_days=0.5, request_timeout=30, page_size=10, activate_version=True)
     assert strings.lookback_days == timedelta(hours=12)
     assert checked(start_date="", max_workers=None) == checked()
 
@@ -125,9 +125,7 @@ def test_each_mistake_is_named_with_its_key_and_what_is_accepted(key, value):
 def test_all_mistakes_are_told_at_once():
     """Mistakes in config, catalog and state come in one go, before any request."""
     with Server(odd_world(NOW)) as server:
-        found = sync(
-            server, token=7, max_workers="x", catalog={"streams": 5}, state={"bookmarks": {"users": {"a": 1}}}
-        )
+        found = sync(server, token=7, max_workers="x", catalog={"streams": 5}, state={"bookmarks": {"users": {"a": 1}}})
         assert server.calls == 0
     assert (found.status, found.lines) == (1, ())
     told = found.criticals()
@@ -156,7 +154,9 @@ def test_unknown_keys_are_warned_about_by_name_only():
 def test_files_that_hold_no_object_are_named(tmp_path: Path, role, content):
     """A file that is empty, cut, or of another type ends the run with the file's name."""
     for name in ("config", "catalog", "state"):
-        (tmp_path / name).write_text(json.dumps(SOUND if name == "config" else {"streams": []} if name == "catalog" else {}))
+        (tmp_path / name).write_text(
+            json.dumps(SOUND if name == "config" else {"streams": []} if name == "catalog" else {})
+        )
     (tmp_path / role).write_text(content, encoding="utf-8")
     argv = [part for name in ("config", "catalog", "state") for part in (f"--{name}", str(tmp_path / name))]
     found = run(argv)
@@ -196,16 +196,19 @@ def test_a_bookmark_in_the_future_is_an_error(state):
     assert "in the future" in found.criticals()[0]
 
 
+KEYS = (
+    "bookmarks walks pipelines gh/a/b open from down_to streams synced_at retry currently_syncing jobs x"
+    " metadata breadcrumb selected tap_stream_id schema properties"
+).split()
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 99) | st.text(max_size=8) | st.sampled_from(["gh/a/b", "2026-01-01"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            ["bookmarks", "walks", "pipelines", "gh/a/b", "open", "from", "streams", "metadata", "breadcrumb", "selected"]
-            + ["tap_stream_id", "schema", "properties", "synced_at", "retry", "currently_syncing", "x", "down_to", "jobs"]
-        ),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(KEYS),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )

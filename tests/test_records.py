@@ -134,14 +134,14 @@ def test_no_row_makes_it_crash(stream, data):
     assert "\\u0000" not in json.dumps(record, allow_nan=False)
 
 
-def test_either_spelling_of_a_field_is_understood():
+@pytest.mark.parametrize(
+    ("stream", "sent", "field"), [("schedule", "updated_at", "updated-at"), ("collaborations", "vcs-type", "vcs_type")]
+)
+def test_either_spelling_of_a_field_is_understood(stream, sent, field):
     """A server that answers `updated_at` for `updated-at`, or `vcs-type` for `vcs_type`, loses nothing."""
-    for stream, sent, field in (("schedule", "updated_at", "updated-at"), ("collaborations", "vcs-type", "vcs_type")):
-        schema = schema_of(stream)
-        reports: list[str] = []
-        function = converter(schema, schema, [], lambda path, problem: reports.append(problem))
-        assert function({sent: "2026-03-10T12:00:00Z"})[field] is not None
-        assert reports == []
+    schema = schema_of(stream)
+    function = converter(schema, schema, [], lambda path, problem: pytest.fail(f"{path} {problem}"))
+    assert function({sent: "2026-03-10T12:00:00Z"})[field] is not None
 
 
 @pytest.mark.parametrize(
