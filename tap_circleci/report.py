@@ -35,17 +35,16 @@ class Report:
         self._governor = client.governor
         self._began = self._told_at = clock.now()
         self._in_a_row = 0
-        self._where = ""
-        self._share = 0.0
+        self._part, self._detail, self._share = "", "", 0.0
         self._line = TerminalLine() if TerminalLine.is_possible() else None
         self._forbidden: list[str] = []
         self._missing: Counter[str] = Counter()
         self.older: Counter[str] = Counter()
         self.failures: list[str] = []
 
-    def at(self, where: str, share: float = 0.0) -> None:
-        """Say what is being written now, and which share of the run is done before it."""
-        self._where, self._share = where, share
+    def at(self, part: str, detail: str = "", share: float = 0.0) -> None:
+        """Say which part of the run is being written, where in it, and which share of the run is done."""
+        self._part, self._detail, self._share = part, detail, share
 
     def read(self) -> None:
         """Take note of a resource that could be read."""
@@ -85,11 +84,11 @@ class Report:
 
     def _progress(self, now: float) -> str:
         rows, calls, elapsed = self._messages.rows.total(), self._traffic.calls.total(), now - self._began
-        told = f"{self._where}: {rows} rows, {calls} calls, {calls / max(elapsed, 0.001):.1f} calls/s"
+        left = ""
         if self._share > 0.001:
-            left = timedelta(seconds=round(elapsed * (1 - self._share) / self._share))
-            told += f", about {left} left"
-        return told
+            left = f", about {timedelta(seconds=round(elapsed * (1 - self._share) / self._share))} left"
+        rate = calls / max(elapsed, 0.001)
+        return f"{self._part}{left}: {rows} rows, {calls} calls, {rate:.1f} calls/s{self._detail}"
 
     def finish(self) -> None:
         """Write the metrics and the summary."""

@@ -197,11 +197,13 @@ class _Run:
         missing = 0
         walker = Walker(self._config, self._client, self._pool, self._wait, selected)
         number = 0
+        part = ""
         ledger = None
         for event in walker.events(slugs, dict(self._state.walks)):
             if ledger is None:
                 number += 1
-                self._report.at(f"project {number} of {len(slugs)} ({event.slug})", (number - 1) / len(slugs))
+                part = f"project {number} of {len(slugs)}"
+                self._report.at(part, f"; {event.slug}", (number - 1) / len(slugs))
                 walk = self._state.walks.get(event.slug, Walk())
                 ledger = _Ledger(walk, dict.fromkeys(walk.retry))
             if isinstance(event, Unit):
