@@ -29,6 +29,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are sentences like all others."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise `BadInput` instead of printing the usage."""
         raise BadInput(f"{message[:1].upper()}{message[1:]}; see tap-circleci --help.")
 
 

@@ -71,7 +71,8 @@ def _check(config: Config, clock: Clock, client: Client, pool: Pool, report: Rep
 
 
 def _look_up(client: Client, slug: str) -> str:
-    return str(client.get(f"/api/v2/project/{escaped_slug(slug)}", {}, "project", an_object).body["id"])
+    path = str(STREAMS["project"].look_up).format(project_slug=escaped_slug(slug))
+    return str(client.get(path, {}, "project", an_object).body["id"])
 
 
 def _status(error: LocalError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,8 +14,8 @@ from itertools import count
 from tap_circleci.client import Client, an_object
 from tap_circleci.concurrency import Clock, Pool, ahead, result
 from tap_circleci.config import Config, normalise, short_host
-from tap_circleci.errors import BadRequest, Forbidden, LocalError, NotFound
-from tap_circleci.paging import Row, escaped_slug, pages, usable_id
+from tap_circleci.errors import Forbidden, LocalError, NotFound
+from tap_circleci.paging import Row, Rows, escaped_slug, read, usable_id
 from tap_circleci.report import Report
 from tap_circleci.streams import STREAMS, Stream
 
@@ -26,14 +26,13 @@ Ids = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Listing:
-    """All rows of a stream below one parent. `complete`: nothing was forbidden, missing, or left out."""
+    """The rows of a stream below one parent. `complete`: nothing was forbidden, missing, or left out."""
 
     ids: Ids
     rows: tuple[Row, ...]
     date: datetime | None
-    complete: bool = True
+    complete: bool
     broken: int = 0
-    warnings: tuple[str, ...] = ()
 
 
 class Organizations:
@@ -46,8 +45,8 @@ class Organizations:
         self._clock = clock
         self._report = report
         self._order = count()
-        self._asked: dict[tuple[str, tuple[str, ...]], Future[Listing]] = {}
-        self._lookups: dict[str, Future[Listing]] = {}
+        self._asked: dict[tuple[str, tuple[str, ...]], Future[Rows]] = {}
+        self._lookups: dict[str, Future[Rows]] = {}
         self._told: set[tuple[str, tuple[str, ...]]] = set()
 
     def read(self, name: str) -> Iterator[Listing]:
@@ -55,10 +54,10 @@ class Organizations:
         stream = STREAMS[name]
         for ids, future in ahead(self._begun(stream), self._config.max_workers * 4):
             yield self._heard(stream, ids, future)
-        if name == "project":
-            yield from self._looked_up()
+        if stream.look_up:
+            yield from self._looked_up(stream, stream.look_up)
 
-    def _begun(self, stream: Stream) -> Iterator[tuple[Ids, Future[Listing]]]:
+    def _begun(self, stream: Stream) -> Iterator[tuple[Ids, Future[Rows]]]:
         for ids in self._parents(stream):
             yield ids, self._ask(stream, ids)
 
@@ -75,51 +74,32 @@ class Organizations:
                 if stream.needs <= ids.keys():
                     yield ids
 
-    def _ask(self, stream: Stream, ids: Ids) -> Future[Listing]:
+    def _ask(self, stream: Stream, ids: Ids) -> Future[Rows]:
         """Have a list read; that of a parent is kept for the children."""
         key = _key(stream, ids)
         if key in self._asked:
             return self._asked[key]
-        future = self._pool.submit((next(self._order),), lambda: self._list(stream, ids))
+        future = self._pool.submit(
+            (next(self._order),), lambda: read(self._client, stream, ids, self._config.page_size)
+        )
         if any(other.parent == stream.name for other in STREAMS.values()):
             self._asked[key] = future
         return future
 
-    def _list(self, stream: Stream, ids: Ids) -> Listing:
-        """Read one list to its end; in a thread of the pool."""
-        rows: list[Row] = []
-        warnings: list[str] = []
-        date = None
-        broken = 0
-        try:
-            for page in pages(self._client, stream, ids, self._config.page_size):
-                rows += page.rows
-                broken += page.broken
-                date = page.date
-                warnings += [page.warning] if page.warning else []
-        except (BadRequest, NotFound):
-            if not stream.none_if_refused:
-                raise
-        own = {column: ids[name] for column, name in stream.adds.items()}
-        fill = {column: ids[name] for column, name in stream.fills.items()}
-        return Listing(ids, tuple({**fill, **row, **own} for row in rows), date, not warnings, broken, tuple(warnings))
-
-    def _heard(self, stream: Stream, ids: Ids, future: Future[Listing]) -> Listing:
+    def _heard(self, stream: Stream, ids: Ids, future: Future[Rows]) -> Listing:
         """The list that was asked for; what is wrong with it is told the first time."""
+        found: Rows = result(future, self._clock, self._report.tick)
         key = _key(stream, ids)
-        news = key not in self._told
-        self._told.add(key)
-        try:
-            listing = result(future, self._clock, self._report.tick)
-        except LocalError as error:
-            if news:
-                self._tell(stream, ids, error)
-            return Listing(ids, (), None, complete=False)
-        if news:
-            self._report.read()
-            for warning in listing.warnings:
+        if key not in self._told:
+            self._told.add(key)
+            for warning in found.warnings:
                 LOGGER.warning("%s", warning)
-        return listing
+            if found.problem is not None:
+                self._tell(stream, ids, found.problem)
+            else:
+                self._report.read()
+        complete = found.problem is None and not found.warnings
+        return Listing(ids, found.rows, found.date, complete, found.broken)
 
     def _tell(self, stream: Stream, ids: Ids, error: LocalError) -> None:
         place = " ".join([stream.name, *(["of"] if ids else []), *ids.values()])
@@ -130,30 +110,32 @@ class Organizations:
         else:
             self._report.failed(f"{place} could not be read: {error}.")
 
-    def _looked_up(self) -> Iterator[Listing]:
+    def _looked_up(self, stream: Stream, path: str) -> Iterator[Listing]:
         """The configured projects that no organization's list had, each looked up by its slug."""
-        stream = STREAMS["project"]
-        slugs, ids = set(), set()
-        for future in [future for (name, _), future in self._asked.items() if name == stream.name]:
-            if future.exception() is None:
-                slugs |= {normalise(str(row.get("slug"))) for row in future.result().rows}
-                ids |= {str(row.get("id")) for row in future.result().rows}
+        listed = [
+            row for (name, _), future in self._asked.items() if name == stream.name for row in future.result().rows
+        ]
+        slugs = {normalise(str(row.get("slug"))) for row in listed}
+        ids = {str(row.get("id")) for row in listed}
         wanted = [slug for slug in self._config.project_slugs.single if slug not in slugs]
         wanted = [slug for slug in wanted if slug.rpartition("/")[2] not in ids]
         for slug in wanted:
             if slug not in self._lookups:
-                self._lookups[slug] = self._pool.submit((next(self._order),), partial(self._look_up, slug))
+                self._lookups[slug] = self._pool.submit((next(self._order),), partial(self._look_up, path, slug))
         for slug in wanted:
             listing = self._heard(stream, {"project_slug": slug}, self._lookups[slug])
+            name = next((usable_id(row.get("organization_id")) for row in listing.rows), None)
+            known = {} if name is None else {"organization_id": name}
             if not any(str(row.get("id")) in ids for row in listing.rows):
-                yield listing
+                yield replace(listing, ids=known)
 
-    def _look_up(self, slug: str) -> Listing:
-        """Read one project; in a thread of the pool. https://circleci.com/docs/api/v2/#tag/Project"""
-        answer = self._client.get(f"/api/v2/project/{escaped_slug(slug)}", {}, "project", an_object)
-        organization = usable_id(answer.body.get("organization_id"))
-        ids = {"organization_id": organization} if organization else {}
-        return Listing(ids, (answer.body,), answer.date)
+    def _look_up(self, path: str, slug: str) -> Rows:
+        """Read one project; in a thread of the pool."""
+        try:
+            answer = self._client.get(path.format(project_slug=escaped_slug(slug)), {}, "project", an_object)
+        except LocalError as problem:
+            return Rows((), None, problem=problem)
+        return Rows((answer.body,), answer.date)
 
     def slugs(self) -> list[str]:
         """The slugs of all projects that the user names, those of whole organizations found now."""
@@ -189,11 +171,11 @@ class Organizations:
                     continue
                 ids = {"organization_id": name}
                 found = self._heard(stream, ids, self._ask(stream, ids))
-                if found.date is None:
+                if not found.complete:
                     self._report.failed(f"{pattern}: the projects of this organization cannot be listed.")
                 return found
         self._report.failed(f"{pattern}: the token sees no organization {organization}.")
-        return Listing({}, (), None)
+        return Listing({}, (), None, complete=False)
 
 
 def _key(stream: Stream, ids: Ids) -> tuple[str, tuple[str, ...]]:

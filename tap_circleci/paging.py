@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tap_circleci.client import Client, a_page
-from tap_circleci.errors import NotFound, PageLost
+from tap_circleci.errors import BadRequest, LocalError, NotFound, PageLost
 from tap_circleci.streams import Stream
 
 Row = dict[str, Any]
@@ -31,6 +31,20 @@ class Page:
     more: bool
     broken: int = 0
     warning: str | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A list below one parent as far as it could be read, with the ids of the parents in its rows.
+
+    `problem`: why it is not whole. `date`: the service's time, if it told any.
+    """
+
+    rows: tuple[Row, ...]
+    date: datetime | None
+    broken: int = 0
+    warnings: tuple[str, ...] = ()
+    problem: LocalError | None = None
 
 
 def usable_id(value: object) -> str | None:
@@ -87,6 +101,31 @@ def pages(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int
             return
         tokens.add(token)
         params["page-token"] = token
+
+
+def read(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int) -> Rows:
+    """The stream's list below one parent, all its pages; what can go wrong with this list alone is in the result."""
+    added = {column: ids[name] for column, name in stream.adds.items()}
+    filled = {column: ids[name] for column, name in stream.fills.items()}
+    rows: list[Row] = []
+    warnings: list[str] = []
+    date: datetime | None = None
+    broken = 0
+    problem: LocalError | None = None
+    try:
+        for page in pages(client, stream, ids, page_size):
+            rows += ({**filled, **row, **added} for row in page.rows)
+            broken += page.broken
+            date = page.date
+            warnings += [page.warning] if page.warning else []
+    except (BadRequest, NotFound) as error:
+        if not stream.none_if_refused:
+            if isinstance(error, BadRequest):
+                raise
+            problem = error
+    except LocalError as error:
+        problem = error
+    return Rows(tuple(rows), date, broken, tuple(warnings), problem)
 
 
 def _fresh(items: list[Row], names: list[str | None], seen: set[str]) -> list[Row]:

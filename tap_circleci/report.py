@@ -44,7 +44,12 @@ class Report:
 
     def at(self, part: str, detail: str = "", share: float = 0.0) -> None:
         """Say which part of the run is being written, where in it, and which share of the run is done."""
-        self._part, self._detail, self._share = part, detail, share
+        self._part = part
+        self.come(detail, share)
+
+    def come(self, detail: str, share: float) -> None:
+        """Say where in the same part the run has come to."""
+        self._detail, self._share = detail, share
 
     def read(self) -> None:
         """Take note of a resource that could be read."""

@@ -15,6 +15,7 @@ class Stream:
 
     `path` and the values of `params` are templates over the ids that the ancestors' rows give (`gives`: id -> column).
     `adds` puts such ids into the rows (column -> id); `fills` does so only where the answer has no such field.
+    `look_up` is where one row can be had by the project's slug when the list cannot.
     `none_if_refused`: 400 and 404 mean that there are none. `takes_page_size`: the endpoint lets the caller choose.
     `secrets` are paths to URLs whose query is masked. `docs` is the API's page.
     """
@@ -29,6 +30,7 @@ class Stream:
     gives: Mapping[str, str] = field(default_factory=dict)
     adds: Mapping[str, str] = field(default_factory=dict)
     fills: Mapping[str, str] = field(default_factory=dict)
+    look_up: str | None = None
     none_if_refused: bool = False
     takes_page_size: bool = False
     secrets: tuple[tuple[str, ...], ...] = ()
@@ -92,6 +94,7 @@ _ALL = (
         parent="collaborations",
         params={"organization-id": "{organization_id}"},
         gives={"project_id": "id", "project_slug": "slug"},
+        look_up="/api/v2/project/{project_slug}",
         adds=_ORGANIZATION,
         takes_page_size=True,
     ),

@@ -17,9 +17,10 @@ from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, Forbidden, NotFound, PipeClosed, Refused, TapError, Unreadable
 from tap_circleci.messages import Messages
 from tap_circleci.organizations import Organizations
+from tap_circleci.paging import Rows
 from tap_circleci.report import Report
 from tap_circleci.streams import STREAMS, WALK
-from tap_circleci.walk import Below, PageDone, PassDone, ProjectDone, Unit, Walker
+from tap_circleci.walk import PageDone, PassDone, ProjectDone, Unit, Walker
 
 LOGGER = logging.getLogger()
 
@@ -197,25 +198,19 @@ class _Run:
         missing = 0
         walker = Walker(self._config, self._client, self._pool, self._wait, selected)
         number = 0
-        part = ""
         ledger = None
         for event in walker.events(slugs, dict(self._state.walks)):
             if ledger is None:
                 number += 1
-                part = f"project {number} of {len(slugs)}"
-                self._report.at(part, f"; {event.slug}", (number - 1) / len(slugs))
+                self._report.at(f"project {number} of {len(slugs)}", f"; {event.slug}", (number - 1) / len(slugs))
                 walk = self._state.walks.get(event.slug, Walk())
                 ledger = _Ledger(walk, dict.fromkeys(walk.retry))
             if isinstance(event, Unit):
                 self._unit(event, ledger)
             elif isinstance(event, PageDone):
                 self._page_done(event, ledger)
-                if event.created:
-                    share = (number - 1 + event.share) / len(slugs)
-                    where = (
-                        f"project {number} of {len(slugs)} ({event.slug}), back to {min(event.created):%Y-%m-%d %H:%M}"
-                    )
-                    self._report.at(where, share)
+                back_to = f" back to {min(event.created):%Y-%m-%d %H:%M}" if event.created else ""
+                self._report.come(f"; {event.slug}{back_to}", (number - 1 + event.share) / len(slugs))
             elif isinstance(event, PassDone):
                 missing += self._pass_done(event, ledger)
             else:
@@ -254,12 +249,12 @@ class _Run:
         self._messages.keyless[workflows] += tree.workflows.broken
         for branch in branches:
             if branch.wanted:
-                self._send(workflows, branch.workflow, tree.workflows.date, ledger)
+                self._send(workflows, branch.workflow, tree.workflows.date or unit.date, ledger)
             if branch.jobs is None:
                 continue
-            below: Below = self._wait(branch.jobs)
+            below: Rows = self._wait(branch.jobs)
             for row in below.rows:
-                self._send(jobs, row, below.date, ledger)
+                self._send(jobs, row, below.date or unit.date, ledger)
             self._messages.keyless[jobs] += below.broken
             what = f"the jobs of workflow {branch.workflow['id']} of pipeline {name}"
             whole = self._heard(below, what, unit.slug) and whole
@@ -269,7 +264,7 @@ class _Run:
             ledger.retry[name] = None
             ledger.stuck = ledger.stuck or len(ledger.retry) > bookmarks.MOST_RETRIES
 
-    def _heard(self, below: Below, what: str, slug: str) -> bool:
+    def _heard(self, below: Rows, what: str, slug: str) -> bool:
         """Whether a list is whole, or lacks only what is gone or forbidden; what is wrong is told."""
         for warning in below.warnings:
             LOGGER.warning("%s", warning)

@@ -16,7 +16,7 @@ from tap_circleci.client import Client
 from tap_circleci.concurrency import Pool, ahead
 from tap_circleci.config import Config, utc
 from tap_circleci.errors import LocalError, NotFound
-from tap_circleci.paging import Page, Row, pages, usable_id
+from tap_circleci.paging import Page, Row, Rows, pages, read, usable_id
 from tap_circleci.streams import STREAMS, WALK, Stream
 
 MOMENT = timedelta(microseconds=1)
@@ -26,23 +26,12 @@ Wait = Callable[[Future[Any]], Any]
 
 
 @dataclass(frozen=True)
-class Below:
-    """The list below a pipeline or workflow, as far as it could be read. `problem`: why not to its end."""
-
-    rows: tuple[Row, ...]
-    date: datetime
-    broken: int = 0
-    warnings: tuple[str, ...] = ()
-    problem: LocalError | None = None
-
-
-@dataclass(frozen=True)
 class Branch:
     """A workflow, whether its row is to be sent, and its jobs if they are."""
 
     workflow: Row
     wanted: bool
-    jobs: Future[Below] | None
+    jobs: Future[Rows] | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,7 @@ class Tree:
     """What is below a pipeline."""
 
     branches: tuple[Branch, ...]
-    workflows: Below
+    workflows: Rows
 
 
 @dataclass(frozen=True)
@@ -256,22 +245,9 @@ class Walker:
             branches.append(Branch(workflow, "workflows" in wanted, jobs))
         return Tree(tuple(branches), workflows)
 
-    def _below(self, stream: Stream, ids: Mapping[str, str]) -> Below:
-        """Read a list to its end, or as far as it goes; in a pool's thread."""
-        added = {column: ids[name] for column, name in stream.adds.items()}
-        rows: list[Row] = []
-        warnings: list[str] = []
-        broken = 0
-        date = bookmarks.EPOCH
-        try:
-            for page in pages(self._client, stream, ids, self._config.page_size):
-                rows += [{**row, **added} for row in page.rows]
-                broken += page.broken
-                date = page.date
-                warnings += [page.warning] if page.warning else []
-        except LocalError as problem:
-            return Below(tuple(rows), date, broken, tuple(warnings), problem)
-        return Below(tuple(rows), date, broken, tuple(warnings))
+    def _below(self, stream: Stream, ids: Mapping[str, str]) -> Rows:
+        """Read a list; in a pool's thread."""
+        return read(self._client, stream, ids, self._config.page_size)
 
     def _descent(self, slug: str) -> Descent:
         listing = pages(self._client, STREAMS["pipelines"], {"project_slug": slug}, self._config.page_size)

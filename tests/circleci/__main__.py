@@ -3,7 +3,8 @@
 POST /_control takes a JSON object with any of these, and answers with the settings:
   {"now": "2025-06-02T12:00:00Z", "advance": 3600, "latency": 0.05, "rate_limit": 40, "reset": true,
    "fault": [{"pattern": "/workflow", "every": 7, "status": 503, "headers": {}, "body": "..."}],
-   "add_pipeline": "gh/acme/web", "rerun": "<pipeline id>"}
+   "add_pipeline": "gh/acme/web", "rerun": "<pipeline id>",
+   "forbidden": ["<organization id>"], "aged_out": {"<pipeline id>": "missing"}}
 GET /_stats tells what was asked, GET /_truth?slugs=gh/acme/web,gh/acme/api the rows as they show now.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.circleci.demo import demo_world, history
+from tests.circleci.demo import demo_world, history, odd_world
 from tests.circleci.server import UUID, Answer, Fault, Request, Server
 from tests.circleci.world import World, moment, stamp
 
@@ -45,7 +46,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--rate-limit", type=int, help="answers within any second")
-    parser.add_argument("--world", choices=("demo", "history"), default="demo")
+    parser.add_argument("--world", choices=("demo", "history", "odd"), default="demo")
     parser.add_argument("--pipelines", type=int, default=500, help="history: in each project")
     parser.add_argument("--projects", type=int, default=1, help="history: how many")
     parser.add_argument("--per-day", type=float, default=30, help="history: pipelines a day")
@@ -64,6 +65,8 @@ def _time(text: str) -> datetime:
 def _world(options: argparse.Namespace) -> World:
     if options.world == "demo":
         return demo_world(options.now)
+    if options.world == "odd":
+        return odd_world(options.now)
     return history(options.pipelines, options.now, per_day=options.per_day, projects=options.projects)
 
 
@@ -93,6 +96,8 @@ def _control(server: Server, orders: dict[str, Any]) -> Answer:
             slug, world.now, workflows=[{"stopped_at": timedelta(minutes=5), "jobs": 3}]
         ),
         "rerun": lambda identifier: world.rerun(world.index[identifier][1], world.now),
+        "forbidden": lambda identifiers: setattr(world, "forbidden", set(identifiers)),
+        "aged_out": lambda fates: setattr(world, "aged_out", dict(fates)),
         "ping": lambda _: None,
     }
     unknown = orders.keys() - carry_out.keys()

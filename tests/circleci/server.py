@@ -291,7 +291,8 @@ class Server:
             case ["api", "v2", "me", "collaborations"]:
                 return self.world.organizations
             case ["api", "v2", "context"]:
-                return self._list("context", query.get("owner-id"), query, unknown=403)
+                owner = self.world.organization(query.get("owner-slug", "")) or {"id": query.get("owner-id")}
+                return self._list("context", owner["id"], query, unknown=403)
             case ["api", "v2", "deploy", "environments"]:
                 return self._list("deploy", query.get("org-id"), query, last={"next_page_token": ""})
             case ["api", "v2", "organizations", organization, "groups"]:

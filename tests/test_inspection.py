@@ -1,0 +1,74 @@
+"""--check and --get: looking at CircleCI without a sync."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from tests.circleci import Fault, Server, demo_world, history
+from tests.tap import Run, config_for, run
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+
+
+def look(server: Server, folder: Path, *argv: str, **settings: Any) -> Run:
+    config = folder / "config.json"
+    config.write_text(json.dumps(config_for(server, **settings)))
+    config.chmod(0o600)
+    return run(["--config", str(config), *argv])
+
+
+def test_check_tells_what_the_config_gives(tmp_path: Path):
+    """Whose token, which organizations, each slug; forbidden streams are named and no reason to fail."""
+    world = demo_world(NOW)
+    world.forbidden.add(("groups", world.organizations[0]["id"]))
+    with Server(world) as server:
+        found = look(server, tmp_path, "--check")
+    assert (found.status, found.lines) == (0, ())
+    for part in ("of ada", "gh/acme", "Project: gh/acme/api found", "groups of gh/acme (403"):
+        assert part in found.log
+
+
+def test_check_fails_where_a_sync_would_miss_something(tmp_path: Path):
+    """A slug that is not there, a pattern without organization, a bad token: exit 1 and a sentence each."""
+    with Server(demo_world(NOW)) as server:
+        slugs = look(server, tmp_path, "--check", project_slugs="gh/acme/nope gh/nobody/* gh/acme/api")
+        token = look(server, tmp_path, "--check", token="wrong")
+    assert slugs.status == 1
+    assert sorted(sentence.split(" (")[0].split(":")[0] for sentence in slugs.criticals()) == [
+        "Project gh/acme/nope cannot be had",
+        "gh/nobody/*",
+    ]
+    assert token.status == 1
+    assert "does not accept the token" in token.criticals()[0]
+
+
+def test_get_prints_one_answer_or_all_pages(tmp_path: Path):
+    """A path with or without /api/v2, a query, one page as it is or all items."""
+    with Server(history(45, NOW)) as server:
+        me = look(server, tmp_path, "--get", "/me")
+        server.script("/pipeline", [Fault(500)])
+        page = look(server, tmp_path, "--get", "/api/v2/project/gh/acme/big/pipeline")
+        everything = look(server, tmp_path, "--get", "project/gh/acme/big/pipeline", "--all")
+        array = look(server, tmp_path, "--get", "me/collaborations", "--all")
+        private = look(
+            server, tmp_path, "--get", f"/api/private/project?organization-id={server.world.organizations[0]['id']}"
+        )
+    assert json.loads("\n".join(me.lines))["login"] == "ada"
+    assert len(json.loads("\n".join(page.lines))["items"]) == 20
+    assert len(json.loads("\n".join(everything.lines))["items"]) == 45
+    assert isinstance(json.loads("\n".join(array.lines)), list)
+    assert len(json.loads("\n".join(private.lines))["items"]) == 1
+
+
+def test_get_sends_the_token_to_no_other_host_and_says_what_went_wrong(tmp_path: Path):
+    """A URL of another host is refused before any request; a 404 is a sentence."""
+    with Server(demo_world(NOW)) as server:
+        other = look(server, tmp_path, "--get", "https://elsewhere.example/me")
+        assert server.calls == 0
+        missing = look(server, tmp_path, "--get", "/nope")
+    assert other.status == missing.status == 1
+    assert "not a URL of another host" in other.criticals()[0]
+    assert "404" in missing.criticals()[0]

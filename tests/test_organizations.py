@@ -1,0 +1,138 @@
+"""The organization-wide streams: parents asked once, whole organizations named by a pattern, versions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+
+from tap_circleci.streams import STREAMS
+from tests.circleci import Fault, Server, World, demo_world
+from tests.tap import assert_same, expected, sync, tables
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+
+
+def world_of(*slugs: str) -> World:
+    """Projects with one pipeline each."""
+    world = World(NOW)
+    for slug in slugs:
+        project = world.add_project(slug)
+        world.add_pipeline(project, NOW - timedelta(hours=2), workflows=[{"stopped_at": timedelta(minutes=5)}])
+    return world
+
+
+def names(run) -> set[str]:
+    return {row["project_slug"] for row in run.rows("pipelines")}
+
+
+def test_each_parent_is_asked_once_however_many_children_are_selected():
+    """No list of parents is read twice, whichever children are selected and whatever the run begins with."""
+    with Server(demo_world(NOW)) as server:
+        sync(server, state={"currently_syncing": "trigger"}, project_slugs="gh/acme/* circleci/Acme/*")
+        asked = Counter(request.path for request in server.requests)
+    assert max(asked.values()) == 1
+
+
+def test_a_pattern_means_all_projects_of_an_organization():
+    """gh/acme/* finds the projects at each run, !gh/acme/legacy-* leaves some out; new ones come by themselves."""
+    world = world_of("gh/acme/api", "gh/acme/legacy-web", "gh/acme/legacy-api", "gh/other/api")
+    with Server(world) as server:
+        slugs = "gh/acme/* !gh/acme/legacy-*"
+        first = sync(server, project_slugs=slugs, streams=["pipelines"])
+        project = world.add_project("gh/acme/new")
+        world.add_pipeline(project, NOW - timedelta(days=9))
+        second = sync(server, project_slugs=slugs, streams=["pipelines"], state=first.state)
+    assert names(first) == {"gh/acme/api"}
+    assert names(second) == {"gh/acme/new"}
+
+
+def test_a_pattern_for_a_standalone_organization_takes_its_id_or_short_name():
+    """circleci/<org>/* works with both forms of the organization's id, and excludes by the project's name."""
+    world = world_of("circleci/Labs/robots", "circleci/Labs/old-robots")
+    organization = world.organizations[0]
+    with Server(world) as server:
+        for name in (organization["id"], organization["slug"].split("/")[1]):
+            run = sync(server, project_slugs=f"circleci/{name}/* !circleci/{name}/old-*", streams=["pipelines"])
+            assert run.status == 0, run.log
+            assert len(run.rows("pipelines")) == 1
+
+
+def test_an_organization_that_cannot_be_listed_is_a_clear_error():
+    """A pattern whose organization is unknown or forbidden: named, exit 1, the rest delivered."""
+    world = world_of("gh/acme/api", "gh/secret/api")
+    world.forbidden.add(world.organization("gh/secret")["id"])
+    with Server(world) as server:
+        run = sync(server, project_slugs="gh/nobody/* gh/secret/* gh/acme/api", streams=["pipelines"])
+    assert run.status == 1
+    assert names(run) == {"gh/acme/api"}
+    assert [sentence.split(":")[0] for sentence in run.criticals()] == ["gh/nobody/*", "gh/secret/*"]
+
+
+def test_a_configured_project_whose_organization_is_closed_is_looked_up():
+    """Where the organization's list cannot be had, the project comes from its own look-up, with its children."""
+    world = world_of("gh/acme/api")
+    world.forbidden.add(("project", world.organization("gh/acme")["id"]))
+    definition = world.add_definition(world.project("gh/acme/api"), "build")
+    world.add_schedule(world.project("gh/acme/api"), "nightly", NOW)
+    with Server(world) as server:
+        run = sync(server)
+        truth = expected(world.truth(["gh/acme/api"]))
+        looked_up = [request.path for request in server.requests if request.path == "/api/v2/project/gh/acme/api"]
+    assert run.status == 0, run.log
+    assert len(looked_up) == 1
+    held = tables(run.lines)
+    assert [row["id"] for row in run.rows("pipeline_definition")] == [definition["id"]]
+    assert list(held["project"]) == list(truth["project"])
+    assert_same({"schedule": held["schedule"]}, {"schedule": truth["schedule"]})
+
+
+def test_incremental_streams_send_what_changed_since_their_bookmark():
+    """deploy and schedule keep a bookmark per organization and project and send what is not older."""
+    world = world_of("gh/acme/api")
+    organization = world.organization("gh/acme")
+    old = world.add_environment(organization, "old", NOW - timedelta(days=9))
+    world.add_environment(organization, "new", NOW - timedelta(days=2))
+    with Server(world) as server:
+        first = sync(server, streams=["deploy"], start_date="2026-03-05")
+        again = sync(server, streams=["deploy"], state=first.state)
+        old["updated_at"] = world.add_environment(organization, "x", NOW)["updated_at"]
+        last = sync(server, streams=["deploy"], state=again.state)
+    assert [row["name"] for row in first.rows("deploy")] == ["new"]
+    assert "1 rows of deploy last changed before start_date" in first.log
+    assert [row["name"] for row in again.rows("deploy")] == ["new"]
+    assert {row["name"] for row in last.rows("deploy")} == {"old", "new", "x"}
+
+
+def test_versions_are_activated_only_after_a_complete_read():
+    """With activate_version, full tables end with ACTIVATE_VERSION, unless some of it was forbidden or missing."""
+    world = world_of("gh/acme/api", "gh/other/web")
+    for organization in world.organizations:
+        world.add_context(organization, "deploy", NOW)
+    world.forbidden.add(("groups", world.organizations[1]["id"]))
+    with Server(world) as server:
+        run = sync(server, activate_version=True)
+        server.script("/context", [Fault(404)])
+        missing = sync(server, activate_version=True, streams=["context"])
+        off = sync(server)
+    activated = [m["stream"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"]
+    assert activated == ["collaborations", "context", "project", "pipeline_definition", "trigger"]
+    versions = {m["version"] for m in run.messages if m["type"] == "RECORD" and m["stream"] == "context"}
+    assert versions == {int(NOW.timestamp() * 1000)}
+    assert not [m for m in missing.messages if m["type"] == "ACTIVATE_VERSION"]
+    assert not [m for m in off.messages if "version" in m]
+    assert not [
+        m for m in run.messages if m["type"] == "RECORD" and m["stream"] in ("jobs", "deploy") and "version" in m
+    ]
+
+
+def test_a_collaboration_without_an_id_is_skipped_and_counted():
+    """An organization never used on CircleCI has no id: no row, nothing asked below it."""
+    world = world_of("gh/acme/api")
+    world.add_organization("gh/unused", used=False)
+    with Server(world) as server:
+        run = sync(server)
+        assert not [request for request in server.requests if "None" in request.path or "null" in request.path]
+    assert len(run.rows("collaborations")) == 1
+    assert "Skipped: 1 rows of collaborations without a usable key" in run.log
+    assert run.status == 0
+    assert set(STREAMS) >= {m["stream"] for m in run.messages if "stream" in m}
