@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ from tap_circleci.sync import sync
 LOGGER = logging.getLogger()
 
 T = TypeVar("T")
+
+PATIENCE = 1.5
+"""Seconds that a run which was told to stop may take to end in order."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,11 +68,15 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> NoRet
 
 
 def _stop_on_signals(clock: Clock) -> None:
+    """End on SIGTERM and SIGINT: in order if possible, at once if a target that does not read holds us up."""
+
     def stop(signum: int, _frame: FrameType | None) -> None:
         clock.stop(signum)
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + signum))
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
-    for name in ("SIGTERM", "SIGINT"):
-        signal.signal(getattr(signal, name), stop)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, stop)
 
 
 def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:

@@ -36,8 +36,8 @@ LONGEST = timedelta(days=180)
 """The widest look-back: reruns are allowed for 90 days, and the pipeline is looked at within as much again."""
 MARGIN = timedelta(minutes=5)
 """What stopped so shortly before a walk began may not have been told to it yet."""
-TOLERANCE = timedelta(days=1)
-"""How far ahead of the service's clock a bookmark may be."""
+TOLERANCE = MARGIN
+"""How far ahead of the service's clock a mark may be: what stopped within the margin counts as not seen anyway."""
 MOST_RETRIES = 20
 """Pipelines of one project that the state names for another try; with more, the walk stays open instead."""
 FINAL_PIPELINE = frozenset({"created", "errored"})

@@ -6,8 +6,6 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -41,6 +39,7 @@ class Messages:
             name: converter(schema_of(name), schema, STREAMS[name].secrets, self._reporter(name))
             for name, schema in selected.schemas.items()
         }
+        self._unwritten: list[str] = []
         self._last_state: dict[str, Any] | None = None
         self._state_at = clock.now()
         self.rows: Counter[str] = Counter(dict.fromkeys(selected.schemas, 0))
@@ -51,7 +50,7 @@ class Messages:
         """Announce a stream."""
         stream = STREAMS[name]
         bookmarks = [stream.replication_key] if stream.replication_key else None
-        _write(
+        self._add(
             singer.SchemaMessage(
                 stream=name,
                 schema=self._selected.schemas[name],
@@ -70,12 +69,12 @@ class Messages:
 
     def record(self, name: str, record: Row, extracted: datetime, version: int | None = None) -> None:
         """Write a record that was read at that time."""
-        _write(singer.RecordMessage(stream=name, record=record, version=version, time_extracted=extracted))
+        self._add(singer.RecordMessage(stream=name, record=record, version=version, time_extracted=extracted))
         self.rows[name] += 1
 
     def activate(self, name: str, version: int) -> None:
         """Tell the target that rows of other versions are gone."""
-        _write(singer.ActivateVersionMessage(name, version))
+        self._add(singer.ActivateVersionMessage(name, version))
 
     def state(self, state: State, *, now: bool = False) -> None:
         """Write the state if the last one is a while ago and was another, or `now`."""
@@ -84,8 +83,19 @@ class Messages:
             return
         value = state.as_json()
         if now or value != self._last_state:
-            _write(singer.StateMessage(value))
+            self._add(singer.StateMessage(value))
             self._last_state, self._state_at = value, moment
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand over what has been written; called after each unit of work, since a call for each line costs more than
+        the line: with busy threads, the writing one has to wait for its turn after every call."""
+        lines, self._unwritten = "".join(self._unwritten), []
+        if lines:
+            _put(lines)
+
+    def _add(self, message: singer.messages.Message) -> None:
+        self._unwritten.append(singer.messages.format_message(message) + "\n")
 
     def _reporter(self, name: str) -> Any:
         def report(path: Path, problem: str) -> None:
@@ -98,21 +108,14 @@ class Messages:
 
 def print_json(text: str) -> None:
     """Write a catalog or an answer for people to read."""
-    with _whole_lines():
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+    _put(text + "\n")
 
 
-def _write(message: singer.messages.Message) -> None:
-    with _whole_lines():
-        singer.write_message(message)
-
-
-@contextmanager
-def _whole_lines() -> Iterator[None]:
-    """Turn a closed pipe or a full disk into `PipeClosed`."""
+def _put(lines: str) -> None:
+    """Write whole lines to standard output; a closed pipe or a full disk is `PipeClosed`."""
     try:
-        yield
+        sys.stdout.write(lines)
+        sys.stdout.flush()
     except OSError as error:
         # What Python still holds for standard output goes nowhere, lest its exit complains of it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

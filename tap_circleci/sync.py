@@ -174,6 +174,7 @@ class _Run:
                 self._messages.record(name, record, listing.date or self._now, version)
                 highest = max(value, highest or "") if value is not None else highest
             self._state.note(name, key, highest, self._now)
+            self._messages.flush()
             self._messages.state(self._state)
             self._report.tick()
         if version is not None and complete:
@@ -216,6 +217,7 @@ class _Run:
             else:
                 self._project_done(event, ledger)
                 ledger = None
+            self._messages.flush()
             self._report.tick()
         if missing == len(slugs):
             raise Refused("None of the projects in project_slugs exists, or the token sees none of them.")

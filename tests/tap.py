@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import signal
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ def run(argv: list[str], clock: Clock | None = None) -> Run:
     handler = logging.StreamHandler(log)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
     status: Any = 0
     try:
         with contextlib.redirect_stdout(output):
@@ -99,6 +101,8 @@ def run(argv: list[str], clock: Clock | None = None) -> Run:
         status = ended.code
     finally:
         logging.getLogger().removeHandler(handler)
+        for signum, action in before.items():
+            signal.signal(signum, action)
     return Run(status, tuple(output.getvalue().splitlines()), log.getvalue())
 
 

@@ -79,6 +79,23 @@ def test_a_signal_ends_a_run_whose_answer_does_not_come(tmp_path: Path):
         server.reset()
 
 
+def test_a_signal_ends_a_run_whose_target_does_not_read(tmp_path: Path):
+    """A pipe that is full and read by nobody holds nothing up."""
+    config = tmp_path / "config.json"
+    with Server(demo_world(NOW)) as server:
+        config.write_text(json.dumps(config_for(server)))
+        config.chmod(0o600)
+        with subprocess.Popen(
+            [PROGRAM, "-c", str(config)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            asked = -1
+            while asked != server.calls or not asked:
+                asked = server.calls
+                time.sleep(0.5)
+            process.terminate()
+            assert process.wait(timeout=5) == 143
+
+
 @pytest.mark.parametrize("lines", [0, 1, 40])
 def test_a_closed_pipe_ends_the_run_with_a_sentence(tmp_path: Path, lines):
     """When the target goes away, exit 1 and one CRITICAL line, no traceback."""
