@@ -19,6 +19,10 @@ RECOVERY = 8.0
 """Seconds after a refusal until the pace is again what the service last bore."""
 
 
+GLANCE = 0.5
+"""Seconds after which somebody who waits looks up: the run may have been given up meanwhile."""
+
+
 class Clock:
     """Seconds that pass, and waits that end at once when the run is asked to stop."""
 
@@ -87,7 +91,7 @@ class Governor:
                     slot = due = self._reserve(now)
             if due <= now:
                 return now
-            self._clock.wait(due - now)
+            self._clock.wait(min(due - now, GLANCE))
 
     def _reserve(self, now: float) -> float:
         """The time of the next free slot, which is the caller's."""
@@ -183,7 +187,7 @@ class Pool:
 def result(future: Future[T], clock: Clock, tick: Callable[[], None]) -> T:
     """What `future` gives or raises, calling `tick` now and then meanwhile; a stop of the run ends the wait."""
     while not future.done():
-        wait([future], timeout=0.25)
+        wait([future], timeout=GLANCE)
         clock.check()
         tick()
     return future.result()

@@ -161,7 +161,7 @@ def test_what_stopped_before_the_last_walk_is_settled(status):
     taken = bookmarks.Range(START - DAY, START, DAY)
     stopped = START - MARGIN - timedelta(seconds=1)
     assert taken.workflow_is_settled(status, stopped, stopped - DAY)
-    assert not taken.workflow_is_settled(status, START - MARGIN, stopped - DAY)
+    assert not taken.workflow_is_settled(status, START - MARGIN, START - DAY)
     assert not taken.workflow_is_settled(status, stopped, stopped - DAY - timedelta(seconds=1))
     assert not taken.workflow_is_settled(status, None, stopped)
     assert not taken.workflow_is_settled("running", stopped, stopped)
