@@ -282,11 +282,11 @@ def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
     """The state in `raw`, read from `path`, and sentences on what another tap's state gave.
 
     Understands our own states and those of tap-circle-ci 2.0.0: there a timestamp per slug proves that the pipelines
-    up to it were sent, while workflows and jobs, which it sent incompletely and with stale statuses, start anew.
-    Raises `BadInput` for anything else.
+    up to it were sent, while workflows and jobs, which it sent incompletely and with stale statuses, start anew. A
+    whole STATE message stands for its value. Raises `BadInput` for anything else.
     """
     reader = _Reader(path)
-    state = reader.state(raw)
+    state = reader.state(raw["value"] if raw.get("type") == "STATE" and isinstance(raw.get("value"), dict) else raw)
     if reader.mistakes:
         raise BadInput(*reader.mistakes)
     return state, reader.remarks

@@ -64,14 +64,14 @@ def who_am_i(client: Client) -> Answer:
 
 @dataclass
 class _Ledger:
-    """What one project has come to: its marks, what failed, and the bookmarks not yet vouched for.
+    """What one project has come to: its marks, what failed, and by stream the highest replication key value sent.
 
     `stuck`: something is missing that the marks cannot name, so they stay where they are.
     """
 
     walk: Walk
     retry: dict[str, None] = field(default_factory=dict)
-    noted: list[tuple[str, str | None]] = field(default_factory=list)
+    highest: dict[str, str] = field(default_factory=dict)
     stuck: bool = False
 
 
@@ -288,8 +288,8 @@ class _Run:
             return
         self._messages.record(name, record, date)
         replication_key = STREAMS[name].replication_key
-        if replication_key is not None:
-            ledger.noted.append((name, record[replication_key]))
+        if replication_key is not None and record[replication_key] is not None:
+            ledger.highest[name] = max(record[replication_key], ledger.highest.get(name, ""))
 
     def _page_done(self, event: PageDone, ledger: _Ledger) -> None:
         self._messages.keyless[WALK[0]] += event.broken
@@ -329,9 +329,8 @@ class _Run:
         if walk == Walk():
             return
         self._state.walks[slug] = walk
-        for name, value in ledger.noted:
+        for name, value in ledger.highest.items():
             self._state.note(name, slug, value, self._now)
-        ledger.noted.clear()
         self._messages.state(self._state)
 
 

@@ -167,7 +167,7 @@ class Walker:
     ) -> Generator[Event, None, LocalError | None]:
         """One way down the list; gives what kept it from its end. `ended` is called when no page is left to ask for.
 
-        Adds the pipelines whose children are asked for to `attempted`.
+        Adds those pipelines of `retry` whose children are asked for to `attempted`.
         """
         this: Pass | None = None
         more = True
@@ -191,7 +191,7 @@ class Walker:
             for row, date in zip(page.rows, created, strict=True):
                 unit = self._unit(slug, this, row, date, page, retry)
                 if unit is not None:
-                    attempted.update([str(row["id"])] if unit.tree else [])
+                    attempted.update({str(row.get("id"))}.intersection(retry if unit.tree else ()))
                     yield unit
             yield PageDone(slug, this, tuple(date for date in created if date), page.broken, page.warning)
         yield PassDone(slug, this)

@@ -190,6 +190,7 @@ def test_a_state_is_read_as_it_was_written():
     state = State("project", {"deploy": {"o": bookmarks.written(START)}}, {"gh/acme/api": walk})
     again, remarks = bookmarks.read(state.as_json(), "state.json")
     assert again == state
+    assert bookmarks.read({"type": "STATE", "value": state.as_json()}, "state.json")[0] == state
     assert remarks == []
 
 
