@@ -15,6 +15,9 @@ test: lint types tests wheel
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Known vulnerabilities of what we depend on; asks a service, so it is not part of lint.
+audit: .venv/ready
 	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
 
 types: .venv/ready
