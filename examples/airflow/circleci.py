@@ -1,0 +1,105 @@
+"""CircleCI on Airflow: hundreds of projects in groups, a mapped task for each, on as many machines as you have.
+
+A folder that all workers share, /opt/circleci or $CIRCLECI_HOME, holds
+
+    config.json   the tap's config with all of your project_slugs, readable by Airflow's user only
+    target.json   the config of the target
+    runs/NAME/    one for each group, made by this file: its config, catalog, state and what was printed
+
+`tap-circleci` and the target ($CIRCLECI_TARGET, or target-jsonl) are programs on the workers' PATH, each from a
+virtualenv of its own. The target is started in the run's folder, so that relative paths in target.json lie there: right
+for a target that writes files, since two programs must not append to the same one.
+
+A project belongs to a group by its name, so the others keep theirs, and so their state, when you add or remove one.
+Only another number of GROUPS moves them: then remove the folder `runs`, and all is read anew. The rate limit is that of
+the token: see AT_ONCE.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import subprocess
+import zlib
+from pathlib import Path
+from shlex import quote
+
+from airflow.sdk import dag, task
+
+HOME = Path(os.environ.get("CIRCLECI_HOME", "/opt/circleci"))
+TARGET = os.environ.get("CIRCLECI_TARGET", "target-jsonl")
+GROUPS = int(os.environ.get("CIRCLECI_GROUPS", "8"))
+AT_ONCE = 4
+BY_PROJECT = ("pipelines", "workflows", "jobs")
+
+# The target vouches for what it has stored by the last line that it prints, also when the tap could not deliver
+# everything: then the task fails, and the next run reads what is missing, not all that is there already.
+PIPE = """
+cd {folder} || exit
+tap-circleci --config config.json --catalog catalog.json {state} | {target} --config {target_config} > states.jsonl
+ended=("${{PIPESTATUS[@]}}")
+if [ "${{ended[1]}}" = 0 ] && [ -s states.jsonl ]; then
+    tail -n 1 states.jsonl > state.draft && mv state.draft state.json || exit
+fi
+exit $(( ended[0] ? ended[0] : ended[1] ))
+"""
+
+
+@dag(
+    schedule="@hourly",
+    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    catchup=False,
+    max_active_runs=1,  # two runs must not share a state
+    tags=["singer"],
+)
+def circleci():
+    """Sync CircleCI."""
+
+    @task
+    def runs() -> list[dict]:
+        """What to run: the lists of the organizations once, and the pipelines of each group of projects."""
+        slugs = json.loads((HOME / "config.json").read_text(encoding="utf-8"))["project_slugs"]
+        if isinstance(slugs, str):
+            slugs = (
+                json.loads(slugs) if slugs.lstrip().startswith("[") else re.split(r"[\s,]+", slugs.strip(" \t\r\n,"))
+            )
+        left_out = [slug for slug in slugs if slug.startswith("!")]
+        groups: dict[str, list[str]] = {}
+        for slug in sorted(set(slugs).difference(left_out)):
+            groups.setdefault(f"group-{zlib.crc32(slug.encode()) % GROUPS}", []).append(slug)
+        by_project = [{"name": name, "slugs": group + left_out, "by_project": True} for name, group in groups.items()]
+        return [{"name": "organizations", "slugs": slugs, "by_project": False}, *by_project]
+
+    @task.bash(max_active_tis_per_dag=AT_ONCE, map_index_template="{{ task.op_kwargs['run']['name'] }}")
+    def sync(run: dict) -> str:
+        """Run `tap | target` with the state of this group."""
+        folder = HOME / "runs" / run["name"]
+        folder.mkdir(parents=True, exist_ok=True)
+        config = json.loads((HOME / "config.json").read_text(encoding="utf-8"))
+        write(folder / "config.json", {**config, "project_slugs": run["slugs"]})
+        discover = ["tap-circleci", "--config", folder / "config.json", "--discover"]
+        catalog = json.loads(subprocess.check_output(discover))  # noqa: S603 - our own program
+        for stream in catalog["streams"]:
+            for entry in stream["metadata"]:
+                if not entry["breadcrumb"]:
+                    entry["metadata"]["selected"] = (stream["stream"] in BY_PROJECT) == run["by_project"]
+        write(folder / "catalog.json", catalog)
+        return PIPE.format(
+            folder=quote(str(folder)),
+            state="--state state.json" if (folder / "state.json").exists() else "",
+            target=quote(TARGET),
+            target_config=quote(str(HOME / "target.json")),
+        )
+
+    sync.expand(run=runs())
+
+
+def write(path: Path, content: object) -> None:
+    """Write a file that only its owner may read, for the token in it."""
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+dag = circleci()

@@ -1,0 +1,221 @@
+"""`make run`: read CircleCI into a real target, and answer a question from what was loaded.
+
+With a config.json in the current folder it is the real CircleCI, without one our own on loopback.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from tests.circleci import TOKEN, demo_world
+from tests.integration.programs import ROOT, Command, discover, pour, tap_command, virtualenv, write_json
+
+QUESTION = "How often does each workflow succeed, and how long does it take?"
+ANSWER = """
+WITH ended AS (
+    SELECT coalesce(project.name, workflows.project_slug) AS project, workflows.name AS workflow, status,
+           (julianday(stopped_at) - julianday(workflows.created_at)) * 24 * 60 AS minutes
+    FROM workflows LEFT JOIN project ON project.slug = workflows.project_slug
+    WHERE stopped_at IS NOT NULL AND status IN ('success', 'failed', 'error')
+), ranked AS (
+    SELECT *, count(*) OVER (PARTITION BY project, workflow) AS runs,
+           row_number() OVER (PARTITION BY project, workflow ORDER BY minutes) AS place
+    FROM ended
+)
+SELECT project, workflow, runs,
+       printf('%.0f %%', 100.0 * sum(status = 'success') / runs) AS "success rate",
+       printf('%.1f min', avg(CASE WHEN place IN ((runs + 1) / 2, (runs + 2) / 2) THEN minutes END)) AS "median time"
+FROM ranked GROUP BY project, workflow, runs ORDER BY runs DESC LIMIT 20
+"""
+
+
+def main() -> int:
+    """Sync once, show what came, and give the exit status."""
+    real = Path("config.json")
+    if real.exists():
+        say("Reading your CircleCI, as config.json says.")
+        folder = Path("run")
+        folder.mkdir(exist_ok=True)
+        return sync(real, folder)
+    folder = Path("run", "demo")
+    folder.mkdir(parents=True, exist_ok=True)
+    with our_circleci(folder) as config:
+        return sync(config, folder)
+
+
+def sync(config: Path, folder: Path) -> int:
+    """Run the tap into target-jsonl, load the files into SQLite, and show the tables."""
+    first = not (folder / "state.json").exists()
+    target = [virtualenv("target-jsonl", "target-jsonl==0.1.4") / "target-jsonl"]
+    data, catalog, database = folder / "data", folder / "catalog.json", folder / "circleci.db"
+    data.mkdir(exist_ok=True)
+    settings = {"destination_path": str(data), "do_timestamp_file": False}
+    target += ["--config", write_json(folder / "target.json", settings)]
+    say("What streams are there? All of them are selected in the catalog.")
+    command(["tap-circleci", "--config", config, "--discover"], ">", catalog)
+    discover(config, catalog)
+    tap = tap_command(folder, config)
+    say(
+        "The first sync reads everything:" if first else "There is a state of an earlier sync: only what is new or due."
+    )
+    command(tap, "|", *target, ">", folder / "states.jsonl")
+    poured = pour(tap, target, folder, lambda line: None if "METRIC" in line else print(f"    {line}", flush=True))
+
+    before = counts(database)
+    load(catalog, data, database)
+    after, (read, calls) = counts(database), metrics(folder / "tap.log")
+    if not poured.well:
+        say(
+            f"Not all went well: the tap ended with status {poured.tap}, the target with {poured.target};"
+            f" see {folder}/tap.log and {folder}/target.log."
+        )
+        if not after.total():
+            return poured.tap or poured.target
+    say("What the database holds now:")
+    table(
+        ["table", "rows", "new", "read this time"],
+        [[name, str(rows), str(rows - before.get(name, 0)), str(read[name])] for name, rows in after.items()],
+    )
+    say(f"{QUESTION} (Answered by SQL, without workflows that were canceled or have not ended.)")
+    with closing(sqlite3.connect(database)) as connection:
+        answer = connection.execute(ANSWER)
+        table([column[0] for column in answer.description], [[str(value) for value in row] for row in answer])
+    new = after.total() - before.total()
+    say(
+        f"The first sync: {new} rows by {calls} calls."
+        if first
+        else f"Incremental: {new} new rows since the last sync, {read.total()} read, by {calls} calls."
+    )
+    for what, where in (
+        ("Data", f"{database} (SQLite: the latest row of each key; from {data}/*.jsonl, what the target wrote)"),
+        ("State", f"{folder / 'state.json'} (run again: only what is new; without it everything is read again)"),
+        ("Logs", f"{folder / 'tap.log'}, {folder / 'target.log'}"),
+    ):
+        print(f"{what:6} {where}")
+    return poured.tap or poured.target
+
+
+@contextmanager
+def our_circleci(folder: Path) -> Iterator[Path]:
+    """Serve the demo's CircleCI and give the config for it.
+
+    Its world is made anew for each run, the same each time, since the day of the first run is kept; only its clock
+    moves on.
+    """
+    born = folder / "world.txt"
+    if not born.exists():
+        born.write_text((datetime.now(timezone.utc) - timedelta(days=1)).isoformat(), encoding="utf-8")
+    yesterday = datetime.fromisoformat(born.read_text(encoding="utf-8"))
+    first = not (folder / "state.json").exists()
+    say("There is no config.json here, so a CircleCI of our own stands in for the real one, with made-up data.")
+    print(
+        "This first run shows it as it was a day ago, later runs show it as of now: so they have something new to read."
+        if first
+        else "This run shows it as of now."
+    )
+    if datetime.now(timezone.utc) > yesterday + timedelta(days=7):
+        print(f"Its made-up work is over by now: remove {folder} to begin anew.")
+    serve: Command = [sys.executable, "-m", "tests.circleci", "--now", yesterday.isoformat()]
+    with subprocess.Popen(serve, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8") as server:
+        try:
+            url = server.stdout.readline().strip()
+            if not first:
+                orders = json.dumps({"now": "now"}).encode()
+                urllib.request.urlopen(f"{url}/_control", orders).close()  # noqa: S310 - our own server
+            slugs = [project["slug"] for project in demo_world(yesterday).projects.values()]
+            yield write_json(folder / "config.json", {"token": TOKEN, "project_slugs": slugs, "base_url": url})
+        finally:
+            server.terminate()
+
+
+def load(catalog: Path, data: Path, database: Path) -> None:
+    """Make the database from the target's files: a table a stream, of each key the row that came last."""
+    draft = database.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    with closing(sqlite3.connect(draft)) as connection, connection:
+        for stream in json.loads(catalog.read_text(encoding="utf-8"))["streams"]:
+            name, columns = stream["stream"], list(stream["schema"]["properties"])
+            keys = next(
+                entry["metadata"]["table-key-properties"] for entry in stream["metadata"] if not entry["breadcrumb"]
+            )
+            connection.execute(f"CREATE TABLE {name} ({quoted(columns)}, PRIMARY KEY ({quoted(keys)}))")
+            lines = data / f"{name}.jsonl"
+            if lines.exists():
+                with lines.open(encoding="utf-8") as file:
+                    rows = ([plain(row.get(column)) for column in columns] for row in map(json.loads, file))
+                    marks = ", ".join("?" * len(columns))
+                    connection.executemany(f"REPLACE INTO {name} VALUES ({marks})", rows)  # noqa: S608 - the tap's names
+    draft.replace(database)
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names of columns as SQL has them."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def plain(value: Any) -> Any:
+    """A value as SQLite can hold it: objects and lists as JSON."""
+    return json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
+def counts(database: Path) -> Counter[str]:
+    """How many rows each table has."""
+    if not database.exists():
+        return Counter()
+    with closing(sqlite3.connect(database)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        count = "SELECT count(*) FROM {}"
+        return Counter({name: connection.execute(count.format(name)).fetchone()[0] for name in names})
+
+
+def metrics(log: Path) -> tuple[Counter[str], int]:
+    """The rows of each stream and the number of calls, from the METRIC lines of the tap's log."""
+    rows: Counter[str] = Counter()
+    calls = 0
+    for line in log.read_text(encoding="utf-8").splitlines():
+        if "METRIC: " in line:
+            metric = json.loads(line.split("METRIC: ", 1)[1])
+            calls += metric["tags"].get("calls", 0)
+            if metric["metric"] == "record_count":
+                rows[metric["tags"]["endpoint"]] += metric["value"]
+    return rows, calls
+
+
+def say(text: str) -> None:
+    """Begin a paragraph."""
+    print(f"\n{text}", flush=True)
+
+
+def command(words: Command, *more: str | Path) -> None:
+    """Show a command line, programs by their bare names."""
+    names = ("bin/tap-circleci", "bin/target-jsonl")
+    shown = [Path(word).name if str(word).endswith(names) else str(word) for word in (*words, *more)]
+    print("  $", " ".join(shown), flush=True)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print an aligned table, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, ["-" * width for width in widths], *rows):
+        cells = (
+            text.rjust(width) if rows and rows[0][place][:1].isdigit() else text.ljust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  " + "  ".join(cells).rstrip())
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
