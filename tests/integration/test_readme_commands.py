@@ -1,0 +1,64 @@
+"""The README's commands, run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from tests.circleci import Server, World
+from tests.integration.programs import ROOT, virtualenv, write_json
+
+NOW = datetime(2026, 3, 11, 12, tzinfo=timezone.utc)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path):
+    """A folder with the sample config for a CircleCI of ours, and the environment with tap and target on the PATH."""
+    world = World(NOW)
+    for slug in ("gh/acme/api", "gh/acme/web-shop"):
+        project = world.add_project(slug)
+        for hours in range(1, 31):
+            world.add_pipeline(project, NOW - timedelta(hours=hours), workflows=[{"stopped_at": timedelta(minutes=9)}])
+    sample = json.loads((ROOT / "sample_config.json").read_text(encoding="utf-8"))
+    programs = [str(Path(sys.executable).parent), str(virtualenv("target-jsonl", "target-jsonl==0.1.4"))]
+    with Server(world) as server:
+        write_json(tmp_path / "config.json", {**sample, "token": world.token, "base_url": server.url})
+        write_json(tmp_path / "target.json", {"do_timestamp_file": False})
+        yield tmp_path, {**os.environ, "PATH": os.pathsep.join([*programs, os.environ["PATH"]])}
+
+
+def fenced(mark: str) -> list[str]:
+    """The code blocks after a mark."""
+    return re.findall(rf"<!-- {mark} -->\n```sh\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_commands_of_the_readme_work(folder):
+    """Check, discover, first and second sync, and a look at the API, one after the other."""
+    place, environment = folder
+    blocks = fenced("run")
+    assert len(blocks) == 2
+    for block in blocks:
+        subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=place, env=environment, check=True)
+    state = json.loads((place / "state.json").read_text(encoding="utf-8"))
+    assert set(state["bookmarks"]["walks"]) == {"gh/acme/api", "gh/acme/web-shop"}
+
+
+def test_the_script_for_cron_keeps_the_state(folder):
+    """Two runs of the script: the first reads all, the second only what is new or due."""
+    place, environment = folder
+    (script,) = fenced("cron")
+    (place / "circleci.sh").write_text(script, encoding="utf-8")
+    sizes = []
+    for _ in range(2):
+        subprocess.run(["bash", "circleci.sh"], cwd=place, env=environment, check=True)
+        sizes.append(sum(len(path.read_text(encoding="utf-8").splitlines()) for path in place.glob("jobs*.jsonl")))
+    assert sizes[0] > 0
+    assert sizes[1] == sizes[0]
