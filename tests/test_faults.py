@@ -204,6 +204,9 @@ def test_a_service_that_breaks_for_many_pipelines_loses_none():
         first = sync(server, streams=WALK)
         truth = expected(server.world.truth(["gh/acme/api"]), WALK)
         assert first.status == 1
+        walk = first.state["bookmarks"]["walks"]["gh/acme/api"]
+        assert "open" in walk
+        assert len(walk["retry"]) <= 20
         server.fault = lambda path, nth: None
         again = sync(server, state=first.state, streams=WALK)
     assert again.status == 0

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from tap_circleci.streams import STREAMS
-from tests.circleci import Server, demo_world, history, odd_world
+from tests.circleci import Fault, Server, demo_world, history, odd_world
 from tests.tap import assert_same, expected, sync, tables
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
@@ -66,3 +66,21 @@ def test_schemas_come_before_records_and_a_state_last():
     assert messages[-1]["type"] == "STATE"
     assert messages[-1]["value"]["currently_syncing"] is None
     assert all("time_extracted" in m for m in messages if m["type"] == "RECORD")
+
+
+def test_a_list_that_is_not_quite_in_order_loses_nothing():
+    """One old pipeline among the new ones does not end the walk: only a whole page below the horizon does."""
+    ages = [[1, 900, 2], [3, 901, 902], [903, 904, 905], [4]]
+    pages = [
+        [{"id": f"p{hours}", "created_at": (NOW - timedelta(hours=hours)).isoformat()} for hours in page]
+        for page in ages
+    ]
+    with Server(history(1, NOW)) as server:
+        for number, page in enumerate(pages):
+            server.script(
+                "/project/gh/acme/big/pipeline", [Fault(200, {}, {"items": page, "next_page_token": f"t{number}"})]
+            )
+        run = sync(server, streams=["pipelines"], start_date="2026-03-01")
+        assert server.calls == 1 + 3
+    assert run.status == 0
+    assert [row["id"] for row in run.rows("pipelines")] == ["p1", "p2", "p3"]
