@@ -255,8 +255,8 @@ class State:
 
 
 def written(moment: datetime) -> str:
-    """A moment as singer writes it: UTC, six decimals, Z. Such texts compare like the moments themselves."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """A UTC moment as singer writes it: six decimals, Z. Such texts compare like the moments themselves."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _short(moment: datetime) -> str:

@@ -15,9 +15,14 @@ from tap_circleci.errors import Stopped
 
 T = TypeVar("T")
 
-RECOVERY = 8.0
-"""Seconds after a refusal until the pace is again what the service last bore."""
-
+RECOVERY = 3.0
+"""Seconds after a refusal until the pace is again near what the service last bore."""
+PROBE = 25.0
+"""Seconds after that until the pace is half as much again; most of them pass near what the service last bore."""
+PLATEAU = 0.96
+"""The share of what the service last bore that is held for long: a little less, or it would refuse again at once."""
+GUESS = 10
+"""Requests a second and thread that the service may bear, as long as nothing is known."""
 
 GLANCE = 0.5
 """Seconds after which somebody who waits looks up: the run may have been given up meanwhile."""
@@ -53,10 +58,13 @@ class Clock:
 def pace(ceiling: float, seconds: float) -> float:
     """Requests a second that are allowed so long after a refusal at `ceiling` requests a second.
 
-    Half at once, back near the ceiling within `RECOVERY` seconds, then carefully and at last boldly beyond it:
-    the curve of CUBIC (RFC 9438).
+    Half at once, soon back near the ceiling, for long hardly more, and at last boldly beyond it: the two branches of a
+    cubic, like that of CUBIC (RFC 9438).
     """
-    return ceiling * (1 + 0.5 * (seconds / RECOVERY - 1) ** 3)
+    since = seconds - RECOVERY
+    if since < 0:
+        return ceiling * (PLATEAU + (PLATEAU - 0.5) * (since / RECOVERY) ** 3)
+    return ceiling * (PLATEAU + 0.5 * (since / PROBE) ** 3)
 
 
 class Governor:
@@ -124,7 +132,8 @@ class Governor:
             news = left_at > self._cut_at
             if news:
                 served = sum(1 for moment in list(self._answers) if moment > now - 1.0)
-                self._ceiling = max(served, self._workers if self._ceiling is None else self._ceiling / 2, 1.0)
+                guess = self._workers * GUESS if self._ceiling is None else self._ceiling / 4
+                self._ceiling = max(served, guess, 1.0)
                 self._cut_at = now
             self._pause(seconds)
             return news
@@ -193,8 +202,8 @@ def result(future: Future[T], clock: Clock, tick: Callable[[], None]) -> T:
     return future.result()
 
 
-def ahead(items: Iterable[T], window: int) -> Iterator[T]:
-    """The items in their order, with up to `window` of them pulled (and so begun) before they are asked for.
+def ahead(items: Iterable[T], window: Callable[[], int]) -> Iterator[T]:
+    """The items in their order, with up to `window()` of them pulled (and so begun) before they are asked for.
 
     What goes wrong while pulling comes out at its own place, after all items pulled before.
     """
@@ -209,7 +218,7 @@ def ahead(items: Iterable[T], window: int) -> Iterator[T]:
         except Exception as error:
             failure = error
             break
-        if len(pulled) > window:
+        while len(pulled) > window():
             yield pulled.popleft()
     yield from pulled
     if failure is not None:

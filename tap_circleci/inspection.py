@@ -44,7 +44,9 @@ def _check(config: Config, clock: Clock, client: Client, pool: Pool, report: Rep
     me = who_am_i(client).body
     LOGGER.info("Token: accepted by %s, of %s", config.base_url, me.get("login") or me.get("name") or me["id"])
     organizations = Organizations(config, client, pool, clock, report)
-    seen = [row for listing in organizations.read("collaborations") for row in listing.rows if usable_id(row.get("id"))]
+    seen = [
+        row for listing in organizations.read(["collaborations"]) for row in listing.rows if usable_id(row.get("id"))
+    ]
     LOGGER.info("Organizations: %s", ", ".join(str(row.get("slug") or row["id"]) for row in seen) or "none")
     order = count()
 

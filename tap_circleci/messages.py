@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import singer
 
-from tap_circleci.bookmarks import State
+from tap_circleci.bookmarks import State, written
 from tap_circleci.concurrency import Clock
 from tap_circleci.discover import Selected, schema_of
 from tap_circleci.errors import PipeClosed
@@ -69,7 +70,12 @@ class Messages:
 
     def record(self, name: str, record: Row, extracted: datetime, version: int | None = None) -> None:
         """Write a record that was read at that time."""
-        self._add(singer.RecordMessage(stream=name, record=record, version=version, time_extracted=extracted))
+        message: dict[str, Any] = {"type": "RECORD", "stream": name, "record": record}
+        if version is not None:
+            message["version"] = version
+        # As singer writes it, in a third of the time: most of a run's messages are these.
+        message["time_extracted"] = written(extracted)
+        self._unwritten.append(json.dumps(message, allow_nan=False) + "\n")
         self.rows[name] += 1
 
     def activate(self, name: str, version: int) -> None:

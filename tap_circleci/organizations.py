@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import partial
@@ -22,12 +22,14 @@ from tap_circleci.streams import STREAMS, Stream
 LOGGER = logging.getLogger()
 
 Ids = Mapping[str, str]
+Asked = tuple[Stream, Ids, Future[Rows]]
 
 
 @dataclass(frozen=True)
 class Listing:
     """The rows of a stream below one parent. `complete`: nothing was forbidden, missing, or left out."""
 
+    stream: Stream
     ids: Ids
     rows: tuple[Row, ...]
     date: datetime | None
@@ -49,17 +51,21 @@ class Organizations:
         self._lookups: dict[str, Future[Rows]] = {}
         self._told: set[tuple[str, tuple[str, ...]]] = set()
 
-    def read(self, name: str) -> Iterator[Listing]:
-        """The rows of a stream, parent by parent in the order of the parents' rows."""
-        stream = STREAMS[name]
-        for ids, future in ahead(self._begun(stream), self._config.max_workers * 4):
+    def read(self, names: Iterable[str]) -> Iterator[Listing]:
+        """The rows of streams, one stream after the other, parent by parent in the order of the parents' rows.
+
+        While one stream is being read to its end, the next is begun.
+        """
+        begun = (asked for name in names for asked in self._begun(STREAMS[name]))
+        for stream, ids, future in ahead(begun, lambda: self._config.max_workers * 4):
             yield self._heard(stream, ids, future)
+
+    def _begun(self, stream: Stream) -> Iterator[Asked]:
+        """The lists of a stream, each asked for when it is drawn."""
+        for ids in self._parents(stream):
+            yield stream, ids, self._ask(stream, ids)
         if stream.look_up:
             yield from self._looked_up(stream, stream.look_up)
-
-    def _begun(self, stream: Stream) -> Iterator[tuple[Ids, Future[Rows]]]:
-        for ids in self._parents(stream):
-            yield ids, self._ask(stream, ids)
 
     def _parents(self, stream: Stream) -> Iterator[Ids]:
         """What identifies each parent below which the stream has a list."""
@@ -67,7 +73,7 @@ class Organizations:
             yield {}
             return
         parent = STREAMS[stream.parent]
-        for listing in self.read(parent.name):
+        for listing in self.read([parent.name]):
             for row in listing.rows:
                 given = {name: usable_id(row.get(column)) for name, column in parent.gives.items()}
                 ids = {**listing.ids, **{name: value for name, value in given.items() if value is not None}}
@@ -88,7 +94,7 @@ class Organizations:
 
     def _heard(self, stream: Stream, ids: Ids, future: Future[Rows]) -> Listing:
         """The list that was asked for; what is wrong with it is told the first time."""
-        found: Rows = result(future, self._clock, self._report.tick)
+        found = self._rows(future)
         key = _key(stream, ids)
         if key not in self._told:
             self._told.add(key)
@@ -99,7 +105,10 @@ class Organizations:
             else:
                 self._report.read()
         complete = found.problem is None and not found.warnings
-        return Listing(ids, found.rows, found.date, complete, found.broken)
+        return Listing(stream, ids, found.rows, found.date, complete, found.broken)
+
+    def _rows(self, future: Future[Rows]) -> Rows:
+        return result(future, self._clock, self._report.tick)
 
     def _tell(self, stream: Stream, ids: Ids, error: LocalError) -> None:
         place = " ".join([stream.name, *(["of"] if ids else []), *ids.values()])
@@ -110,32 +119,27 @@ class Organizations:
         else:
             self._report.failed(f"{place} could not be read: {error}.")
 
-    def _looked_up(self, stream: Stream, path: str) -> Iterator[Listing]:
+    def _looked_up(self, stream: Stream, path: str) -> Iterator[Asked]:
         """The configured projects that no organization's list had, each looked up by its slug."""
         listed = [
-            row for (name, _), future in self._asked.items() if name == stream.name for row in future.result().rows
+            row for (name, _), future in self._asked.items() if name == stream.name for row in self._rows(future).rows
         ]
         slugs = {normalise(str(row.get("slug"))) for row in listed}
         ids = {str(row.get("id")) for row in listed}
-        wanted = [slug for slug in self._config.project_slugs.single if slug not in slugs]
-        wanted = [slug for slug in wanted if slug.rpartition("/")[2] not in ids]
-        for slug in wanted:
+        for slug in self._config.project_slugs.single:
+            if slug in slugs or slug.rpartition("/")[2] in ids:
+                continue
             if slug not in self._lookups:
-                self._lookups[slug] = self._pool.submit((next(self._order),), partial(self._look_up, path, slug))
-        for slug in wanted:
-            listing = self._heard(stream, {"project_slug": slug}, self._lookups[slug])
-            name = next((usable_id(row.get("organization_id")) for row in listing.rows), None)
-            known = {} if name is None else {"organization_id": name}
-            if not any(str(row.get("id")) in ids for row in listing.rows):
-                yield replace(listing, ids=known)
+                self._lookups[slug] = self._pool.submit((next(self._order),), partial(self._look_up, path, slug, ids))
+            yield stream, {"project_slug": slug}, self._lookups[slug]
 
-    def _look_up(self, path: str, slug: str) -> Rows:
-        """Read one project; in a thread of the pool."""
+    def _look_up(self, path: str, slug: str, listed: set[str]) -> Rows:
+        """Read one project, unless it turns out to be listed under another slug; in a thread of the pool."""
         try:
             answer = self._client.get(path.format(project_slug=escaped_slug(slug)), {}, "project", an_object)
         except LocalError as problem:
             return Rows((), None, problem=problem)
-        return Rows((answer.body,), answer.date)
+        return Rows(() if str(answer.body["id"]) in listed else (answer.body,), answer.date)
 
     def slugs(self) -> list[str]:
         """The slugs of all projects that the user names, those of whole organizations found now."""
@@ -162,7 +166,7 @@ class Organizations:
     def _projects_of(self, organization: str, pattern: str) -> Listing:
         """The projects of the organization with this slug or id; that they cannot be listed is a failure."""
         stream = STREAMS["project"]
-        for listing in self.read("collaborations"):
+        for listing in self.read(["collaborations"]):
             for row in listing.rows:
                 name = usable_id(row.get("id"))
                 host, _, tail = organization.partition("/")
@@ -175,7 +179,7 @@ class Organizations:
                     self._report.failed(f"{pattern}: the projects of this organization cannot be listed.")
                 return found
         self._report.failed(f"{pattern}: the token sees no organization {organization}.")
-        return Listing({}, (), None, complete=False)
+        return Listing(stream, {}, (), None, complete=False)
 
 
 def _key(stream: Stream, ids: Ids) -> tuple[str, tuple[str, ...]]:

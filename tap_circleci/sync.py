@@ -6,6 +6,7 @@ import logging
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from tap_circleci import bookmarks
@@ -16,7 +17,7 @@ from tap_circleci.config import VERSION, Config, normalise
 from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, Forbidden, NotFound, PipeClosed, Refused, TapError, Unreadable
 from tap_circleci.messages import Messages
-from tap_circleci.organizations import Organizations
+from tap_circleci.organizations import Listing, Organizations
 from tap_circleci.paging import Rows
 from tap_circleci.report import Report
 from tap_circleci.streams import STREAMS, WALK
@@ -115,12 +116,11 @@ class _Run:
         at = self._state.currently_syncing
         turn = names.index(at) if at in names else 0
         try:
-            for name in names[turn:] + names[:turn]:
-                self._state.currently_syncing = name
-                if name in WALK:
+            for is_walk, group in groupby(names[turn:] + names[:turn], key=WALK.__contains__):
+                if is_walk:
                     self._walk()
                 else:
-                    self._stream(name)
+                    self._streams(list(group))
             self._state.currently_syncing = None
         except PipeClosed:
             raise
@@ -148,37 +148,47 @@ class _Run:
 
     # The organization-wide streams
 
-    def _stream(self, name: str) -> None:
-        """All rows of an organization-wide stream, new ones only where it has a replication key."""
-        stream = STREAMS[name]
-        self._messages.schema(name)
-        version = None
-        if self._config.activate_version and name in VERSIONED:
-            version = int(self._now.timestamp() * 1000)
-        complete = True
-        self._report.at(name)
-        for listing in self._organizations.read(name):
-            complete = complete and listing.complete
-            self._messages.keyless[name] += listing.broken
-            key = normalise(listing.ids.get("project_slug", "")) or listing.ids.get("organization_id", "")
-            since = self._since(name, key)
-            highest = None
-            for row in listing.rows:
-                record = self._messages.convert(name, row)
-                if record is None:
-                    continue
-                value = record[stream.replication_key] if stream.replication_key else None
-                if value is not None and value < since:
-                    self._report.older[name] += key not in self._state.bookmarks.get(name, {})
-                    continue
-                self._messages.record(name, record, listing.date or self._now, version)
-                highest = max(value, highest or "") if value is not None else highest
-            self._state.note(name, key, highest, self._now)
-            self._messages.flush()
-            self._messages.state(self._state)
-            self._report.tick()
-        if version is not None and complete:
-            self._messages.activate(name, version)
+    def _streams(self, names: list[str]) -> None:
+        """All rows of organization-wide streams, new ones only where they have a replication key."""
+        listings = self._organizations.read(names)
+        listing = next(listings, None)
+        for name in names:
+            self._state.currently_syncing = name
+            self._report.at(name)
+            self._messages.schema(name)
+            version = None
+            if self._config.activate_version and name in VERSIONED:
+                version = int(self._now.timestamp() * 1000)
+            complete = True
+            while listing is not None and listing.stream.name == name:
+                complete = complete and listing.complete
+                self._listing(listing, version)
+                listing = next(listings, None)
+            if version is not None and complete:
+                self._messages.activate(name, version)
+
+    def _listing(self, listing: Listing, version: int | None) -> None:
+        """The rows of one stream below one parent."""
+        stream = listing.stream
+        name = stream.name
+        self._messages.keyless[name] += listing.broken
+        key = normalise(listing.ids.get("project_slug", "")) or listing.ids.get("organization_id", "")
+        since = self._since(name, key)
+        highest = ""
+        for row in listing.rows:
+            record = self._messages.convert(name, row)
+            if record is None:
+                continue
+            value = (record[stream.replication_key] or "") if stream.replication_key else ""
+            if value and value < since:
+                self._report.older[name] += key not in self._state.bookmarks.get(name, {})
+                continue
+            self._messages.record(name, record, listing.date or self._now, version)
+            highest = max(value, highest)
+        self._state.note(name, key, highest or None, self._now)
+        self._messages.flush()
+        self._messages.state(self._state)
+        self._report.tick()
 
     def _since(self, name: str, key: str) -> str:
         """The replication key value from which on rows are sent: the bookmark, or the start date at first."""
@@ -191,6 +201,7 @@ class _Run:
 
     def _walk(self) -> None:
         """All that is new or due in the projects that the user names."""
+        self._state.currently_syncing = WALK[0]
         selected = [name for name in WALK if name in self._selected]
         for name in selected:
             self._messages.schema(name)

@@ -19,6 +19,8 @@ from tap_circleci.errors import LocalError, NotFound
 from tap_circleci.paging import Page, Row, Rows, pages, read, usable_id
 from tap_circleci.streams import STREAMS, WALK, Stream
 
+ROWS_AHEAD = 4000
+"""About how many rows may be read before they are written."""
 MOMENT = timedelta(microseconds=1)
 
 Wait = Callable[[Future[Any]], Any]
@@ -52,6 +54,11 @@ class Unit:
     wanted: bool
     changed: bool
     tree: Future[Tree] | None
+
+    def size(self) -> int:
+        """How many rows it holds, once it has been read."""
+        branches = self.tree.result().branches if self.tree is not None else ()
+        return 1 + len(branches) + sum(len(branch.jobs.result().rows) for branch in branches if branch.jobs is not None)
 
 
 @dataclass(frozen=True)
@@ -112,20 +119,31 @@ class Walker:
         self._wait = wait
         self._selected = tuple(stream for stream in WALK if stream in set(selected))
         self._order = count()
+        self._units = self._rows = 1
 
     def events(self, slugs: list[str], walks: Mapping[str, Walk]) -> Iterator[Event]:
         """What happens on the walk, in order, begun so far ahead that no thread is idle.
 
         `walks` are the marks of earlier runs.
         """
-        return ahead(self._all(slugs, walks), self._config.max_workers * 4)
+        for event in ahead(self._all(slugs, walks), self._window):
+            yield event
+            if isinstance(event, Unit):
+                self._units += 1
+                self._rows += event.size()
+
+    def _window(self) -> int:
+        """How many events to be ahead of the output: enough to keep all threads busy while one request is tried
+        again, but not so many that the rows of wide pipelines fill the memory."""
+        wanted = ROWS_AHEAD * self._units // self._rows
+        return min(max(wanted, self._config.max_workers * 2), self._config.max_workers * 16)
 
     def _all(self, slugs: list[str], walks: Mapping[str, Walk]) -> Iterator[Event]:
         lists: dict[str, Descent] = {}
 
         def open_from(number: int) -> None:
             """Ask for the first pages of the next projects, most of which have no more than that."""
-            for slug in slugs[number : number + self._config.max_workers]:
+            for slug in slugs[number : number + self._config.max_workers * 2]:
                 if slug not in lists:
                     lists[slug] = self._descent(slug)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tap_circleci.concurrency import RECOVERY, Clock, Governor, Pool, ahead, pace, result
+from tap_circleci.concurrency import PLATEAU, PROBE, RECOVERY, Clock, Governor, Pool, ahead, pace, result
 from tap_circleci.errors import Refused, Stopped
 
 
@@ -29,9 +29,9 @@ class Scripted(Clock):
 def test_the_pace_is_halved_and_comes_back_carefully():
     """Half at once, the old pace after the time of recovery, hardly more around it, then boldly."""
     assert pace(40, 0) == 20
-    assert pace(40, RECOVERY) == 40
-    assert 39 < pace(40, RECOVERY * 0.8) < pace(40, RECOVERY * 1.2) < 41
-    assert pace(40, RECOVERY * 4) > 400
+    assert pace(40, RECOVERY) == pytest.approx(40 * PLATEAU)
+    assert 38 < pace(40, RECOVERY * 0.8) < pace(40, RECOVERY + PROBE / 3) < 40
+    assert pace(40, RECOVERY + PROBE * 4) > 400
 
 
 def test_under_a_limit_the_pace_settles_near_it_with_few_refusals():
@@ -50,8 +50,28 @@ def test_under_a_limit_the_pace_settles_near_it_with_few_refusals():
         else:
             refusals += 1
             governor.refused(left_at, 1.0)
-    assert len(granted) / 300 > 30
+    assert len(granted) / 300 > 34
     assert refusals / len(granted) < 0.01
+
+
+def test_a_low_limit_is_found_within_a_few_refusals():
+    """Against one request a second, no request is refused as often as ends a run."""
+    clock = Scripted()
+    governor = Governor(clock, 8)
+    last = 0.0
+    rows = 0
+    for _ in range(60):
+        refused = 0
+        while True:
+            left_at = governor.enter()
+            if clock.time - last >= 1:
+                last = clock.time
+                governor.answered()
+                break
+            refused += 1
+            governor.refused(left_at, 1.0)
+        rows = max(rows, refused)
+    assert rows < 6
 
 
 def test_refusals_of_one_burst_count_once():
@@ -123,7 +143,7 @@ def test_a_failure_comes_out_at_its_own_place():
             yield number
         raise ValueError("broken")
 
-    items = ahead(source(), 4)
+    items = ahead(source(), lambda: 4)
     assert next(items) == 0
     assert pulled == [0, 1, 2, 3, 4]
     rest = []

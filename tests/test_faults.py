@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -73,6 +74,17 @@ def test_what_passes_leaves_no_trace_in_the_tables(name):
         assert run.status == 0, run.log
         assert_same(tables(run.lines), truth_of(server.world))
     assert clock.waited > 1
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again():
+    """No request waits longer than request_timeout."""
+    with Server(world_of(3)) as server:
+        server.script("/workflow", [Fault(delay=20)])
+        began = time.monotonic()
+        run = sync(server, request_timeout=0.3)
+        assert time.monotonic() - began < 10
+        assert_same(tables(run.lines), truth_of(server.world))
+    assert run.status == 0
 
 
 def test_waits_are_as_long_as_the_service_says():
