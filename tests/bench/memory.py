@@ -1,0 +1,32 @@
+"""How large the tap gets, and how much of what it writes is state."""
+
+import argparse
+from collections.abc import Callable
+from statistics import median
+
+from tests.bench import worlds
+from tests.bench.tools import Run, config, run, service, slugs, table, url
+from tests.circleci import World
+
+FEW, MANY, BULKY = 200, 6_000, 40
+
+
+def memory(options: argparse.Namespace) -> None:
+    """Print the table."""
+    few = [_first_sync(FEW) for _ in range(options.repeat)]
+    small, large = median(done.peak for done in few), _first_sync(MANY)
+    bulky = _first_sync(BULKY, worlds.wide)
+    rows = [
+        [f"peak memory, {FEW} pipelines", f"{small:.1f} MB", ""],
+        [f"peak memory, {MANY:,} pipelines", f"{large.peak:.1f} MB", ""],
+        ["ratio", large.peak / small, "< 1.2"],
+        [f"peak memory, {BULKY} pipelines of 40 workflows, 60 jobs each", f"{bulky.peak:.1f} MB", ""],
+        ["STATE lines, of all lines", f"{large.states / large.lines:.3%}", "< 2 %"],
+        ["STATE bytes, of all bytes", f"{large.states_size / large.size:.3%}", "< 2 %"],
+    ]
+    table(["what", "figure", "wanted"], rows)
+
+
+def _first_sync(pipelines: int, world: Callable[[int], World] = worlds.plain) -> Run:
+    with service(world, pipelines) as remote:
+        return run(config(remote.ask(url), remote.ask(slugs)))
