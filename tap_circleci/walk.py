@@ -119,7 +119,7 @@ class Walker:
         self._wait = wait
         self._selected = tuple(stream for stream in WALK if stream in set(selected))
         self._order = count()
-        self._units = self._rows = 1
+        self._units, self._rows = 1, 500  # until the first units tell, they may be wide
 
     def events(self, slugs: list[str], walks: Mapping[str, Walk]) -> Iterator[Event]:
         """What happens on the walk, in order, begun so far ahead that no thread is idle.
