@@ -19,7 +19,7 @@ from tap_circleci.errors import LocalError, NotFound
 from tap_circleci.paging import Page, Row, Rows, pages, read, usable_id
 from tap_circleci.streams import STREAMS, WALK, Stream
 
-ROWS_AHEAD = 4000
+ROWS_AHEAD = 500
 """About how many rows may be read before they are written."""
 MOMENT = timedelta(microseconds=1)
 
@@ -119,7 +119,7 @@ class Walker:
         self._wait = wait
         self._selected = tuple(stream for stream in WALK if stream in set(selected))
         self._order = count()
-        self._units, self._rows = 1, 500  # until the first units tell, they may be wide
+        self._units, self._rows = 1, 100  # until the first units tell, they may be wide
 
     def events(self, slugs: list[str], walks: Mapping[str, Walk]) -> Iterator[Event]:
         """What happens on the walk, in order, begun so far ahead that no thread is idle.
