@@ -127,4 +127,4 @@ class Report:
             yield f"Skipped, since permission was denied: {'; '.join(self._forbidden)}"
         if self._missing:
             yield f"Read as empty, since aged out or deleted: {self._missing.total()} resources"
-        yield f"Done in {self._clock.now() - self._began:.1f} s"
+        yield f"Ended after {self._clock.now() - self._began:.1f} s"

@@ -185,7 +185,8 @@ class _Run:
                 continue
             self._messages.record(name, record, listing.date or self._now, version)
             highest = max(value, highest)
-        self._state.note(name, key, highest or None, self._now)
+        if listing.complete:  # the rows that could not be read may be older
+            self._state.note(name, key, highest or None, self._now)
         self._messages.flush()
         self._messages.state(self._state)
         self._report.tick()

@@ -103,6 +103,22 @@ def test_incremental_streams_send_what_changed_since_their_bookmark():
     assert {row["name"] for row in last.rows("deploy")} == {"old", "new", "x"}
 
 
+def test_a_list_that_breaks_in_the_middle_moves_no_bookmark():
+    """Rows before the break are sent, the failure is named, and the next run sends the rest, however old."""
+    world = world_of("gh/acme/api")
+    for days in range(6):
+        world.add_environment(world.organization("gh/acme"), f"env-{days}", NOW - timedelta(days=days))
+    with Server(world) as server:
+        server.fault = lambda path, nth: Fault(500) if "page-token" in path else None
+        first = sync(server, streams=["deploy"], page_size=2)
+        server.fault = lambda path, nth: None
+        again = sync(server, streams=["deploy"], page_size=2, state=first.state)
+    assert first.status == 1
+    assert len(first.rows("deploy")) == 2
+    assert again.status == 0
+    assert len(again.rows("deploy")) == 6
+
+
 def test_versions_are_activated_only_after_a_complete_read():
     """With activate_version, full tables end with ACTIVATE_VERSION, unless some of it was forbidden or missing."""
     world = world_of("gh/acme/api", "gh/other/web")
