@@ -32,6 +32,19 @@ def world_of(pipelines: int = 10, slug: str = "gh/acme/api", world: World | None
     return world
 
 
+def furnished(world: World) -> World:
+    """The world with some rows of each of the other streams, more than a page of some."""
+    organization, project = world.organization("gh/acme"), world.project("gh/acme/api")
+    for number in range(4):
+        world.add_context(organization, f"context-{number}", NOW)
+        world.add_group(organization, f"group-{number}")
+        world.add_environment(organization, f"env-{number}", NOW - timedelta(days=number))
+        world.add_schedule(project, f"schedule-{number}", NOW - timedelta(days=number))
+        definition = world.add_definition(project, f"definition-{number}")
+        world.add_trigger(definition, "push", {"provider": "github_app"})
+    return world
+
+
 def truth_of(world: World):
     return expected(world.truth([row["slug"] for row in world.projects.values()]))
 
@@ -330,7 +343,7 @@ FAULTS = st.sampled_from([None] * 12 + list(PASSING.values()) + [Fault(403), Fau
 @given(st.lists(FAULTS, max_size=120), st.integers(0, 3), st.sampled_from([1, 4]))
 def test_any_mixture_of_faults_gives_the_quiet_tables_or_exit_1_and_a_state_that_does(faults, harder, workers):
     """Faults in any order: the output equals that of a quiet run, or the exit is 1 and resuming completes it."""
-    with Server(world_of(12), page_size=5) as server:
+    with Server(furnished(world_of(12)), page_size=5) as server:
         drawn = iter(faults)
         lock = threading.Lock()
 
@@ -343,7 +356,7 @@ def test_any_mixture_of_faults_gives_the_quiet_tables_or_exit_1_and_a_state_that
             return found if found is None or nth <= 3 + harder else None
 
         server.fault = fault
-        run = sync(server, max_workers=workers)
+        run = sync(server, max_workers=workers, page_size=2, clock=EagerClock())
         server.fault = lambda path, nth: None
         held = tables(run.lines)
         if run.status != 0:
