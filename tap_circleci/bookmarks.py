@@ -220,15 +220,11 @@ class State:
     bookmarks: dict[str, dict[str, str]] = field(default_factory=dict)
     walks: dict[str, Walk] = field(default_factory=dict)
 
-    def note(self, stream: str, key: str, value: str | None, now: datetime) -> None:
-        """Take note of a replication key value that has been sent, the highest of which is the bookmark.
-
-        One that lies in the service's future is a mistake of the data; it must not hide the rows to come.
-        """
-        if value is None or value > written(now + TOLERANCE):
-            return
-        marks = self.bookmarks.setdefault(stream, {})
-        marks[key] = max(value, marks.get(key, ""))
+    def note(self, stream: str, key: str, value: str) -> None:
+        """Take note of the highest replication key value that has been sent, if there was any."""
+        if value:
+            marks = self.bookmarks.setdefault(stream, {})
+            marks[key] = max(value, marks.get(key, ""))
 
     def as_json(self) -> dict[str, Any]:
         """The value of a STATE message."""
@@ -252,6 +248,14 @@ class State:
             return None
         moment, place = max(moments)
         return place, moment
+
+
+def higher(highest: str, value: str | None, now: datetime) -> str:
+    """The higher of two replication key values, "" for none.
+
+    A `value` that lies in the service's future is a mistake of the data; it must not hide the rows to come.
+    """
+    return highest if value is None or value > written(now + TOLERANCE) else max(highest, value)
 
 
 def written(moment: datetime) -> str:

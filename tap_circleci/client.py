@@ -31,6 +31,8 @@ REFUSALS = 6
 """429 answers to one request until the run ends."""
 PATIENCE = 60.0
 """Seconds that one request waits for the rate limit in all."""
+WORTH_A_LINE = 5.0
+"""Seconds without a request that need a word in the log."""
 A_DAY = 86_400.0
 
 Shape = Callable[[Any], bool]
@@ -174,9 +176,11 @@ class Client:
         raise refusal(f"CircleCI refused {_named(path)} ({status}{said}).")
 
     def _heed_limit(self, response: requests.Response, date: datetime) -> None:
-        """Hold everybody when the service says that nothing is left of its limit."""
+        """Hold everybody when the service says that nothing is left of its limit, though no longer than a 429 could."""
         if _header(response, "Remaining") == 0:
-            self.governor.hold(_until_reset(response, date) or 0.0)
+            seconds = min(_until_reset(response, date) or 0.0, PATIENCE)
+            if self.governor.hold(seconds) and seconds >= WORTH_A_LINE:
+                LOGGER.info("CircleCI's rate limit is used up: all requests wait for %.3g s", seconds)
 
     def _said(self, response: requests.Response) -> str:
         """The API's own message, fit for a log line."""

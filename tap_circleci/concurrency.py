@@ -117,10 +117,12 @@ class Governor:
         """Take note of a request that was served."""
         self._answers.append(self._clock.now())
 
-    def hold(self, seconds: float) -> None:
-        """Let nobody send for so long: the service has said that nothing is left."""
+    def hold(self, seconds: float) -> bool:
+        """Let nobody send for so long: the service has said that nothing is left. Tells whether this is news."""
         with self._lock:
+            news = self._clock.now() >= self._resume_at
             self._pause(seconds)
+            return news
 
     def refused(self, left_at: float, seconds: float) -> bool:
         """Hold everybody for so long; `left_at` is what `enter` gave for the refused request.

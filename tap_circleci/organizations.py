@@ -174,8 +174,9 @@ class Organizations:
                 if name is None or not same:
                     continue
                 ids = {"organization_id": name}
-                found = self._heard(stream, ids, self._ask(stream, ids))
-                if not found.complete:
+                asked = self._ask(stream, ids)
+                found = self._heard(stream, ids, asked)
+                if self._rows(asked).problem is not None:
                     self._report.failed(f"{pattern}: the projects of this organization cannot be listed.")
                 return found
         self._report.failed(f"{pattern}: the token sees no organization {organization}.")

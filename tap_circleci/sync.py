@@ -174,6 +174,7 @@ class _Run:
         self._messages.keyless[name] += listing.broken
         key = normalise(listing.ids.get("project_slug", "")) or listing.ids.get("organization_id", "")
         since = self._since(name, key)
+        date = listing.date or self._now
         highest = ""
         for row in listing.rows:
             record = self._messages.convert(name, row)
@@ -183,10 +184,10 @@ class _Run:
             if value and value < since:
                 self._report.older[name] += key not in self._state.bookmarks.get(name, {})
                 continue
-            self._messages.record(name, record, listing.date or self._now, version)
-            highest = max(value, highest)
+            self._messages.record(name, record, date, version)
+            highest = bookmarks.higher(highest, value, date)
         if listing.complete:  # the rows that could not be read may be older
-            self._state.note(name, key, highest or None, self._now)
+            self._state.note(name, key, highest)
         self._messages.flush()
         self._messages.state(self._state)
         self._report.tick()
@@ -300,8 +301,8 @@ class _Run:
             return
         self._messages.record(name, record, date)
         replication_key = STREAMS[name].replication_key
-        if replication_key is not None and record[replication_key] is not None:
-            ledger.highest[name] = max(record[replication_key], ledger.highest.get(name, ""))
+        if replication_key is not None:
+            ledger.highest[name] = bookmarks.higher(ledger.highest.get(name, ""), record[replication_key], date)
 
     def _page_done(self, event: PageDone, ledger: _Ledger) -> None:
         self._messages.keyless[WALK[0]] += event.broken
@@ -342,7 +343,7 @@ class _Run:
             return
         self._state.walks[slug] = walk
         for name, value in ledger.highest.items():
-            self._state.note(name, slug, value, self._now)
+            self._state.note(name, slug, value)
         self._messages.state(self._state)
 
 

@@ -115,6 +115,18 @@ def test_waits_are_as_long_as_the_service_says():
         assert clock.waited == pytest.approx(seconds, abs=1.0), fault
 
 
+def test_a_limit_that_is_used_up_for_long_is_asked_about_after_a_minute():
+    """RateLimit-Remaining: 0 with a Reset in an hour holds the run for a minute and says so; then it asks again."""
+    with Server(world_of(1)) as server:
+        spent = {"RateLimit-Remaining": "0", "RateLimit-Reset": "3600"}
+        server.script("/collaborations", [Fault(None, spent)])
+        clock = FastClock()
+        run = sync(server, clock=clock, streams=["context"])
+    assert run.status == 0
+    assert clock.waited == pytest.approx(60, abs=1.0)
+    assert "used up: all requests wait for 60 s" in run.log
+
+
 def test_while_asked_to_wait_no_request_leaves():
     """After a 429, all workers are silent for the time that it names, but for what was under way."""
     with Server(world_of(60), latency=0.02) as server:

@@ -68,6 +68,17 @@ def test_an_organization_that_cannot_be_listed_is_a_clear_error():
     assert [sentence.split(":")[0] for sentence in run.criticals()] == ["gh/nobody/*", "gh/secret/*"]
 
 
+def test_an_organization_whose_list_goes_round_in_circles_is_listed():
+    """A pattern takes the projects that a list without an end gave before it came round, and exit 0 stands."""
+    world = world_of("gh/acme/api", "gh/acme/web")
+    with Server(world) as server:
+        page = {"items": list(world.projects.values()), "next_page_token": "again"}
+        server.fault = lambda path, nth: Fault(200, {}, page) if "private/project" in path else None
+        run = sync(server, project_slugs="gh/acme/*", streams=["pipelines"])
+    assert run.status == 0, run.log
+    assert names(run) == {"gh/acme/api", "gh/acme/web"}
+
+
 def test_a_configured_project_whose_organization_is_closed_is_looked_up():
     """Where the organization's list cannot be had, the project comes from its own look-up, with its children."""
     world = world_of("gh/acme/api")
