@@ -114,7 +114,7 @@ def read(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int)
     problem: LocalError | None = None
     try:
         for page in pages(client, stream, ids, page_size):
-            rows += ({**filled, **row, **added} for row in page.rows)
+            rows += ({**row, **_lacking(row, filled), **added} for row in page.rows)
             broken += page.broken
             date = page.date
             warnings += [page.warning] if page.warning else []
@@ -126,6 +126,15 @@ def read(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int)
     except LocalError as error:
         problem = error
     return Rows(tuple(rows), date, broken, tuple(warnings), problem)
+
+
+def _lacking(row: Row, filled: Mapping[str, str]) -> Mapping[str, str]:
+    """Those of the columns that the row has in neither spelling, `a-b` or `a_b`."""
+    return {
+        column: value
+        for column, value in filled.items()
+        if row.get(column) is None and row.get(column.replace("-", "_")) is None
+    }
 
 
 def _fresh(items: list[Row], names: list[str | None], seen: set[str]) -> list[Row]:

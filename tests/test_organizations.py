@@ -114,6 +114,22 @@ def test_incremental_streams_send_what_changed_since_their_bookmark():
     assert {row["name"] for row in last.rows("deploy")} == {"old", "new", "x"}
 
 
+def test_a_schedule_keeps_its_own_slug_and_is_given_one_only_where_it_has_none():
+    """What the API says of a schedule's project stands, in either spelling; null and nothing are filled."""
+    world = world_of("gh/acme/api")
+    project = world.project("gh/acme/api")
+    rows = [world.add_schedule(project, f"schedule-{number}", NOW) for number in range(3)]
+    rows[0]["project-slug"] = "github/acme/api"
+    rows[1]["project-slug"] = None
+    del rows[2]["project-slug"]
+    for underscores in (False, True):
+        world.underscores = underscores
+        with Server(world) as server:
+            run = sync(server, streams=["schedule"])
+        slugs = [row["project-slug"] for row in run.rows("schedule")]
+        assert slugs == ["github/acme/api", "gh/acme/api", "gh/acme/api"]
+
+
 def test_a_list_that_breaks_in_the_middle_moves_no_bookmark():
     """Rows before the break are sent, the failure is named, and the next run sends the rest, however old."""
     world = world_of("gh/acme/api")
