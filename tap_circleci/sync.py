@@ -58,7 +58,9 @@ def who_am_i(client: Client) -> Answer:
     try:
         return client.get("/api/v2/me", {}, "me", an_object)
     except NotFound:
-        raise Refused("There is no CircleCI API at base_url: GET /api/v2/me answered 404.") from None
+        raise Refused(
+            "GET /api/v2/me answered 404: there is no CircleCI API at base_url, or the token is not a personal one."
+        ) from None
     except (Forbidden, Unreadable) as error:
         raise Refused(f"CircleCI cannot be reached: {error}.") from None
 

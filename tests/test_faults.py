@@ -163,6 +163,16 @@ def test_a_bad_token_is_told_at_once():
     assert "wr0ng" not in run.log
 
 
+def test_a_service_that_knows_nobody_is_told_at_once():
+    """GET /me answers 404, as to a project token or where no CircleCI is: exit 1 after one call says both."""
+    with Server(world_of()) as server:
+        server.script("/me", [Fault(404)])
+        run = sync(server)
+        assert server.calls == 1
+    assert run.status == 1
+    assert "no CircleCI API at base_url, or the token is not a personal one" in run.criticals()[0]
+
+
 def test_a_bad_request_ends_the_run_with_the_apis_own_words():
     """A 400 is no empty list; what was sent before it is vouched for."""
     with Server(world_of()) as server:
