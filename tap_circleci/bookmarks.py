@@ -10,12 +10,13 @@ A state looks like this:
        "workflows": {"gh/acme/api": "<highest created_at sent>"},
        "walks": {"gh/acme/api": {
           "synced_at": {"pipelines": T, "workflows": T, "jobs": T},
+          "looked_back_to": T,
           "open": {"streams": [...], "from": T, "down_to": T},
           "retry": ["<pipeline id>", ...]}}}}
 
 `synced_at` is when the last complete walk through the project began, by the service's clock: as of then, the stream's
-rows are all sent and true. `open` is a walk that began at `from` and is done, newest first, down to `down_to`. `retry`
-names pipelines that could not be read.
+rows are all sent and true; it looked at all pipelines created since `looked_back_to`. `open` is a walk that began at
+`from` and is done, newest first, down to `down_to`. `retry` names pipelines that could not be read.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from tap_circleci.streams import STREAMS, WALK
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 FIRST_SYNC = timedelta(days=365)
 """How far back a first sync goes when the user names no date."""
-LONGEST = timedelta(days=180)
-"""The widest look-back: reruns are allowed for 90 days, and the pipeline is looked at within as much again."""
+LONGEST = timedelta(days=128)
+"""The widest look-back, due every quarter of it: reruns are allowed for 90 days, and so each of them is looked at."""
 MARGIN = timedelta(minutes=5)
 """What stopped so shortly before a walk began may not have been told to it yet."""
 TOLERANCE = MARGIN
@@ -47,27 +48,35 @@ FINAL_WORKFLOW = frozenset({"success", "failed", "error", "canceled", "unauthori
 # The arithmetic of one stream in one project
 
 
-def look_backs(lookback: timedelta) -> list[timedelta]:
-    """The widths of the look-backs, doubling from `lookback` (not in it) to the longest."""
-    widths = []
-    width = lookback * 2
-    while width < LONGEST:
-        widths.append(width)
-        width *= 2
-    return [*widths, LONGEST] if lookback < LONGEST else widths
+def look_backs(lookback: timedelta) -> list[tuple[timedelta, timedelta]]:
+    """The widths of the look-backs beyond the usual one, narrow to wide, and how often each is due.
+
+    The widths are halves of the longest whatever the usual one is, so that they stay the same when the user changes it.
+    """
+    found = []
+    width, period = LONGEST, LONGEST / 4
+    while width > lookback:
+        found.append((width, period))
+        width /= 2
+        period = width / 3
+    return found[::-1]
+
+
+def last_due(moment: datetime, period: timedelta) -> datetime:
+    """The last time, up to `moment`, at which a look-back of that period was due: a multiple of it from the epoch."""
+    return moment - (moment - EPOCH) % period
 
 
 def depth(synced_at: datetime, now: datetime, lookback: timedelta) -> timedelta:
     """How far behind `synced_at` a walk at `now` looks: the widest look-back that is due, or the usual one.
 
-    A look-back is due when a multiple of a third of its width, counted from the epoch, lies in between. So a change on
-    a pipeline of age A is seen before the pipeline is older than 2 A: take the width w between 1.5 A and 3 A. One is
-    due within w/3, at most A later, when the pipeline is not older than A + w/3, at most w.
+    With a period of a third of the width, a change on a pipeline of age A is seen before the pipeline is older than
+    2 A: take the width w between 1.5 A and 3 A. One is due within w/3, which is A at most, and then the pipeline is not
+    older than A + w/3, which is w at most.
     """
     due = lookback
-    for width in look_backs(lookback):
-        period = width / 3
-        if (now - EPOCH) // period > (synced_at - EPOCH) // period:
+    for width, period in look_backs(lookback):
+        if last_due(now, period) > synced_at:
             due = width
     return due
 
@@ -76,13 +85,15 @@ def depth(synced_at: datetime, now: datetime, lookback: timedelta) -> timedelta:
 class Range:
     """Which pipelines of a project one stream takes in a walk, and what below them is settled.
 
-    From `horizon` on, and only those created no later than `newest`; all is settled that was final at `synced_at`.
+    From `horizon` on, and only those created no later than `newest`. All is settled that was final when it was last
+    looked at: at `synced_at` for pipelines created since `known_from`, for older ones at a look-back before.
     """
 
     horizon: datetime
     synced_at: datetime | None
     lookback: timedelta
     newest: datetime | None = None
+    known_from: datetime | None = None
 
     def takes(self, created_at: datetime | None) -> bool:
         """Whether a pipeline of this age is looked at; one of unknown age always is."""
@@ -92,19 +103,26 @@ class Range:
 
     def pipeline_is_settled(self, state: object, updated_at: datetime | None) -> bool:
         """Whether a pipeline was sent in its final state before."""
-        return state in FINAL_PIPELINE and self._before(updated_at)
+        return state in FINAL_PIPELINE and _before(updated_at, self.synced_at)
 
     def workflow_is_settled(self, status: object, stopped_at: datetime | None, created_at: datetime | None) -> bool:
-        """Whether a workflow of a pipeline of that `created_at` was sent, with its jobs, in its final state before.
+        """Whether a workflow of a pipeline of that `created_at` was sent, with its jobs, in its final state before."""
+        return status in FINAL_WORKFLOW and created_at is not None and _before(stopped_at, self._looked_at(created_at))
 
-        Every walk looks at the pipelines of the last `lookback`; so what stopped within it has been seen.
-        """
-        if status not in FINAL_WORKFLOW or stopped_at is None or created_at is None:
-            return False
-        return self._before(stopped_at) and stopped_at - created_at <= self.lookback
+    def _looked_at(self, created_at: datetime) -> datetime | None:
+        """The last time that for sure a walk looked at a pipeline: what it could tell was sent."""
+        if self.synced_at is None:
+            return None
+        if self.known_from is not None and self.known_from <= created_at:
+            return self.synced_at
+        looks = [
+            last_due(min(self.synced_at, created_at + width), period) for width, period in look_backs(self.lookback)
+        ]
+        return max(looks, default=None)
 
-    def _before(self, moment: datetime | None) -> bool:
-        return self.synced_at is not None and moment is not None and moment < self.synced_at - MARGIN
+
+def _before(moment: datetime | None, look: datetime | None) -> bool:
+    return moment is not None and look is not None and moment < look - MARGIN
 
 
 # What the state keeps of one project
@@ -121,9 +139,10 @@ class Open:
 
 @dataclass(frozen=True)
 class Walk:
-    """The marks of one project."""
+    """The marks of one project. Each stream's walk at its `synced_at` looked back to `looked_back_to` or further."""
 
     synced_at: Mapping[str, datetime] = field(default_factory=dict)
+    looked_back_to: datetime | None = None
     open: Open | None = None
     retry: tuple[str, ...] = ()
 
@@ -152,13 +171,9 @@ def unfinished(walk: Walk, selected: Iterable[str], lookback: timedelta, start_d
     streams = walk.open.streams.intersection(selected)
     if not streams:
         return None
-    ranges = {
-        stream: replace(
-            _range(walk.synced_at.get(stream), walk.open.started, lookback, start_date), newest=walk.open.down_to
-        )
-        for stream in streams
-    }
-    return Pass(walk.open.started, ranges)
+    started, down_to = walk.open.started, walk.open.down_to
+    ranges = {stream: _range(walk, stream, started, lookback, start_date) for stream in streams}
+    return Pass(started, {stream: replace(taken, newest=down_to) for stream, taken in ranges.items()})
 
 
 def fresh(walk: Walk, selected: Iterable[str], now: datetime, lookback: timedelta, start_date: datetime | None) -> Pass:
@@ -167,7 +182,7 @@ def fresh(walk: Walk, selected: Iterable[str], now: datetime, lookback: timedelt
     If one still is, because its rest cannot be read, the pass goes no deeper than what is done of it.
     """
     streams = list(selected)
-    ranges = {stream: _range(walk.synced_at.get(stream), now, lookback, start_date) for stream in streams}
+    ranges = {stream: _range(walk, stream, now, lookback, start_date) for stream in streams}
     done = walk.open
     rest = done.streams.intersection(streams) if done is not None else frozenset()
     if done is not None:
@@ -177,16 +192,17 @@ def fresh(walk: Walk, selected: Iterable[str], now: datetime, lookback: timedelt
     return Pass(now, ranges, extends=bool(rest))
 
 
-def _range(synced_at: datetime | None, now: datetime, lookback: timedelta, start_date: datetime | None) -> Range:
-    """What a stream with this mark takes at `now`: from the start date at first, later what is new or due.
+def _range(walk: Walk, stream: str, now: datetime, lookback: timedelta, start_date: datetime | None) -> Range:
+    """What a stream takes at `now`: from the start date at first, later what is new or due.
 
     The start date counts for the first sync only; later it merely ends the look-backs, never the new rows.
     """
     start = now - FIRST_SYNC if start_date is None else start_date
+    synced_at = walk.synced_at.get(stream)
     if synced_at is None:
         return Range(start, None, lookback)
     horizon = synced_at - depth(synced_at, now, lookback)
-    return Range(max(horizon, min(start, synced_at)), synced_at, lookback)
+    return Range(max(horizon, min(start, synced_at)), synced_at, lookback, known_from=walk.looked_back_to)
 
 
 def page_done(walk: Walk, this: Pass, created: Iterable[datetime], retry: tuple[str, ...]) -> Walk:
@@ -206,7 +222,16 @@ def pass_done(walk: Walk, this: Pass, retry: tuple[str, ...]) -> Walk:
     if this.extends and walk.open is not None:
         return replace(walk, open=replace(walk.open, started=this.started), retry=retry)
     synced_at = {**walk.synced_at, **dict.fromkeys(this.ranges, this.started)}
-    return Walk({stream: synced_at[stream] for stream in WALK if stream in synced_at}, None, retry)
+    marks = {stream: synced_at[stream] for stream in WALK if stream in synced_at}
+    looked_back_to = max(_looked_back_to(this, taken) for taken in this.ranges.values())
+    if marks.keys() > this.ranges.keys():  # the other streams may have looked less far
+        looked_back_to = max(looked_back_to, walk.looked_back_to or this.started)
+    return Walk(marks, looked_back_to, None, retry)
+
+
+def _looked_back_to(this: Pass, taken: Range) -> datetime:
+    """From when on all pipelines have been looked at by a pass, or by that which it finishes."""
+    return taken.horizon if taken.newest is None else max(taken.horizon, this.started - taken.lookback)
 
 
 # The state as a whole
@@ -271,6 +296,8 @@ def _walk_as_json(walk: Walk) -> dict[str, Any]:
     value: dict[str, Any] = {}
     if walk.synced_at:
         value["synced_at"] = {stream: _short(moment) for stream, moment in walk.synced_at.items()}
+    if walk.looked_back_to is not None:
+        value["looked_back_to"] = _short(walk.looked_back_to)
     if walk.open is not None:
         streams = [stream for stream in WALK if stream in walk.open.streams]
         value["open"] = {"streams": streams, "from": _short(walk.open.started), "down_to": _short(walk.open.down_to)}
@@ -361,8 +388,8 @@ class _Reader:
 
     def _walk(self, place: str, value: object) -> Walk:
         marks = self._object(place, value)
-        for key in marks.keys() - {"synced_at", "open", "retry"}:
-            self._wrong(f"{place}.{key}", marks[key], "synced_at, open or retry")
+        for key in marks.keys() - {"synced_at", "looked_back_to", "open", "retry"}:
+            self._wrong(f"{place}.{key}", marks[key], "synced_at, looked_back_to, open or retry")
         synced_at = {}
         for stream, text in self._object(f"{place}.synced_at", marks.get("synced_at")).items():
             moment = self._moment(f"{place}.synced_at.{stream}", text)
@@ -374,7 +401,9 @@ class _Reader:
         if retry is not None and not (isinstance(retry, list) and all(isinstance(name, str) for name in retry)):
             self._wrong(f"{place}.retry", retry, "a list of pipeline ids")
             retry = None
-        return Walk(synced_at, self._open(f"{place}.open", marks.get("open")), tuple(retry or ()))
+        looked = marks.get("looked_back_to")
+        looked_back_to = None if looked is None else self._moment(f"{place}.looked_back_to", looked)
+        return Walk(synced_at, looked_back_to, self._open(f"{place}.open", marks.get("open")), tuple(retry or ()))
 
     def _open(self, place: str, value: object) -> Open | None:
         marks = self._object(place, value)

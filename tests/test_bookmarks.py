@@ -104,21 +104,24 @@ rhythms = st.lists(
     min_size=1,
     max_size=40,
 )
+lookbacks = st.one_of(
+    st.sampled_from([0.25, 1.0, 3.0]).map(lambda days: [days]), st.permutations([0.25, 1.0, 7.0, 40.0])
+)
 
 
 @settings(max_examples=600)
-@given(histories(), rhythms, st.sampled_from([0.25, 1.0, 3.0]), st.data())
-def test_after_every_completed_sync_the_tables_are_complete_and_true_within_the_bounds(history, rhythm, days, data):
-    """Whatever the history, the rhythm of syncs and the cuts: all is there, and stale no longer than it was old."""
+@given(histories(), rhythms, lookbacks, st.data())
+def test_after_every_completed_sync_the_tables_are_complete_and_true_within_the_bounds(history, rhythm, widths, data):
+    """Whatever the history, the syncs, their cuts and look-backs: all is there, and stale no longer than it was old."""
     project = Project(history)
-    lookback = timedelta(days=days)
     now = START
     completed: list[datetime] = []
-    for gap, cut in rhythm:
+    for number, (gap, cut) in enumerate(rhythm):
         now += gap
+        lookback = timedelta(days=widths[number * len(widths) // len(rhythm)])
         if project.sync(now, lookback, data.draw(st.integers(1, 6)) if cut else None):
             completed.append(now)
-            project.assert_true(now, lookback, completed)
+            project.assert_true(now, timedelta(days=min(widths)), completed)
 
 
 @settings(max_examples=1000)
@@ -149,22 +152,49 @@ def test_a_walk_without_anything_due_looks_back_by_the_usual_width():
     assert bookmarks.depth(noon, noon + timedelta(hours=1), DAY) == DAY
 
 
-def test_look_backs_double_up_to_the_time_in_which_reruns_are_allowed_twice_over():
-    """The widths double from the usual look-back and end with 180 days."""
-    assert [width.days for width in bookmarks.look_backs(DAY)] == [2, 4, 8, 16, 32, 64, 128, 180]
-    assert bookmarks.look_backs(timedelta(days=180)) == []
+def test_look_backs_double_up_to_the_time_in_which_reruns_are_allowed():
+    """The widths double and end with 128 days, looked through every 32, whatever the usual look-back is."""
+    look_backs = bookmarks.look_backs(DAY)
+    assert [width.days for width, _ in look_backs] == [2, 4, 8, 16, 32, 64, 128]
+    assert bookmarks.look_backs(timedelta(days=7)) == look_backs[2:]
+    assert {width / period for width, period in look_backs[:-1]} == {3}
+    assert look_backs[-1][1].days == 32
+    assert bookmarks.look_backs(timedelta(days=128)) == []
 
 
 @pytest.mark.parametrize("status", sorted(FINAL_WORKFLOW))
-def test_what_stopped_before_the_last_walk_is_settled(status):
-    """A workflow in a final state is settled once a walk that began after its end has seen it."""
-    taken = bookmarks.Range(START - DAY, START, DAY)
-    stopped = START - MARGIN - timedelta(seconds=1)
-    assert taken.workflow_is_settled(status, stopped, stopped - DAY)
-    assert not taken.workflow_is_settled(status, START - MARGIN, START - DAY)
-    assert not taken.workflow_is_settled(status, stopped, stopped - DAY - timedelta(seconds=1))
-    assert not taken.workflow_is_settled(status, None, stopped)
-    assert not taken.workflow_is_settled("running", stopped, stopped)
+def test_what_stopped_before_the_last_look_is_settled(status):
+    """A workflow in a final state is settled once a walk that began after its end has looked at its pipeline."""
+    walked = START + timedelta(hours=1)
+    taken = bookmarks.Range(walked - DAY, walked, DAY, known_from=walked - DAY)
+    stopped = walked - MARGIN - timedelta(seconds=1)
+    assert taken.workflow_is_settled(status, stopped, walked - DAY)
+    assert not taken.workflow_is_settled(status, walked - MARGIN, walked - DAY)
+    assert not taken.workflow_is_settled(status, stopped, walked - DAY - timedelta(seconds=1))
+    assert not taken.workflow_is_settled(status, None, walked)
+    assert not taken.workflow_is_settled("running", stopped, walked - DAY)
+
+
+def test_what_stopped_before_a_look_back_was_due_is_settled():
+    """What the last walk did not reach is settled if a look-back that did was due after its end."""
+    due = bookmarks.last_due(START, 2 * DAY / 3)
+    taken = bookmarks.Range(START - 9 * DAY, START, DAY, known_from=START - DAY)
+    created = due - timedelta(days=1.9)
+    assert taken.workflow_is_settled("success", due - 2 * MARGIN, created)
+    assert not taken.workflow_is_settled("success", due, created)
+    assert not taken.workflow_is_settled("success", due - 2 * MARGIN, due - timedelta(days=2.1))
+
+
+def test_a_wider_look_back_finds_what_a_narrower_one_passed_by():
+    """Nothing counts as seen by the last walk for lying within a look-back that it did not have."""
+    hour = timedelta(hours=1)
+    rerun = Workflow(2, START + 30.2 * hour, START + 30.3 * hour)
+    project = Project([(START + hour, [Workflow(1, START + hour, START + hour), rerun])])
+    for number in range(2, 32):
+        project.sync(START + number * hour, DAY, None)
+    assert set(project.held) == {1}
+    project.sync(START + 31.5 * hour, 7 * DAY, None)
+    assert set(project.held) == {1, 2}
 
 
 def test_a_stream_selected_later_starts_at_the_start_date_and_leaves_the_others_where_they_are():
@@ -173,6 +203,14 @@ def test_a_stream_selected_later_starts_at_the_start_date_and_leaves_the_others_
     this = bookmarks.fresh(walk, STREAMS, START + 50 * DAY + timedelta(hours=1), DAY, START)
     assert this.ranges["jobs"].horizon == START
     assert this.ranges["pipelines"].horizon > START + 40 * DAY
+
+
+def test_a_stream_that_was_not_selected_knows_no_more_than_before():
+    """A wide look-back of pipelines alone leaves what is known of the jobs where it was."""
+    walk = Walk(dict.fromkeys(STREAMS, START), START - DAY)
+    alone = bookmarks.fresh(walk, ["pipelines"], START + 40 * DAY, DAY, START - 50 * DAY)
+    assert alone.horizon < START - 10 * DAY
+    assert bookmarks.pass_done(walk, alone, ()).looked_back_to == START - DAY
 
 
 def test_look_backs_end_at_the_start_date():
@@ -186,7 +224,8 @@ def test_look_backs_end_at_the_start_date():
 
 def test_a_state_is_read_as_it_was_written():
     """Whatever a run writes, the next run understands."""
-    walk = Walk({"pipelines": START}, bookmarks.Open(START + DAY, START, frozenset({"jobs", "pipelines"})), ("p1",))
+    done = bookmarks.Open(START + DAY, START, frozenset({"jobs", "pipelines"}))
+    walk = Walk({"pipelines": START}, START - DAY, done, ("p1",))
     state = State("project", {"deploy": {"o": bookmarks.written(START)}}, {"gh/acme/api": walk})
     again, remarks = bookmarks.read(state.as_json(), "state.json")
     assert again == state
