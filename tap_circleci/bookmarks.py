@@ -11,12 +11,14 @@ A state looks like this:
        "walks": {"gh/acme/api": {
           "synced_at": {"pipelines": T, "workflows": T, "jobs": T},
           "looked_back_to": T,
+          "pending_from": T,
           "open": {"streams": [...], "from": T, "down_to": T},
-          "retry": ["<pipeline id>", ...]}}}}
+          "retry": {"<pipeline id>": ["workflows", "jobs"]}}}}}
 
 `synced_at` is when the last complete walk through the project began, by the service's clock: as of then, the stream's
-rows are all sent and true; it looked at all pipelines created since `looked_back_to`. `open` is a walk that began at
-`from` and is done, newest first, down to `down_to`. `retry` names pipelines that could not be read.
+rows are all sent and true; it looked at all pipelines created since `looked_back_to`, of which the oldest that was not
+in a final state was created at `pending_from`. `open` is a walk that began at `from` and is done, newest first, down to
+`down_to`. `retry` names pipelines below which something could not be read, and for which streams.
 """
 
 from __future__ import annotations
@@ -86,7 +88,8 @@ class Range:
     """Which pipelines of a project one stream takes in a walk, and what below them is settled.
 
     From `horizon` on, and only those created no later than `newest`. All is settled that was final when it was last
-    looked at: at `synced_at` for pipelines created since `known_from`, for older ones at a look-back before.
+    looked at: at `synced_at` for pipelines created since `known_from`, for older ones at a look-back before. Pipelines
+    created before `pending_from` were in a final state themselves.
     """
 
     horizon: datetime
@@ -94,6 +97,7 @@ class Range:
     lookback: timedelta
     newest: datetime | None = None
     known_from: datetime | None = None
+    pending_from: datetime | None = None
 
     def takes(self, created_at: datetime | None) -> bool:
         """Whether a pipeline of this age is looked at; one of unknown age always is."""
@@ -101,8 +105,10 @@ class Range:
             return True
         return self.horizon <= created_at and (self.newest is None or created_at <= self.newest)
 
-    def pipeline_is_settled(self, state: object, updated_at: datetime | None) -> bool:
-        """Whether a pipeline was sent in its final state before."""
+    def pipeline_is_settled(self, state: object, updated_at: datetime | None, created_at: datetime | None) -> bool:
+        """Whether a pipeline was sent in its final state before; `updated_at` need not tell when it came to that."""
+        if created_at is not None and self.pending_from is not None and self.pending_from <= created_at:
+            return False
         return state in FINAL_PIPELINE and _before(updated_at, self.synced_at)
 
     def workflow_is_settled(self, status: object, stopped_at: datetime | None, created_at: datetime | None) -> bool:
@@ -127,6 +133,9 @@ def _before(moment: datetime | None, look: datetime | None) -> bool:
 
 # What the state keeps of one project
 
+Owed = Mapping[str, frozenset[str]]
+"""Pipeline ids, and for which streams what is below them could not be read."""
+
 
 @dataclass(frozen=True)
 class Open:
@@ -139,12 +148,16 @@ class Open:
 
 @dataclass(frozen=True)
 class Walk:
-    """The marks of one project. Each stream's walk at its `synced_at` looked back to `looked_back_to` or further."""
+    """The marks of one project. Each stream's walk at its `synced_at` looked back to `looked_back_to` or further.
+
+    No pipeline but those created since `pending_from` was last seen in a state that is not final.
+    """
 
     synced_at: Mapping[str, datetime] = field(default_factory=dict)
     looked_back_to: datetime | None = None
+    pending_from: datetime | None = None
     open: Open | None = None
-    retry: tuple[str, ...] = ()
+    retry: Owed = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,6 +175,11 @@ class Pass:
     def horizon(self) -> datetime:
         """Nothing older than this is taken by any stream."""
         return min(taken.horizon for taken in self.ranges.values())
+
+    def awaits(self, state: object, created_at: datetime) -> bool:
+        """Whether a pipeline is to be sent again once it is in a final state."""
+        own = self.ranges.get(WALK[0])
+        return own is not None and own.takes(created_at) and state not in FINAL_PIPELINE
 
 
 def unfinished(walk: Walk, selected: Iterable[str], lookback: timedelta, start_date: datetime | None) -> Pass | None:
@@ -188,7 +206,7 @@ def fresh(walk: Walk, selected: Iterable[str], now: datetime, lookback: timedelt
     if done is not None:
         for stream in rest:
             horizon = max(done.started - depth(done.started, now, lookback), done.down_to)
-            ranges[stream] = Range(horizon, done.started, lookback)
+            ranges[stream] = Range(horizon, done.started, lookback, pending_from=walk.pending_from)
     return Pass(now, ranges, extends=bool(rest))
 
 
@@ -202,31 +220,48 @@ def _range(walk: Walk, stream: str, now: datetime, lookback: timedelta, start_da
     if synced_at is None:
         return Range(start, None, lookback)
     horizon = synced_at - depth(synced_at, now, lookback)
-    return Range(max(horizon, min(start, synced_at)), synced_at, lookback, known_from=walk.looked_back_to)
+    horizon = max(horizon, min(start, synced_at))
+    return Range(horizon, synced_at, lookback, known_from=walk.looked_back_to, pending_from=walk.pending_from)
 
 
-def page_done(walk: Walk, this: Pass, created: Iterable[datetime], retry: tuple[str, ...]) -> Walk:
-    """The marks after a page of a pass, given when the page's pipelines were created.
+def page_done(walk: Walk, this: Pass, down_to: datetime | None, pending: datetime | None, retry: Owed) -> Walk:
+    """The marks after a page of a pass that is now done down to `down_to`, the newest of what is still to come.
 
-    The walk counts as done down to the newest of them, not the oldest: so a list that is not quite in order loses
-    nothing, at the price of a page that a resumed walk reads twice.
+    `pending` is when the oldest pipeline of the pass so far was created that is not in a final state.
     """
-    reached = max(created, default=None)
-    if this.extends or reached is None:
+    if this.extends or down_to is None:
         return walk
-    return replace(walk, open=Open(this.started, reached, frozenset(this.ranges)), retry=retry)
+    finishes = [taken.newest for taken in this.ranges.values() if taken.newest is not None]
+    done = Open(this.started, min([down_to, *finishes]), frozenset(this.ranges))
+    return replace(walk, open=done, pending_from=_earlier(walk.pending_from, pending), retry=retry)
 
 
-def pass_done(walk: Walk, this: Pass, retry: tuple[str, ...]) -> Walk:
+def pass_done(walk: Walk, this: Pass, pending: datetime | None, retry: Owed) -> Walk:
     """The marks after a pass that went all the way down."""
+    pending = _earlier(_still_pending(walk, this), pending)
     if this.extends and walk.open is not None:
-        return replace(walk, open=replace(walk.open, started=this.started), retry=retry)
+        return replace(walk, open=replace(walk.open, started=this.started), pending_from=pending, retry=retry)
     synced_at = {**walk.synced_at, **dict.fromkeys(this.ranges, this.started)}
     marks = {stream: synced_at[stream] for stream in WALK if stream in synced_at}
     looked_back_to = max(_looked_back_to(this, taken) for taken in this.ranges.values())
     if marks.keys() > this.ranges.keys():  # the other streams may have looked less far
         looked_back_to = max(looked_back_to, walk.looked_back_to or this.started)
-    return Walk(marks, looked_back_to, None, retry)
+    return Walk(marks, looked_back_to, pending, None, retry)
+
+
+def _still_pending(walk: Walk, this: Pass) -> datetime | None:
+    """The mark of what was pending before a pass, unless the pass has seen all of that again, or it is as old as the
+    longest look-back: then it is as it is."""
+    own = this.ranges.get(WALK[0])
+    before = walk.pending_from
+    if before is None or before < this.started - LONGEST:
+        return None
+    seen_again = own is not None and own.newest is None and own.horizon <= before
+    return None if seen_again else before
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)
 
 
 def _looked_back_to(this: Pass, taken: Range) -> datetime:
@@ -296,13 +331,15 @@ def _walk_as_json(walk: Walk) -> dict[str, Any]:
     value: dict[str, Any] = {}
     if walk.synced_at:
         value["synced_at"] = {stream: _short(moment) for stream, moment in walk.synced_at.items()}
-    if walk.looked_back_to is not None:
-        value["looked_back_to"] = _short(walk.looked_back_to)
+    for name in ("looked_back_to", "pending_from"):
+        moment = getattr(walk, name)
+        if moment is not None:
+            value[name] = _short(moment)
     if walk.open is not None:
         streams = [stream for stream in WALK if stream in walk.open.streams]
         value["open"] = {"streams": streams, "from": _short(walk.open.started), "down_to": _short(walk.open.down_to)}
     if walk.retry:
-        value["retry"] = list(walk.retry)
+        value["retry"] = {name: [stream for stream in WALK if stream in owed] for name, owed in walk.retry.items()}
     return value
 
 
@@ -323,6 +360,9 @@ def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
     return state, reader.remarks
 
 
+_WALK_KEYS = frozenset({"synced_at", "looked_back_to", "pending_from", "open", "retry"})
+
+
 class _Reader:
     """Reads one state and collects what is wrong with it."""
 
@@ -336,10 +376,10 @@ class _Reader:
         for key in raw.keys() - {"bookmarks", "currently_syncing"}:
             self._wrong(key, raw[key], "nothing that this tap writes")
         syncing = raw.get("currently_syncing")
-        if syncing and syncing not in STREAMS:
-            self._wrong("currently_syncing", syncing, "one of this tap's streams or null")
-        elif syncing:
+        if isinstance(syncing, str) and syncing in STREAMS:
             state.currently_syncing = WALK[0] if syncing in WALK else syncing
+        elif syncing:
+            self._wrong("currently_syncing", syncing, "one of this tap's streams or null")
         marks = self._object("bookmarks", raw.get("bookmarks"))
         for slug, value in self._object("bookmarks.walks", marks.get("walks")).items():
             name = self._slug(f"bookmarks.walks.{slug}", slug)
@@ -359,7 +399,7 @@ class _Reader:
             if key == "currently_syncing" and isinstance(value, str):
                 anew += 1  # where tap-circle-ci was in the stream; the stream is read from its beginning
                 continue
-            moment = self._moment(place, value)
+            moment = self._mark(place, value)
             if moment is None:
                 continue
             name = self._name(place, stream, key)
@@ -388,31 +428,39 @@ class _Reader:
 
     def _walk(self, place: str, value: object) -> Walk:
         marks = self._object(place, value)
-        for key in marks.keys() - {"synced_at", "looked_back_to", "open", "retry"}:
-            self._wrong(f"{place}.{key}", marks[key], "synced_at, looked_back_to, open or retry")
+        for key in marks.keys() - _WALK_KEYS:
+            self._wrong(f"{place}.{key}", marks[key], "one of " + ", ".join(sorted(_WALK_KEYS)))
         synced_at = {}
         for stream, text in self._object(f"{place}.synced_at", marks.get("synced_at")).items():
-            moment = self._moment(f"{place}.synced_at.{stream}", text)
+            moment = self._mark(f"{place}.synced_at.{stream}", text)
             if stream not in WALK:
                 self._wrong(f"{place}.synced_at.{stream}", text, "one of " + ", ".join(WALK))
             elif moment is not None:
                 synced_at[stream] = moment
-        retry = marks.get("retry")
-        if retry is not None and not (isinstance(retry, list) and all(isinstance(name, str) for name in retry)):
-            self._wrong(f"{place}.retry", retry, "a list of pipeline ids")
-            retry = None
-        looked = marks.get("looked_back_to")
-        looked_back_to = None if looked is None else self._moment(f"{place}.looked_back_to", looked)
-        return Walk(synced_at, looked_back_to, self._open(f"{place}.open", marks.get("open")), tuple(retry or ()))
+        looked_back_to, pending_from = (
+            self._moment(f"{place}.{key}", marks[key]) if marks.get(key) is not None else None
+            for key in ("looked_back_to", "pending_from")
+        )
+        done = self._open(f"{place}.open", marks.get("open"))
+        return Walk(synced_at, looked_back_to, pending_from, done, self._owed(f"{place}.retry", marks.get("retry")))
+
+    def _owed(self, place: str, value: object) -> Owed:
+        owed = {}
+        for name, streams in self._object(place, value).items():
+            if isinstance(streams, list) and streams and all(stream in WALK[1:] for stream in streams):
+                owed[name] = frozenset(streams)
+            else:
+                self._wrong(f"{place}.{name}", streams, "a list of " + ", ".join(WALK[1:]))
+        return owed
 
     def _open(self, place: str, value: object) -> Open | None:
         marks = self._object(place, value)
         if not marks:
             return None
-        started = self._moment(f"{place}.from", marks.get("from"))
+        started = self._mark(f"{place}.from", marks.get("from"))
         down_to = self._moment(f"{place}.down_to", marks.get("down_to"))
         streams = marks.get("streams")
-        if not isinstance(streams, list) or not streams or any(stream not in WALK for stream in streams):
+        if not isinstance(streams, list) or not streams or not all(stream in WALK for stream in streams):
             self._wrong(f"{place}.streams", streams, "a list of " + ", ".join(WALK))
             return None
         if started is None or down_to is None:
@@ -432,6 +480,14 @@ class _Reader:
         except ValueError:
             self._wrong(place, value, "an ISO 8601 date-time")
             return None
+
+    def _mark(self, place: str, value: object) -> datetime | None:
+        """A moment at which a service can have said something."""
+        moment = self._moment(place, value)
+        if moment is not None and moment < EPOCH:
+            self._wrong(place, value, "a date-time after 1970")
+            return None
+        return moment
 
     def _slug(self, place: str, text: str) -> str:
         slug = normalise(text)

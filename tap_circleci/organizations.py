@@ -50,6 +50,7 @@ class Organizations:
         self._asked: dict[tuple[str, tuple[str, ...]], Future[Rows]] = {}
         self._lookups: dict[str, Future[Rows]] = {}
         self._told: set[tuple[str, tuple[str, ...]]] = set()
+        self._incomplete: set[str] = set()
 
     def read(self, names: Iterable[str]) -> Iterator[Listing]:
         """The rows of streams, one stream after the other, parent by parent in the order of the parents' rows.
@@ -59,6 +60,11 @@ class Organizations:
         begun = (asked for name in names for asked in self._begun(STREAMS[name]))
         for stream, ids, future in ahead(begun, lambda: self._config.max_workers * 4):
             yield self._heard(stream, ids, future)
+
+    def is_whole(self, name: str) -> bool:
+        """Whether the lists of a stream that has been read, and of all its ancestors, were complete."""
+        stream = STREAMS[name]
+        return name not in self._incomplete and (stream.parent is None or self.is_whole(stream.parent))
 
     def _begun(self, stream: Stream) -> Iterator[Asked]:
         """The lists of a stream, each asked for when it is drawn."""
@@ -104,7 +110,8 @@ class Organizations:
                 self._tell(stream, ids, found.problem)
             else:
                 self._report.read()
-        complete = found.problem is None and not found.warnings
+        complete = found.problem is None and not found.warnings and not found.broken
+        self._incomplete.update(() if complete else {stream.name})
         return Listing(stream, ids, found.rows, found.date, complete, found.broken)
 
     def _rows(self, future: Future[Rows]) -> Rows:

@@ -73,7 +73,7 @@ class _Ledger:
     """
 
     walk: Walk
-    retry: dict[str, None] = field(default_factory=dict)
+    retry: dict[str, frozenset[str]] = field(default_factory=dict)
     highest: dict[str, str] = field(default_factory=dict)
     stuck: bool = False
 
@@ -161,12 +161,10 @@ class _Run:
             version = None
             if self._config.activate_version and name in VERSIONED:
                 version = int(self._now.timestamp() * 1000)
-            complete = True
             while listing is not None and listing.stream.name == name:
-                complete = complete and listing.complete
                 self._listing(listing, version)
                 listing = next(listings, None)
-            if version is not None and complete:
+            if version is not None and self._organizations.is_whole(name):
                 self._messages.activate(name, version)
 
     def _listing(self, listing: Listing, version: int | None) -> None:
@@ -220,12 +218,12 @@ class _Run:
                 number += 1
                 self._report.at(f"project {number} of {len(slugs)}", f"; {event.slug}", (number - 1) / len(slugs))
                 walk = self._state.walks.get(event.slug, Walk())
-                ledger = _Ledger(walk, dict.fromkeys(walk.retry))
+                ledger = _Ledger(walk, dict(walk.retry))
             if isinstance(event, Unit):
                 self._unit(event, ledger)
             elif isinstance(event, PageDone):
                 self._page_done(event, ledger)
-                back_to = f" back to {min(event.created):%Y-%m-%d %H:%M}" if event.created else ""
+                back_to = f" back to {event.down_to:%Y-%m-%d %H:%M}" if event.down_to else ""
                 self._report.come(f"; {event.slug}{back_to}", (number - 1 + event.share) / len(slugs))
             elif isinstance(event, PassDone):
                 missing += self._pass_done(event, ledger)
@@ -256,15 +254,14 @@ class _Run:
         """A pipeline, its workflows and their jobs, depth first."""
         pipelines, workflows, jobs = WALK
         tree = self._wait(unit.tree) if unit.tree is not None else None
-        branches = tree.branches if tree is not None else ()
-        if unit.changed or (unit.wanted and any(branch.wanted or branch.jobs for branch in branches)):
+        if unit.wanted:
             self._send(pipelines, unit.pipeline, unit.date, ledger)
         if tree is None:
             return
         name = str(unit.pipeline["id"])
-        whole = self._heard(tree.workflows, f"the workflows of pipeline {name}", unit.slug)
+        failed = set() if self._heard(tree.workflows, f"the workflows of pipeline {name}", unit.slug) else {*unit.asked}
         self._messages.keyless[workflows] += tree.workflows.broken
-        for branch in branches:
+        for branch in tree.branches:
             if branch.wanted:
                 self._send(workflows, branch.workflow, tree.workflows.date or unit.date, ledger)
             if branch.jobs is None:
@@ -274,11 +271,10 @@ class _Run:
                 self._send(jobs, row, below.date or unit.date, ledger)
             self._messages.keyless[jobs] += below.broken
             what = f"the jobs of workflow {branch.workflow['id']} of pipeline {name}"
-            whole = self._heard(below, what, unit.slug) and whole
-        if whole:
-            ledger.retry.pop(name, None)
-        else:
-            ledger.retry[name] = None
+            failed.update(() if self._heard(below, what, unit.slug) else {jobs})
+        owed = (ledger.retry.pop(name, frozenset()) - unit.asked) | failed
+        if owed:
+            ledger.retry[name] = owed
             ledger.stuck = ledger.stuck or len(ledger.retry) > bookmarks.MOST_RETRIES
 
     def _heard(self, below: Rows, what: str, slug: str) -> bool:
@@ -311,7 +307,7 @@ class _Run:
         if event.warning:
             LOGGER.warning("%s", event.warning)
         if not ledger.stuck:
-            walk = bookmarks.page_done(ledger.walk, event.this, event.created, tuple(ledger.retry))
+            walk = bookmarks.page_done(ledger.walk, event.this, event.down_to, event.pending, dict(ledger.retry))
             self._checkpoint(event.slug, ledger, walk)
 
     def _pass_done(self, event: PassDone, ledger: _Ledger) -> bool:
@@ -319,7 +315,7 @@ class _Run:
         if event.problem is None:
             self._report.read()
             if not ledger.stuck and event.this is not None:
-                walk = bookmarks.pass_done(ledger.walk, event.this, tuple(ledger.retry))
+                walk = bookmarks.pass_done(ledger.walk, event.this, event.pending, dict(ledger.retry))
                 self._checkpoint(event.slug, ledger, walk)
             return False
         ledger.stuck = True
@@ -336,7 +332,7 @@ class _Run:
     def _project_done(self, event: ProjectDone, ledger: _Ledger) -> None:
         self._report.missing_in(event.slug)
         if not ledger.stuck:
-            self._checkpoint(event.slug, ledger, replace(ledger.walk, retry=tuple(ledger.retry)))
+            self._checkpoint(event.slug, ledger, replace(ledger.walk, retry=dict(ledger.retry)))
 
     def _checkpoint(self, slug: str, ledger: _Ledger, walk: Walk) -> None:
         """Vouch for all that has been sent of a project so far."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import count
 from typing import Any
 
 from tap_circleci import bookmarks
-from tap_circleci.bookmarks import Pass, Range, Walk
+from tap_circleci.bookmarks import Owed, Pass, Range, Walk
 from tap_circleci.client import Client
 from tap_circleci.concurrency import Pool, ahead
 from tap_circleci.config import Config, utc
@@ -46,14 +46,14 @@ class Tree:
 
 @dataclass(frozen=True)
 class Unit:
-    """A pipeline. `wanted`: its row is to be sent; `changed`: even if nothing below it is."""
+    """A pipeline, whether its row is to be sent, and what is below it as far as it was asked for, for which streams."""
 
     slug: str
     pipeline: Row
     date: datetime
     wanted: bool
-    changed: bool
     tree: Future[Tree] | None
+    asked: frozenset[str]
 
     def size(self) -> int:
         """How many rows it holds, once it has been read."""
@@ -63,20 +63,24 @@ class Unit:
 
 @dataclass(frozen=True)
 class PageDone:
-    """All pipelines of a page have been given."""
+    """All pipelines of a page have been given, all of the pass that were created after `down_to`.
+
+    `pending` is when the oldest of the pass was created that is not in a final state.
+    """
 
     slug: str
     this: Pass
-    created: tuple[datetime, ...]
+    down_to: datetime | None
+    pending: datetime | None
     broken: int
     warning: str | None
 
     @property
     def share(self) -> float:
         """How much of the interval that the pass goes through is done."""
-        if not self.created:
+        if self.down_to is None:
             return 0.0
-        return min((self.this.started - min(self.created)) / max(self.this.started - self.this.horizon, MOMENT), 1.0)
+        return min((self.this.started - self.down_to) / max(self.this.started - self.this.horizon, MOMENT), 1.0)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class PassDone:
 
     slug: str
     this: Pass | None
+    pending: datetime | None
     problem: LocalError | None = None
 
 
@@ -163,23 +168,23 @@ class Walker:
                 ended()
                 return
             if problem is None:
-                walk = bookmarks.pass_done(walk, rest, walk.retry)
+                walk = bookmarks.pass_done(walk, rest, None, walk.retry)
             down = self._descent(slug)
 
         def plan(now: datetime) -> Pass:
             return bookmarks.fresh(walk, self._selected, now, lookback, start_date)
 
         yield from self._pass(slug, down, plan, walk.retry, attempted, ended)
-        for name in walk.retry:
-            if name not in attempted and usable_id(name):
-                yield self._again(slug, name)
+        for name, streams in walk.retry.items():
+            if name not in attempted and usable_id(name) and self._owed(streams):
+                yield self._again(slug, name, streams)
 
     def _pass(
         self,
         slug: str,
         down: Descent,
         plan: Callable[[datetime], Pass],
-        retry: tuple[str, ...],
+        retry: Owed,
         attempted: set[str],
         ended: Callable[[], None],
     ) -> Generator[Event, None, LocalError | None]:
@@ -188,18 +193,25 @@ class Walker:
         Adds those pipelines of `retry` whose children are asked for to `attempted`.
         """
         this: Pass | None = None
+        done: PageDone | None = None
+        pending: datetime | None = None
         more = True
         while more:
             try:
                 page = self._wait(down.page)
             except LocalError as problem:
                 ended()
-                yield PassDone(slug, this, problem)
+                if done is not None:
+                    yield done
+                yield PassDone(slug, this, pending, problem)
                 return problem
             if page is None:
                 break
             this = this or plan(page.date)
             created = [moment(row.get("created_at")) for row in page.rows]
+            known = [date for date in created if date is not None]
+            if done is not None:  # so a list that is not quite in order loses nothing
+                yield replace(done, down_to=max(known, default=done.down_to))
             whole_page_below = bool(created) and all(date is not None and date < this.horizon for date in created)
             more = page.more and not whole_page_below
             if more:
@@ -211,40 +223,50 @@ class Walker:
                 if unit is not None:
                     attempted.update({str(row.get("id"))}.intersection(retry if unit.tree else ()))
                     yield unit
-            yield PageDone(slug, this, tuple(date for date in created if date), page.broken, page.warning)
-        yield PassDone(slug, this)
+                if date is not None and this.awaits(row.get("state"), date):
+                    pending = min(date, pending or date)
+            done = PageDone(slug, this, max(known, default=None), pending, page.broken, page.warning)
+        if done is not None:
+            yield done
+        yield PassDone(slug, this, pending)
         return None
 
     def _unit(
-        self, slug: str, this: Pass, row: Row, created_at: datetime | None, page: Page, retry: tuple[str, ...]
+        self, slug: str, this: Pass, row: Row, created_at: datetime | None, page: Page, retry: Owed
     ) -> Unit | None:
         """What a pipeline of a page gives, with its children asked for; None if nothing is to be sent."""
         ranges = {stream: taken for stream, taken in this.ranges.items() if taken.takes(created_at)}
         own = ranges.pop(WALK[0], None)
         name = usable_id(row.get("id"))
         tree = None
-        if ranges and name is not None:
-            again = name in retry
-            number = next(self._order)
-            tree = self._pool.submit((number,), partial(self._tree, number, name, created_at, ranges, again))
+        if name is not None:
+            ranges |= self._owed(retry.get(name, ()))
+            tree = self._grown(name, created_at, ranges)
         updated_at = moment(row.get("updated_at")) or created_at
-        changed = own is not None and not own.pipeline_is_settled(row.get("state"), updated_at)
-        if tree is None and not changed:
+        wanted = own is not None and not own.pipeline_is_settled(row.get("state"), updated_at, created_at)
+        if tree is None and not wanted:
             return None
-        return Unit(slug, row, page.date, own is not None, changed, tree)
+        return Unit(slug, row, page.date, wanted, tree, frozenset(ranges))
 
-    def _again(self, slug: str, name: str) -> Unit:
+    def _again(self, slug: str, name: str, streams: Iterable[str]) -> Unit:
         """What is below a pipeline that could not be read last time and is not among those looked at anyway."""
+        ranges = self._owed(streams)
         now = datetime.now(timezone.utc)
-        everything = Range(bookmarks.EPOCH, None, self._config.lookback_days)
-        ranges = dict.fromkeys([stream for stream in self._selected if stream != WALK[0]], everything)
-        number = next(self._order)
-        tree = self._pool.submit((number,), partial(self._tree, number, name, None, ranges, True))
-        return Unit(slug, {"id": name}, now, wanted=False, changed=False, tree=tree)
+        return Unit(slug, {"id": name}, now, False, self._grown(name, None, ranges), frozenset(ranges))
 
-    def _tree(
-        self, number: int, name: str, created_at: datetime | None, ranges: Mapping[str, Range], again: bool
-    ) -> Tree:
+    def _owed(self, streams: Iterable[str]) -> dict[str, Range]:
+        """The range of everything, for those of the streams that are selected."""
+        everything = Range(bookmarks.EPOCH, None, self._config.lookback_days)
+        return {stream: everything for stream in streams if stream in self._selected}
+
+    def _grown(self, name: str, created_at: datetime | None, ranges: Mapping[str, Range]) -> Future[Tree] | None:
+        """What is below a pipeline, asked for if there is a stream that takes it."""
+        if not ranges:
+            return None
+        number = next(self._order)
+        return self._pool.submit((number,), partial(self._tree, number, name, created_at, ranges))
+
+    def _tree(self, number: int, name: str, created_at: datetime | None, ranges: Mapping[str, Range]) -> Tree:
         """Read the workflows of a pipeline and have their jobs read, if they may have changed; in a pool's thread."""
         workflows = self._below(STREAMS["workflows"], {"pipeline_id": name})
         branches = []
@@ -253,7 +275,7 @@ class Walker:
             wanted = {
                 stream
                 for stream, taken in ranges.items()
-                if again or not taken.workflow_is_settled(status, stopped_at, created_at)
+                if not taken.workflow_is_settled(status, stopped_at, created_at)
             }
             jobs = None
             workflow_id = usable_id(workflow.get("id"))

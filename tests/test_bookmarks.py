@@ -65,15 +65,16 @@ class Project:
             if budget[0] == 0:
                 return False
             budget[0] = budget[0] and budget[0] - 1
-            page = visible[first : first + PAGE]
+            page, following = visible[first : first + PAGE], visible[first + PAGE : first + 2 * PAGE]
             for created, workflows in page:
                 for workflow in workflows:
                     if workflow.created <= now and self._is_wanted(this, created, workflow, now):
                         self.held[workflow.name] = (workflow.at(now), now)
-            self.walk = bookmarks.page_done(self.walk, this, [created for created, _ in page], ())
+            down_to = max((created for created, _ in following or page), default=None)
+            self.walk = bookmarks.page_done(self.walk, this, down_to, None, {})
             if page and all(created < this.horizon for created, _ in page):
                 break
-        self.walk = bookmarks.pass_done(self.walk, this, ())
+        self.walk = bookmarks.pass_done(self.walk, this, None, {})
         return True
 
     @staticmethod
@@ -210,7 +211,7 @@ def test_a_stream_that_was_not_selected_knows_no_more_than_before():
     walk = Walk(dict.fromkeys(STREAMS, START), START - DAY)
     alone = bookmarks.fresh(walk, ["pipelines"], START + 40 * DAY, DAY, START - 50 * DAY)
     assert alone.horizon < START - 10 * DAY
-    assert bookmarks.pass_done(walk, alone, ()).looked_back_to == START - DAY
+    assert bookmarks.pass_done(walk, alone, None, {}).looked_back_to == START - DAY
 
 
 def test_look_backs_end_at_the_start_date():
@@ -225,7 +226,7 @@ def test_look_backs_end_at_the_start_date():
 def test_a_state_is_read_as_it_was_written():
     """Whatever a run writes, the next run understands."""
     done = bookmarks.Open(START + DAY, START, frozenset({"jobs", "pipelines"}))
-    walk = Walk({"pipelines": START}, START - DAY, done, ("p1",))
+    walk = Walk({"pipelines": START}, START - DAY, START, done, {"p1": frozenset({"jobs", "workflows"})})
     state = State("project", {"deploy": {"o": bookmarks.written(START)}}, {"gh/acme/api": walk})
     again, remarks = bookmarks.read(state.as_json(), "state.json")
     assert again == state
@@ -268,6 +269,10 @@ def test_the_state_of_tap_circle_ci_is_taken_over():
         ({"bookmarks": {"walks": {"gh/a/b": {"synced_at": {"jobs": 5}}}}}, "bookmarks.walks.gh/a/b.synced_at.jobs"),
         ({"bookmarks": {"walks": {"gh/a/b": {"open": {"streams": ["x"]}}}}}, "bookmarks.walks.gh/a/b.open.streams"),
         ({"bookmarks": {"walks": {"gh/a/b": {"retry": "p1"}}}}, "bookmarks.walks.gh/a/b.retry"),
+        ({"bookmarks": {"walks": {"gh/a/b": {"retry": {"p1": []}}}}}, "bookmarks.walks.gh/a/b.retry.p1"),
+        ({"bookmarks": {"walks": {"gh/a/b": {"retry": {"p1": [{}]}}}}}, "bookmarks.walks.gh/a/b.retry.p1"),
+        ({"bookmarks": {"pipelines": {"gh/a/b": "0001-01-01"}}}, "bookmarks.pipelines.gh/a/b"),
+        ({"currently_syncing": ["jobs"]}, "currently_syncing"),
         ({"bookmarks": {"walks": {"gh/a/b": {"done": True}}}}, "bookmarks.walks.gh/a/b.done"),
         ({"currently_syncing": "users"}, "currently_syncing"),
         ({"streams": []}, "streams"),

@@ -234,13 +234,32 @@ def test_a_pipeline_that_cannot_be_read_is_named_and_read_next_time():
         assert first.status == 1
         assert broken in first.criticals()[0]
         assert len(tables(first.lines)["workflows"]) == 29
-        assert first.state["bookmarks"]["walks"]["gh/acme/api"]["retry"] == [broken]
+        assert first.state["bookmarks"]["walks"]["gh/acme/api"]["retry"] == {broken: ["workflows", "jobs"]}
         server.fault = lambda path, nth: None
         server.world.advance(timedelta(hours=1))
         again = sync(server, state=first.state, streams=WALK)
     assert again.status == 0
     assert "retry" not in again.state["bookmarks"]["walks"]["gh/acme/api"]
     assert_same(tables(again.lines, tables(first.lines)), truth)
+
+
+@pytest.mark.parametrize("meanwhile", [("pipelines",), ("workflows",), ("pipelines", "workflows")])
+@pytest.mark.parametrize("below", ["workflow", "job"])
+def test_what_could_not_be_read_is_not_forgotten_while_its_stream_is_deselected(meanwhile, below):
+    """A run that selects other streams leaves what is owed to the next one that selects them."""
+    with Server(world_of(30)) as server:
+        broken = pipeline_ids(server.world)[25]
+        name = broken if below == "workflow" else server.world.rows["workflows"][broken][0]["id"]
+        server.fault = lambda path, nth: Fault(500) if name in path else None
+        runs = [sync(server, streams=WALK)]
+        server.fault = lambda path, nth: None
+        for streams in (meanwhile, WALK, WALK):
+            server.world.advance(timedelta(hours=1))
+            runs.append(sync(server, streams=streams, state=runs[-1].state))
+        truth = expected(server.world.truth(["gh/acme/api"]), WALK)
+    assert [run.status for run in runs] == [1, 0, 0, 0]
+    assert_same(tables(line for run in runs for line in run.lines), truth)
+    assert "retry" not in runs[-1].state["bookmarks"]["walks"]["gh/acme/api"]
 
 
 def test_a_service_that_breaks_for_many_pipelines_loses_none():

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.circleci import Server, World, demo_world, odd_world
+from tests.circleci import Fault, Server, World, demo_world, history, odd_world
 from tests.tap import EagerClock, Run, assert_same, config_for, expected, last_state, sync, tables
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
@@ -76,7 +76,7 @@ def test_a_run_cut_after_any_line_is_completed_by_the_next(moved):
 
 
 def test_a_resumed_walk_does_not_read_again_what_is_done():
-    """The run after a cut asks only for the children of the page it was at and of those below, and of what is new."""
+    """The run after a cut asks only for the children of what was not written, and of what is new."""
     with Server(small_world(), page_size=3) as server:
         slug = "gh/acme/api"
         walk = ("pipelines", "workflows", "jobs")
@@ -89,8 +89,22 @@ def test_a_resumed_walk_does_not_read_again_what_is_done():
         workflows = [request.path for request in server.requests if request.path.endswith("/workflow")]
         truth = expected(server.world.truth([slug]), walk)
     assert_same(tables(rest.lines, tables(lines)), truth)
-    assert len(workflows) == len(set(workflows)) == 5
+    assert len(workflows) == len(set(workflows)) == 2
     assert server.calls < calls
+
+
+def test_a_resumed_walk_that_is_cut_keeps_what_was_done():
+    """A fault on a page that was done before moves no mark up again."""
+    walk = ("pipelines", "workflows", "jobs")
+    with Server(history(80, NOW), page_size=5) as server:
+        whole = sync(server, streams=walk, clock=EagerClock())
+        state = list(cuts(whole))[10][1]
+        pages = iter(range(99))
+        server.fault = lambda path, nth: Fault(500) if "/project/gh/" in path and next(pages) > 2 else None
+        again = sync(server, state=state, streams=walk, clock=EagerClock())
+    assert again.status == 1
+    done, after = (run_state["bookmarks"]["walks"]["gh/acme/big"]["open"] for run_state in (state, again.state))
+    assert after == done
 
 
 def test_a_killed_process_is_completed_by_the_next(tmp_path: Path):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
 from tap_circleci.streams import STREAMS
 from tests.circleci import Fault, Server, World, demo_world
 from tests.tap import assert_same, expected, sync, tables
 
+VERSIONED = ("collaborations", "context", "groups", "project", "pipeline_definition", "trigger")
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 
 
@@ -166,6 +169,23 @@ def test_versions_are_activated_only_after_a_complete_read():
     assert not [
         m for m in run.messages if m["type"] == "RECORD" and m["stream"] in ("jobs", "deploy") and "version" in m
     ]
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+@pytest.mark.parametrize(
+    ("broken", "activated"),
+    [
+        ("/me/collaborations", []),
+        ("/private/project", ["collaborations", "context", "groups"]),
+        ("/pipeline-definitions", ["collaborations", "context", "groups", "project"]),
+    ],
+)
+def test_no_version_is_activated_below_parents_that_could_not_be_read(status, broken, activated):
+    """Rows whose parents were forbidden, missing or unreadable in this run are not gone: they stay in the target."""
+    with Server(demo_world(NOW)) as server:
+        server.fault = lambda path, nth: Fault(status) if path.split("?")[0].endswith(broken) else None
+        run = sync(server, activate_version=True, streams=VERSIONED)
+    assert [m["stream"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"] == activated
 
 
 def test_a_collaboration_without_an_id_is_skipped_and_counted():

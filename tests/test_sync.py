@@ -54,6 +54,32 @@ def test_nothing_new_costs_a_few_calls_and_no_rows():
     assert len(calls) < 40
 
 
+@pytest.mark.parametrize("streams", [("pipelines",), ("pipelines", "workflows", "jobs")])
+def test_a_pipeline_that_becomes_final_without_a_new_updated_at_is_sent_again(streams):
+    """A setup that lasts for hours and fails shows after the next sync, and once it is known it is not sent again."""
+    world = history(30, NOW)
+    pipeline = world.add_pipeline("gh/acme/big", NOW - timedelta(hours=3), state="setup")
+    with Server(world) as server:
+        runs = [sync(server, streams=streams)]
+        for state in ("setup", "errored", "errored"):
+            pipeline["state"] = state
+            world.advance(timedelta(hours=1))
+            runs.append(sync(server, streams=streams, state=runs[-1].state))
+    sent = [[row["state"] for row in run.rows("pipelines") if row["id"] == pipeline["id"]] for run in runs]
+    assert sent == [["setup"], ["setup"], ["errored"], []]
+    assert not runs[-1].rows("pipelines")
+
+
+def test_pipelines_that_tap_circle_ci_has_synced_are_not_sent_again():
+    """Its state spares the rows of pipelines, while workflows and jobs come anew."""
+    with Server(history(30, NOW)) as server:
+        state = {"bookmarks": {"pipelines": {"gh/acme/big": (NOW - timedelta(minutes=1)).isoformat()}}}
+        run = sync(server, state=state, streams=("pipelines", "workflows", "jobs"))
+    assert run.rows("workflows")
+    assert run.rows("jobs")
+    assert not run.rows("pipelines")
+
+
 def test_schemas_come_before_records_and_a_state_last():
     """Each selected stream has one SCHEMA, before its first RECORD, and the last line is a STATE of a finished run."""
     with Server(demo_world(NOW)) as server:
