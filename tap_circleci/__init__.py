@@ -89,7 +89,9 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
         raise BadInput("--config is needed; see tap-circleci --help.")
     mistakes: list[str] = []
     settings = _read(partial(_settings, raw, arguments.config), mistakes)
-    if arguments.check or arguments.get:
+    if arguments.all and arguments.get is None:
+        raise BadInput("--all belongs to --get; see tap-circleci --help.")
+    if arguments.check or arguments.get is not None:
         if settings is None:
             raise BadInput(*mistakes)
         if arguments.check:

@@ -10,7 +10,7 @@ import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -35,6 +35,7 @@ WORTH_A_LINE = 5.0
 """Seconds without a request that need a word in the log."""
 A_DAY = 86_400.0
 
+Params = Mapping[str, str] | Mapping[str, list[str]]
 Shape = Callable[[Any], bool]
 
 
@@ -48,12 +49,16 @@ class Answer:
 
 @dataclass
 class Traffic:
-    """What has been asked so far, `calls` and their `seconds` by the label of the endpoint. Written under a lock."""
+    """What has been asked so far, `calls` and their `seconds` by the label of the endpoint.
 
-    calls: Counter[str]
-    seconds: defaultdict[str, float]
+    `retries` are requests repeated after a failure, the last of them for a `reason`; `refusals` are 429s.
+    """
+
+    calls: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     refusals: int = 0
     retries: int = 0
+    reason: str = ""
 
 
 class _Passing(Exception):
@@ -62,6 +67,13 @@ class _Passing(Exception):
     def __init__(self, reason: str, after: float = 0.0) -> None:
         super().__init__(reason)
         self.after = after
+
+
+class _Session(requests.Session):
+    """A session that follows no redirect, and does not even try to understand where it leads."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """There never is one."""
 
 
 class _TokenHeader(requests.auth.AuthBase):
@@ -84,10 +96,10 @@ class Client:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._sessions: list[requests.Session] = []
+        self._traffic = Traffic()
         self.governor = Governor(clock, config.max_workers)
-        self.traffic = Traffic(Counter(), defaultdict(float))
 
-    def get(self, path: str, params: Mapping[str, str], label: str, shape: Shape) -> Answer:
+    def get(self, path: str, params: Params, label: str, shape: Shape) -> Answer:
         """The JSON that the service has at `path` (from the root of the host, already escaped).
 
         Waits and tries again as often as is sensible, also when the body is not of the `shape` that is expected.
@@ -108,7 +120,7 @@ class Client:
                 failures += 1
                 if failures == ATTEMPTS:
                     raise Unreadable(f"{_named(path)}: {passing} in each of {ATTEMPTS} attempts") from None
-                self._count(retries=1)
+                self._count(retries=1, reason=str(passing))
                 self._clock.wait(max(next(waits), passing.after))
                 continue
             refusals += 1
@@ -116,7 +128,11 @@ class Client:
             asked = _asked_to_wait(response)
             pause = next(pauses) if asked is None else asked
             if self.governor.refused(left_at, pause):
-                LOGGER.info("CircleCI's rate limit is reached (429): all requests wait for %.3g s", pause)
+                LOGGER.info(
+                    "CircleCI's rate limit is reached (429): all requests wait for %g s%s",
+                    round(pause, 1),
+                    f", longer than this run does: it ends after {patience:.0f} s" if pause > patience else "",
+                )
             if refusals == REFUSALS or pause > patience:
                 self._give_up(asked, refusals, 0.0 if refusals == REFUSALS else patience)
             patience -= pause
@@ -126,14 +142,14 @@ class Client:
         must not make us knock at a closed door every second."""
         told = "without saying for how long" if asked is None else f"and asked to wait {asked:g} s"
         reason = Refused(
-            f"CircleCI refused a request for its rate limit (429) {told}; given up after {refusals} attempts"
-            f" and at most {PATIENCE:g} s of waiting. Run again later, or with fewer max_workers."
+            f"CircleCI refused a request for its rate limit (429) {told}; given up at refusal {refusals}"
+            f" and after at most {PATIENCE:g} s of waiting. Run again later, or with fewer max_workers."
         )
         self._clock.wait(patience)
         self.governor.close(reason)
         raise reason
 
-    def _send(self, path: str, params: Mapping[str, str], label: str) -> requests.Response:
+    def _send(self, path: str, params: Params, label: str) -> requests.Response:
         began = self._clock.now()
         try:
             return self._session().get(
@@ -142,7 +158,7 @@ class Client:
                 timeout=self._config.request_timeout,
                 allow_redirects=False,
             )
-        except requests.RequestException as error:
+        except OSError as error:  # what requests raises, and a certificate file that is not there
             raise _Passing(_reason(error)) from None
         finally:
             self._count(label=label, seconds=self._clock.now() - began)
@@ -159,10 +175,12 @@ class Client:
             raise _Passing(f"status {status}", min(after, PATIENCE))
         said = self._said(response)
         if status == 401:
-            raise Refused(
+            reason = Refused(
                 f"CircleCI does not accept the token (401{said}): it is wrong, expired, or a project token;"
                 " a personal API token is needed."
             )
+            self.governor.close(reason)  # no other request would fare better
+            raise reason
         if status == 403:
             raise Forbidden(f"{_named(path)}: 403{said}")
         if status == 404:
@@ -188,14 +206,14 @@ class Client:
             message = response.json()["message"]
         except (ValueError, LookupError, TypeError):
             return ""
-        text = re.sub(r"[\x00-\x1f\x7f\s]+", " ", str(message)).strip()
-        return f": {text[:200]}".replace(self._config.token, "***") if text else ""
+        text = re.sub(r"[\x00-\x1f\x7f\s]+", " ", str(message)).strip().replace(self._config.token, "***")
+        return f": {text[:200]}" if text else ""
 
     def _session(self) -> requests.Session:
         """The connection of the thread that asks."""
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
+            session = _Session()
             session.auth = _TokenHeader(self._config.token)
             session.headers.update({"Accept": "application/json", "User-Agent": self._config.user_agent})
             if not self._config.on_loopback:  # nothing of loopback goes through a proxy
@@ -207,19 +225,44 @@ class Client:
                 self._sessions.append(session)
         return session
 
-    def _count(self, *, label: str = "", seconds: float = 0.0, retries: int = 0, refusals: int = 0) -> None:
+    def _count(
+        self, *, label: str = "", seconds: float = 0.0, retries: int = 0, reason: str = "", refusals: int = 0
+    ) -> None:
         with self._lock:
             if label:
-                self.traffic.calls[label] += 1
-                self.traffic.seconds[label] += seconds
-            self.traffic.retries += retries
-            self.traffic.refusals += refusals
+                self._traffic.calls[label] += 1
+                self._traffic.seconds[label] += seconds
+            self._traffic.retries += retries
+            self._traffic.reason = reason or self._traffic.reason
+            self._traffic.refusals += refusals
+
+    def traffic(self) -> Traffic:
+        """What has been asked so far, in figures that stay as they are while others ask on."""
+        with self._lock:
+            return replace(self._traffic, calls=self._traffic.calls.copy(), seconds=self._traffic.seconds.copy())
 
     def close(self) -> None:
         """Give the connections back."""
         with self._lock:
             for session in self._sessions:
                 session.close()
+
+
+def who_am_i(client: Client) -> Answer:
+    """Whose token it is, `GET /me`; first of all requests, since a bad token answers 404 on project routes.
+
+    https://circleci.com/docs/api/v2/#tag/User/operation/getCurrentUser
+    """
+    try:
+        return client.get("/api/v2/me", {}, "me", an_object)
+    except NotFound:
+        raise Refused(
+            "GET /api/v2/me answered 404: there is no CircleCI API at base_url, or the token is not a personal one."
+        ) from None
+    except Forbidden as error:
+        raise Refused(f"CircleCI does not tell whose token it is: {error}.") from None
+    except Unreadable as error:
+        raise Refused(f"CircleCI cannot be reached: {error}.") from None
 
 
 def _growing_waits() -> Iterator[float]:
@@ -234,20 +277,23 @@ def _named(path: str) -> str:
     return f"GET {path}"
 
 
-def _reason(error: requests.RequestException) -> str:
+def _reason(error: OSError) -> str:
     """What happened to a request, without its URL and headers."""
-    if isinstance(error, requests.exceptions.SSLError):
+    failures = requests.exceptions
+    if isinstance(error, failures.SSLError):
         return "TLS failed: the certificate could not be verified"
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy could not be reached"
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, (failures.ProxyError, failures.InvalidProxyURL, failures.InvalidSchema)):
+        return "the proxy that the environment names could not be reached"
+    if isinstance(error, failures.Timeout) or "Read timed out" in str(error):
         return "timed out"
+    if not isinstance(error, requests.RequestException):
+        return str(error)
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower()
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
+    if isinstance(error, (failures.ChunkedEncodingError, failures.ContentDecodingError)):
         return "the answer ended early or could not be decoded"
     return "the connection failed"
 
@@ -255,7 +301,7 @@ def _reason(error: requests.RequestException) -> str:
 def a_page(body: Any) -> bool:
     """Whether a body is a page of a list: `{"items": [...]}` or a bare array (null stands for no items)."""
     if isinstance(body, dict) and "items" in body:
-        body = body["items"] or []
+        body = body["items"] if body["items"] is not None else []
     return isinstance(body, list)
 
 
@@ -293,6 +339,8 @@ def _date_of(response: requests.Response) -> datetime:
 def _http_date(text: str | None) -> datetime | None:
     try:
         date = parsedate_to_datetime(text or "")
+        if not 1970 <= date.year < 9000:  # a clock of which nothing can be reckoned
+            return None
         return date.replace(tzinfo=timezone.utc) if date.tzinfo is None else date.astimezone(timezone.utc)
     except (ValueError, TypeError, OverflowError):
         return None

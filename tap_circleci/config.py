@@ -23,6 +23,8 @@ from tap_circleci.errors import BadInput
 
 VERSION = version("tap-circleci")
 CLOUD = "https://circleci.com"
+UNPAIRED = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which JSON can spell and no encoding can hold."""
 VCS = {"gh": "gh", "github": "gh", "bb": "bb", "bitbucket": "bb", "circleci": "circleci"}
 
 
@@ -67,8 +69,10 @@ def load_json(path: str, what: str) -> dict[str, Any]:
             content = json.load(file)
     except OSError as error:
         raise BadInput(f"The {what} file {path} cannot be read: {error.strerror}.") from None
-    except (UnicodeDecodeError, RecursionError):
+    except UnicodeDecodeError:
         raise BadInput(f"The {what} file {path} is not JSON in UTF-8.") from None
+    except RecursionError:
+        raise BadInput(f"The {what} file {path} is nested too deeply.") from None
     except json.JSONDecodeError as error:
         raise BadInput(
             f"The {what} file {path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
@@ -88,9 +92,13 @@ def kind(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def shown(value: object) -> str:
-    """A value as it may be quoted in a message: on one line and not too long."""
-    text = json.dumps(value, default=str)
+def shown(value: object, secret: str = "") -> str:
+    """A value as it may be quoted in a message: on one line, not too long, and without the secret."""
+    try:
+        text = json.dumps(value, default=str)
+    except RecursionError:
+        return f"{kind(value)} nested too deeply"
+    text = text.replace(secret, "***") if secret else text
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -107,6 +115,7 @@ def check(raw: Mapping[str, Any], path: str) -> tuple[Config, list[str]]:
     """
     values: dict[str, Any] = {}
     mistakes: list[str] = []
+    secret = str(raw.get("token") or "").strip()  # which may have been put in a wrong place as well
     for key, read in _READERS.items():
         value = raw.get(key)
         if value is None or (isinstance(value, str) and not value.strip()):
@@ -116,19 +125,20 @@ def check(raw: Mapping[str, Any], path: str) -> tuple[Config, list[str]]:
         try:
             values[key] = read(value)
         except _Wrong as wrong:
-            found = "" if key == "token" else f", found {shown(value) if wrong.found is None else wrong.found}"
-            mistakes.append(f"{path}: {key} must be {_ACCEPTED[key]}{found}.")
+            found = wrong.said or shown(value if wrong.part is None else wrong.part, secret)
+            mistakes.append(f"{path}: {key} must be {_ACCEPTED[key]}{'' if key == 'token' else f', found {found}'}.")
     if mistakes:
         raise BadInput(*mistakes)
-    return Config(**values), sorted(set(raw) - set(_READERS))
+    return Config(**values), [shown(key, secret) for key in sorted(set(raw) - set(_READERS))]
 
 
 class _Wrong(Exception):
-    """A value that is not accepted; `found` is what to quote in its place, if not the value itself."""
+    """A value that is not accepted; to be quoted is that `part` of it, or what is `said` in its place."""
 
-    def __init__(self, found: str | None = None) -> None:
-        super().__init__(found)
-        self.found = found
+    def __init__(self, part: object = None, said: str = "") -> None:
+        super().__init__(part, said)
+        self.part = part
+        self.said = said
 
 
 def _token(value: object) -> str:
@@ -152,10 +162,10 @@ def _slugs(value: object) -> Slugs:
     excluded: dict[str, None] = {}
     for item in value:
         if not isinstance(item, str):
-            raise _Wrong(shown(item))
+            raise _Wrong(item)
         slug = normalise(item.strip().removeprefix("!"))
         if slug is None:
-            raise _Wrong(shown(item))
+            raise _Wrong(item)
         if item.strip().startswith("!"):
             excluded[slug] = None
         elif "*" in slug:
@@ -163,9 +173,9 @@ def _slugs(value: object) -> Slugs:
         else:
             single[slug] = None
     if any("*" in slug.rpartition("/")[0] for slug in (*patterns, *excluded)):
-        raise _Wrong("a * outside the project's name")
+        raise _Wrong(said="a * outside the project's name")
     if not single and not patterns:
-        raise _Wrong("only slugs to leave out")
+        raise _Wrong(said="only slugs to leave out")
     return Slugs(tuple(single), tuple(patterns), tuple(excluded))
 
 
@@ -174,7 +184,7 @@ def normalise(slug: str) -> str | None:
     vcs, *rest = slug.split("/")
     if vcs.lower() not in VCS or len(rest) != 2:
         return None
-    if any(not part or part in (".", "..") or re.search(r"[\x00-\x20\x7f]", part) for part in rest):
+    if any(not part or part in (".", "..") or re.search(r"[\x00-\x20\x7f\ud800-\udfff]", part) for part in rest):
         return None
     return "/".join([VCS[vcs.lower()], *rest])
 
@@ -210,10 +220,11 @@ def _base_url(value: object) -> str:
     try:
         parts = urlsplit(value.strip())
         host, _ = parts.hostname, parts.port
-    except ValueError:
+        (host or "").encode("idna")
+    except ValueError:  # UnicodeError is one
         raise _Wrong from None
     if "@" in parts.netloc:
-        raise _Wrong("a URL with a user name or password in it")  # which may be a secret: not quoted
+        raise _Wrong(said="a URL with a user name or password in it")  # which may be a secret: not quoted
     if not host or parts.query or parts.fragment or parts.scheme not in ("http", "https"):
         raise _Wrong
     if parts.scheme == "http" and not _is_loopback(host):
@@ -283,9 +294,8 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
 
 _ACCEPTED = {
     "token": "a personal API token (printable characters without blanks)",
-    "project_slugs": "project slugs such as gh/acme/api, bb/acme/api or circleci/<organization id>/<project id>"
-    " (gh/acme/* for all of an organization, !gh/acme/old-* to leave some out),"
-    " separated by blanks, commas or newlines, or as a JSON list",
+    "project_slugs": "slugs such as gh/acme/api or circleci/<organization id>/<project id>, patterns such as"
+    " gh/acme/* or !gh/acme/old-*, separated by blanks or commas or as a JSON list",
     "start_date": "an ISO 8601 date such as 2026-01-31 or 2026-01-31T12:00:00Z",
     "base_url": "an https URL such as https://circleci.example.com (plain http for a loopback address only)",
     "max_workers": "a whole number from 1 to 64",

@@ -8,11 +8,11 @@ from concurrent.futures import Future
 from functools import partial
 from itertools import count
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from tap_circleci.client import Client, a_page, an_object
+from tap_circleci.client import Client, a_page, an_object, who_am_i
 from tap_circleci.concurrency import Clock, Pool, result
-from tap_circleci.config import Config
+from tap_circleci.config import Config, shown
 from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, Forbidden, LocalError, NotFound, TapError
 from tap_circleci.messages import Messages, print_json
@@ -20,7 +20,6 @@ from tap_circleci.organizations import Organizations
 from tap_circleci.paging import Row, escaped_slug, pages, usable_id
 from tap_circleci.report import Report
 from tap_circleci.streams import STREAMS, Stream
-from tap_circleci.sync import who_am_i
 
 LOGGER = logging.getLogger()
 
@@ -87,12 +86,15 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
 
     With `every_page` the items of all pages of the list are printed as one. Raises `TapError`.
     """
-    parts = urlsplit(target.removeprefix(config.base_url))
+    try:
+        parts = urlsplit(target.removeprefix(config.base_url))
+    except ValueError:
+        raise BadInput(f"--get takes a path of the API such as /me, not {shown(target, config.token)}.") from None
     if parts.scheme or parts.netloc:
         raise BadInput(f"--get takes a path of the API at {config.base_url}, not a URL of another host.")
     path = "/" + parts.path.lstrip("/")
     path = path if path.startswith("/api/") else "/api/v2" + path
-    params = dict(parse_qsl(parts.query, keep_blank_values=True))
+    params = parse_qs(parts.query, keep_blank_values=True)
     client = Client(config, clock)
     try:
         answer = client.get(path, params, "get", a_page if every_page else _anything)
@@ -104,7 +106,7 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
                 LOGGER.warning("The list goes round in circles; it was ended after %d pages.", len(tokens) + 1)
                 break
             tokens.add(token)
-            answer = client.get(path, {**params, "page-token": token}, "get", a_page)
+            answer = client.get(path, {**params, "page-token": [token]}, "get", a_page)
             body = {**body, "items": [*(body["items"] or []), *(answer.body.get("items") or [])]}
         if every_page and isinstance(body, dict):
             body = {"items": body["items"] or []}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+import select
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -119,12 +122,37 @@ def print_json(text: str) -> None:
 
 def _put(lines: str) -> None:
     """Write whole lines to standard output; a closed pipe or a full disk is `PipeClosed`."""
+    if sys.stdout is None:
+        raise PipeClosed("Standard output is closed: there is nowhere to write to.")
     try:
-        sys.stdout.write(lines)
-        sys.stdout.flush()
+        for block in _blocks(lines.encode()):
+            _write(block)
     except OSError as error:
-        # What Python still holds for standard output goes nowhere, lest its exit complains of it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, ConnectionError):  # BrokenPipeError is one
             raise PipeClosed("The target closed the pipe: nothing more can be written.") from None
         raise PipeClosed(f"Standard output cannot be written: {error.strerror}.") from None
+
+
+def _blocks(lines: bytes) -> Iterator[bytes]:
+    """The lines in blocks that a pipe takes wholly or not at all, as far as they are not longer than that: so a run
+    that is ended while its target does not read leaves no part of a line behind."""
+    start = 0
+    while start < len(lines):
+        end = lines.rfind(b"\n", start, start + select.PIPE_BUF) + 1 or lines.index(b"\n", start) + 1
+        yield lines[start:end]
+        start = end
+
+
+def _write(block: bytes) -> None:
+    """Write all of a block to standard output, past Python's own buffering, which may lose the rest of a write that
+    was cut short."""
+    try:
+        output = sys.stdout.fileno()
+    except io.UnsupportedOperation:  # something in Python has taken its place
+        sys.stdout.write(block.decode())
+        return
+    while block:
+        try:
+            block = block[os.write(output, block) :]
+        except BlockingIOError:
+            select.select([], [output], [])

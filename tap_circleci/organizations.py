@@ -123,6 +123,8 @@ class Organizations:
             self._report.forbidden(place)
         elif isinstance(error, NotFound):
             self._report.missing(stream.name)
+            if stream.parent is None:
+                LOGGER.warning("%s: not there (404), so no organization can be read", place)
         else:
             self._report.failed(f"{place} could not be read: {error}.")
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tap_circleci.client import Client, a_page
+from tap_circleci.config import UNPAIRED
 from tap_circleci.errors import BadRequest, LocalError, NotFound, PageLost
 from tap_circleci.streams import Stream
 
@@ -50,7 +51,7 @@ class Rows:
 def usable_id(value: object) -> str | None:
     """An id that can stand in a path and a key, or None: null, empty, or a step through folders."""
     text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    return None if text.strip() in ("", ".", "..") else text
+    return None if text.strip() in ("", ".", "..") or UNPAIRED.search(text) else text
 
 
 def path_of(stream: Stream, ids: Mapping[str, str]) -> str:
@@ -71,7 +72,8 @@ def pages(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int
     Raises what `Client.get` raises for the first page; a later page that answers 404 is `PageLost`.
     """
     path = path_of(stream, ids)
-    params = {name: value.format_map(ids) for name, value in stream.params.items()}
+    stream_params = {name: value.format_map(ids) for name, value in stream.params.items()}
+    params = dict(stream_params)
     if stream.takes_page_size:
         params["page-size"] = str(page_size)
     seen: set[str] = set()
@@ -83,7 +85,7 @@ def pages(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int
         except NotFound as missing:
             if not tokens:
                 raise
-            raise PageLost(f"{missing} for a page in the middle of the list; what is below it was not read") from None
+            raise PageLost(f"a page in the middle of the list is lost, and what is below it ({missing})") from None
         body = answer.body if isinstance(answer.body, dict) else {"items": answer.body}
         items = [item for item in body["items"] or [] if isinstance(item, dict)]
         names = [usable_id(item.get("id")) for item in items]
@@ -93,7 +95,8 @@ def pages(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int
         empty = 0 if any(names) else empty + 1
         warning = None
         if token and (token in tokens or (repeated and not rows) or empty == EMPTY_PAGES):
-            warning = f"the list at {path} goes round in circles; it was ended after {len(tokens) + 1} pages"
+            place = path + "".join(f" {name}={value}" for name, value in sorted(stream_params.items()))
+            warning = f"the list at {place} goes round in circles; it was ended after {len(tokens) + 1} pages"
         broken = len(body["items"] or []) - len(items)
         more = bool(token) and warning is None
         yield Page(tuple(rows), answer.date, more, broken, warning)
@@ -119,9 +122,10 @@ def read(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int)
             date = page.date
             warnings += [page.warning] if page.warning else []
     except (BadRequest, NotFound) as error:
-        if not stream.none_if_refused:
-            if isinstance(error, BadRequest):
+        if isinstance(error, BadRequest):
+            if date is not None or not stream.none_if_refused:
                 raise
+        elif not stream.none_if_refused:
             problem = error
     except LocalError as error:
         problem = error

@@ -15,6 +15,8 @@ from typing import Any
 
 from dateutil.parser import ParserError, isoparse, parse
 
+from tap_circleci.config import UNPAIRED
+
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
 Report = Callable[[Path, str], None]
@@ -24,7 +26,6 @@ Convert = Callable[[Any], Any]
 INT64 = 2**63
 SECRET = "**REDACTED**"  # noqa: S105 - what stands in place of one
 _PLAIN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d{1,9}))?Z", re.ASCII)
-_UNPAIRED = re.compile("[\ud800-\udfff]")
 
 
 def converter(schema: Schema, wanted: Schema, secrets: Iterable[Path], report: Report) -> Convert:
@@ -87,7 +88,11 @@ def _object(
 def _expecting(kind: type, convert: Convert, path: Path, report: Report) -> Convert:
     def checked(value: Any) -> Any:
         if isinstance(value, kind):
-            return convert(value)
+            try:
+                return convert(value)
+            except RecursionError:
+                report(path, "is nested too deeply")
+                return None
         if value is not None and value != "":
             report(path, f"is {type(value).__name__} where the schema has {kind.__name__}")
         return None
@@ -114,7 +119,7 @@ def text(value: Any) -> str:
         return json.dumps(tidy(value))
     if value.isascii():
         return value.replace("\0", "") if "\0" in value else value
-    return _UNPAIRED.sub("\ufffd", value.replace("\0", ""))
+    return UNPAIRED.sub("\ufffd", value.replace("\0", ""))
 
 
 def tidy(value: Any) -> Any:

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from singer import metrics
 
-from tap_circleci.client import Client
+from tap_circleci.client import Client, Traffic, who_am_i
 from tap_circleci.concurrency import Clock
 from tap_circleci.errors import Refused
 from tap_circleci.messages import Messages
@@ -22,7 +22,9 @@ EVERY = 5.0
 EVERY_LIVE = 0.25
 """Seconds between two looks of the line on a terminal."""
 IN_A_ROW = 20
-"""Failures without a success between them until the service counts as down."""
+"""Failures without a success between them after which it is time to see whether the service is there at all."""
+DOWN = 100
+"""Failures without a success between them until the service counts as down, whatever else it says."""
 
 
 class Report:
@@ -31,13 +33,14 @@ class Report:
     def __init__(self, clock: Clock, messages: Messages, client: Client) -> None:
         self._clock = clock
         self._messages = messages
-        self._traffic = client.traffic
-        self._governor = client.governor
+        self._client = client
         self._began = self._told_at = clock.now()
         self._in_a_row = 0
         self._part, self._detail, self._share = "", "", 0.0
         self._line = TerminalLine() if TerminalLine.is_possible() else None
+        self._retries = 0
         self._forbidden: list[str] = []
+        self._absent: list[str] = []
         self._missing: Counter[str] = Counter()
         self.older: Counter[str] = Counter()
         self.failures: list[str] = []
@@ -59,13 +62,20 @@ class Report:
         """Take note of something that was left out; raises `Refused` when nothing works any more."""
         self.failures.append(sentence)
         self._in_a_row += 1
-        if self._in_a_row == IN_A_ROW:
-            raise Refused(f"{IN_A_ROW} resources in a row could not be read: the service seems to be down.")
+        if self._in_a_row == DOWN:
+            raise Refused(f"{DOWN} resources in a row could not be read: the service seems to be down.")
+        if self._in_a_row % IN_A_ROW == 0:
+            who_am_i(self._client)
 
     def forbidden(self, what: str) -> None:
         """Take note of what the token may not see."""
         LOGGER.warning("%s: permission denied (403); skipped", what)
         self._forbidden.append(what)
+
+    def absent(self, slug: str) -> None:
+        """Take note of a configured project that is not there."""
+        LOGGER.warning("%s: there is no such project, or the token does not see it (404)", slug)
+        self._absent.append(slug)
 
     def missing(self, where: str) -> None:
         """Count something that the service does not have any more."""
@@ -88,12 +98,17 @@ class Report:
             LOGGER.info("%s", self._progress(now))
 
     def _progress(self, now: float) -> str:
-        rows, calls, elapsed = self._messages.rows.total(), self._traffic.calls.total(), now - self._began
+        traffic = self._client.traffic()
+        rows, calls, elapsed = self._messages.rows.total(), traffic.calls.total(), now - self._began
         left = ""
         if self._share > 0.001:
             left = f", about {timedelta(seconds=round(elapsed * (1 - self._share) / self._share))} left"
         rate = calls / max(elapsed, 0.001)
-        return f"{self._part}{left}: {rows} rows, {calls} calls, {rate:.1f} calls/s{self._detail}"
+        trouble = ""
+        if traffic.retries > self._retries:
+            trouble = f"; {traffic.retries} calls repeated, at last for: {traffic.reason}"
+            self._retries = traffic.retries
+        return f"{self._part}{left}: {rows} rows, {calls} calls, {rate:.1f} calls/s{self._detail}{trouble}"
 
     def finish(self) -> None:
         """Write the metrics and the summary."""
@@ -101,19 +116,21 @@ class Report:
             self._line.close()
         for stream, rows in self._messages.rows.items():
             metrics.log(LOGGER, metrics.Point("counter", metrics.Metric.record_count, rows, {"endpoint": stream}))
-        for label, calls in self._traffic.calls.items():
+        traffic = self._client.traffic()
+        for label, calls in traffic.calls.items():
             tags = {"endpoint": label, "calls": calls}
-            seconds = round(self._traffic.seconds[label] / calls, 4)
+            seconds = round(traffic.seconds[label] / calls, 4)
             metrics.log(LOGGER, metrics.Point("timer", metrics.Metric.http_request_duration, seconds, tags))
-        for line in self._summary():
+        for line in self._summary(traffic):
             LOGGER.info("%s", line)
 
-    def _summary(self) -> Iterable[str]:
-        messages, traffic = self._messages, self._traffic
+    def _summary(self, traffic: Traffic) -> Iterable[str]:
+        messages, elapsed = self._messages, self._clock.now() - self._began
+        held = min(self._client.governor.waited, elapsed)
         yield "Rows: " + (", ".join(f"{name} {count}" for name, count in messages.rows.items()) or "none selected")
         yield (
             f"Calls: {traffic.calls.total()}, of them {traffic.retries} repeated after a failure,"
-            f" {traffic.refusals} refused for the rate limit; held for it {self._governor.waited:.1f} s"
+            f" {traffic.refusals} refused for the rate limit; held for it {held:.1f} s"
         )
         for name, count in messages.keyless.items():
             if count:
@@ -124,7 +141,15 @@ class Report:
             if count:
                 yield f"Not sent on: {count} rows of {name} last changed before start_date"
         if self._forbidden:
-            yield f"Skipped, since permission was denied: {'; '.join(self._forbidden)}"
+            yield f"Skipped, since permission was denied (403): {few(self._forbidden)}"
+        if self._absent:
+            yield f"Skipped, since not there or not for this token (404): {few(self._absent)}"
         if self._missing:
-            yield f"Read as empty, since aged out or deleted: {self._missing.total()} resources"
-        yield f"Ended after {self._clock.now() - self._began:.1f} s"
+            names = [f"{count} of {name}" for name, count in self._missing.items()]
+            yield f"Read as empty, since aged out, deleted or not for this token (404): {few(names)}"
+        yield f"Ended after {elapsed:.1f} s"
+
+
+def few(names: list[str]) -> str:
+    """The first names of a list that may be long."""
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

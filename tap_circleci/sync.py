@@ -11,15 +11,15 @@ from typing import Any
 
 from tap_circleci import bookmarks
 from tap_circleci.bookmarks import State, Walk
-from tap_circleci.client import Answer, Client, an_object
+from tap_circleci.client import Client, who_am_i
 from tap_circleci.concurrency import Clock, Pool, result
 from tap_circleci.config import VERSION, Config, normalise
 from tap_circleci.discover import Selected
-from tap_circleci.errors import BadInput, Forbidden, NotFound, PipeClosed, Refused, TapError, Unreadable
+from tap_circleci.errors import BadInput, Forbidden, NotFound, PipeClosed, Refused, TapError
 from tap_circleci.messages import Messages
 from tap_circleci.organizations import Listing, Organizations
 from tap_circleci.paging import Rows
-from tap_circleci.report import Report
+from tap_circleci.report import Report, few
 from tap_circleci.streams import STREAMS, WALK
 from tap_circleci.walk import PageDone, PassDone, ProjectDone, Unit, Walker
 
@@ -48,21 +48,6 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
         client.close()
         report.finish()
     return report.failures
-
-
-def who_am_i(client: Client) -> Answer:
-    """Whose token it is, `GET /me`; first of all requests, since a bad token answers 404 on project routes.
-
-    https://circleci.com/docs/api/v2/#tag/User/operation/getCurrentUser
-    """
-    try:
-        return client.get("/api/v2/me", {}, "me", an_object)
-    except NotFound:
-        raise Refused(
-            "GET /api/v2/me answered 404: there is no CircleCI API at base_url, or the token is not a personal one."
-        ) from None
-    except (Forbidden, Unreadable) as error:
-        raise Refused(f"CircleCI cannot be reached: {error}.") from None
 
 
 @dataclass
@@ -208,6 +193,8 @@ class _Run:
         for name in selected:
             self._messages.schema(name)
         slugs = self._organizations.slugs()
+        if not slugs:
+            raise Refused("project_slugs names no project: its patterns match none, or all are left out.")
         self._announce(slugs)
         missing = 0
         walker = Walker(self._config, self._client, self._pool, self._wait, selected)
@@ -244,9 +231,9 @@ class _Run:
         known = [min(walks[slug].synced_at.values()) for slug in slugs if slug in walks and walks[slug].synced_at]
         LOGGER.info("Projects: %d", len(slugs))
         if first:
-            LOGGER.info("For the first time, from %s on: %s", since.isoformat(), _few(first))
+            LOGGER.info("For the first time, from %s on: %s", since.isoformat(), few(first))
         if begun:
-            LOGGER.info("An earlier run was cut off and is taken up: %s", _few(begun))
+            LOGGER.info("An earlier run was cut off and is taken up: %s", few(begun))
         if known:
             LOGGER.info("What is new or due in %d projects since %s", len(known), min(known).isoformat())
 
@@ -320,7 +307,7 @@ class _Run:
             return False
         ledger.stuck = True
         if isinstance(event.problem, NotFound):
-            LOGGER.warning("%s: there is no such project, or the token does not see it (404)", event.slug)
+            self._report.absent(event.slug)
             return True
         if isinstance(event.problem, Forbidden):
             self._report.forbidden(f"the pipelines of {event.slug}")
@@ -343,8 +330,3 @@ class _Run:
         for name, value in ledger.highest.items():
             self._state.note(name, slug, value)
         self._messages.state(self._state)
-
-
-def _few(names: list[str]) -> str:
-    """The first names of a list that may be long."""
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

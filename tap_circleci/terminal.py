@@ -18,7 +18,8 @@ class TerminalLine:
     @staticmethod
     def is_possible() -> bool:
         """Whether somebody watches stderr, and the messages on stdout go elsewhere."""
-        return sys.stderr.isatty() and not sys.stdout.isatty()
+        watched, piped = sys.stderr, sys.stdout
+        return watched is not None and watched.isatty() and not (piped is not None and piped.isatty())
 
     def show(self, text: str) -> None:
         """Show a text in place of the last one, cut to the width of the terminal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import fields
 from datetime import datetime, timedelta, timezone
@@ -86,6 +87,7 @@ WRONG = [
     ("project_slugs", "!gh/acme/api"),
     ("project_slugs", "gh/*/api"),
     ("project_slugs", '["gh/a/b"'),
+    ("project_slugs", "gh/acme/\ud800"),
     ("start_date", "yesterday"),
     ("start_date", "2026-02-30"),
     ("start_date", 20260101),
@@ -95,11 +97,13 @@ WRONG = [
     ("base_url", "https://user:pass@ci.example.com"),
     ("base_url", "https://ci.example.com/?x=1"),
     ("base_url", "https://[::1"),
+    ("base_url", "https://circleci..example.com"),
     ("max_workers", 0),
     ("max_workers", 65),
     ("max_workers", "eight"),
     ("max_workers", 1.5),
     ("max_workers", True),
+    ("max_workers", functools.reduce(lambda inner, _: [inner], range(5000), [])),
     ("lookback_days", 0),
     ("lookback_days", -1),
     ("lookback_days", "nan"),
@@ -120,6 +124,16 @@ def test_each_mistake_is_named_with_its_key_and_what_is_accepted(key, value):
     assert sentence.startswith(f"config.json: {key} must be ")
     assert ("found" in sentence) == (key != "token")
     assert "pass" not in sentence.replace("password", "")
+
+
+def test_a_token_in_a_wrong_place_is_not_quoted():
+    """What stands under `token` is hidden wherever else it stands as well."""
+    token = "t0ken-that-nobody-may-see-" + "x" * 60
+    with pytest.raises(BadInput) as wrong:
+        checked(token=token, project_slugs=token, start_date=f"{token}!", base_url=f"https://ci.example?token={token}")
+    assert len(wrong.value.args) == 3
+    assert "t0ken" not in " ".join(wrong.value.args)
+    assert check({**SOUND, "token": token, token: 1}, "config.json")[1] == ['"***"']
 
 
 def test_all_mistakes_are_told_at_once():
@@ -145,7 +159,7 @@ def test_unknown_keys_are_warned_about_by_name_only():
     """A key that means nothing here is named, its value is not shown."""
     with Server(odd_world(NOW)) as server:
         found = sync(server, streams=["collaborations"], tokne="hush")
-    assert "unknown keys, which mean nothing here: tokne" in found.log
+    assert 'unknown keys, which mean nothing here: "tokne"' in found.log
     assert "hush" not in found.log
 
 

@@ -65,6 +65,8 @@ PASSING = {
     "HTML with 200": Fault(200, {"Content-Type": "text/html"}, "<html>Login</html>"),
     "wrong shape": Fault(200, {}, {"message": "hello"}),
     "a list where items are no list": Fault(200, {}, {"items": "none"}),
+    "an empty object where items are": Fault(200, {}, {"items": {}}),
+    "false where items are": Fault(200, {}, {"items": False}),
     "a number": Fault(200, {}, "17"),
     "not JSON": Fault(200, {}, '{"items": [NaN]}'),
     "empty": Fault(200, {}, ""),
@@ -163,6 +165,27 @@ def test_a_bad_token_is_told_at_once():
     assert "wr0ng" not in run.log
 
 
+def test_a_token_that_is_revoked_in_the_middle_ends_all_requests():
+    """After a 401 nothing more is asked, whatever stands before it in the order of the output."""
+    with Server(world_of(100)) as server:
+        slow, name = pipeline_ids(server.world)[38:40]
+        server.fault = lambda path, nth: Fault(401) if name in path else Fault(delay=1) if slow in path else None
+        run = sync(server, streams=WALK, max_workers=2)
+        asked = [request.path for request in server.requests]
+    assert run.status == 1
+    assert "does not accept the token" in run.criticals()[0]
+    assert len(asked) - next(number for number, path in enumerate(asked) if name in path) <= 4
+
+
+def test_the_token_is_hidden_where_an_answer_is_cut():
+    """A message of the API that repeats the token shows no part of it."""
+    with Server(world_of(1)) as server:
+        server.script("/me$", [Fault(400, {}, {"message": "x" * 190 + server.world.token})])
+        run = sync(server)
+    assert run.status == 1
+    assert server.world.token[:8] not in run.log
+
+
 def test_a_service_that_knows_nobody_is_told_at_once():
     """GET /me answers 404, as to a project token or where no CircleCI is: exit 1 after one call says both."""
     with Server(world_of()) as server:
@@ -194,6 +217,27 @@ def test_a_definition_whose_triggers_cannot_be_asked_for_has_none():
         run = sync(server, streams=["trigger"])
     assert run.status == 0, run.log
     assert run.rows("trigger") == []
+
+
+def test_triggers_that_end_in_a_400_are_not_all_there_are():
+    """Only the first page of a definition's triggers may answer 400 and mean that there are none."""
+    with Server(furnished(world_of(1)), page_size=1) as server:
+        world = server.world
+        definition = world.rows["pipeline_definition"][world.project("gh/acme/api")["id"]][0]
+        for number in range(3):
+            world.add_trigger(definition, f"trigger-{number}", {})
+        server.fault = lambda path, nth: Fault(400) if "/triggers?page-token" in path else None
+        run = sync(server, streams=["trigger"])
+    assert run.status == 1
+    assert "/triggers (400" in run.criticals()[0]
+
+
+def test_patterns_that_match_nothing_are_told():
+    """An organization all of whose projects are left out is a mistake with a name of its own."""
+    with Server(world_of(1)) as server:
+        run = sync(server, project_slugs="gh/acme/* !gh/acme/a*", streams=WALK)
+    assert run.status == 1
+    assert "names no project" in run.criticals()[0]
 
 
 def test_a_slug_that_is_not_there_is_named_and_skipped():
@@ -262,6 +306,18 @@ def test_what_could_not_be_read_is_not_forgotten_while_its_stream_is_deselected(
     assert "retry" not in runs[-1].state["bookmarks"]["walks"]["gh/acme/api"]
 
 
+def test_many_neighbours_that_cannot_be_read_do_not_end_the_run_of_a_service_that_is_up():
+    """Thirty pipelines in a row fail for good: the older ones are delivered all the same."""
+    with Server(world_of(60)) as server:
+        broken = set(pipeline_ids(server.world)[10:40])
+        server.fault = lambda path, nth: Fault(503) if any(name in path for name in broken) else None
+        run = sync(server, streams=WALK)
+    assert run.status == 1
+    assert len(run.criticals()) == 30
+    assert len(run.rows("pipelines")) == 60
+    assert len(run.rows("workflows")) == 30
+
+
 def test_a_service_that_breaks_for_many_pipelines_loses_none():
     """With more failures than the state can name, the walk stays open above them and the next run goes on there."""
     with Server(world_of(60)) as server:
@@ -318,13 +374,32 @@ def test_a_list_that_goes_round_in_circles_ends():
 
 
 def test_a_redirect_is_never_followed():
-    """The token goes to no other host: a redirect is an error."""
-    with Server(world_of()) as elsewhere, Server(world_of()) as server:
-        server.script("/me$", [Fault(302, {"Location": f"{elsewhere.url}/api/v2/me"})])
-        run = sync(server)
-        assert elsewhere.calls == 0
+    """The token goes to no other host: a redirect is an error, also one that leads nowhere."""
+    with Server(world_of()) as elsewhere:
+        for location in (f"{elsewhere.url}/api/v2/me", "http://[::1", "/caf\xe9"):
+            with Server(world_of()) as server:
+                server.script("/me$", [Fault(302, {"Location": location})])
+                run = sync(server)
+            assert elsewhere.calls == 0
+            assert run.status == 1
+            assert "redirect" in run.criticals()[0]
+
+
+def test_a_certificate_file_that_is_not_there_is_told(tmp_path, monkeypatch):
+    """REQUESTS_CA_BUNDLE that leads nowhere ends the run with a sentence, before anything is sent."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nowhere.pem"))
+    with Server(world_of()) as server:
+        run = sync(server, base_url="https://circleci.invalid")
     assert run.status == 1
-    assert "redirect" in run.criticals()[0]
+    assert "nowhere.pem" in run.criticals()[0]
+
+
+def test_a_date_of_which_nothing_can_be_reckoned_is_none():
+    """With a Date header at the end of time, this machine's clock serves."""
+    with Server(world_of(1)) as server:
+        server.fault = lambda path, nth: Fault(None, {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"})
+        run = sync(server)
+    assert run.status == 0, run.log
 
 
 def test_ids_are_data_and_never_path():
@@ -365,6 +440,7 @@ def test_a_service_that_goes_down_ends_the_run_which_the_next_completes():
             )
             run = sync(server, streams=WALK, clock=EagerClock())
             assert run.status == 1
+            assert "cannot be reached" in run.criticals()[-1]
             assert server.calls < 400
             server.fault = lambda path, nth: None
             again = sync(server, state=run.state, streams=WALK)

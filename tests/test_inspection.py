@@ -68,7 +68,14 @@ def test_get_sends_the_token_to_no_other_host_and_says_what_went_wrong(tmp_path:
     with Server(demo_world(NOW)) as server:
         other = look(server, tmp_path, "--get", "https://elsewhere.example/me")
         assert server.calls == 0
+        broken = look(server, tmp_path, "--get", "http://[")
+        alone = look(server, tmp_path, "--all")
+        assert server.calls == 0
         missing = look(server, tmp_path, "--get", "/nope")
-    assert other.status == missing.status == 1
+        nothing = look(server, tmp_path, "--get", "")
+    assert {other.status, missing.status, broken.status, alone.status, nothing.status} == {1}
+    assert "a path of the API such as /me" in broken.criticals()[0]
+    assert "--all belongs to --get" in alone.criticals()[0]
+    assert nothing.lines == ()
     assert "not a URL of another host" in other.criticals()[0]
     assert "404" in missing.criticals()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from copy import deepcopy
 from datetime import datetime, timezone
@@ -112,6 +113,14 @@ def test_values_of_a_neighbouring_type_are_converted(kind, value, result):
 def test_what_does_not_fit_becomes_null_and_is_reported(schema, value):
     """A value that cannot be of the schema's type is left out and named."""
     result, reports = convert(schema, value)
+    assert result is None
+    assert len(reports) == 1
+
+
+def test_what_is_nested_too_deeply_becomes_null_and_is_reported():
+    """A free map without an end in sight costs its row that field only."""
+    deep = functools.reduce(lambda inner, _: {"a": inner}, range(5000), {})
+    result, reports = convert({"type": ["null", "object"]}, deep)
     assert result is None
     assert len(reports) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -79,14 +80,18 @@ def test_a_signal_ends_a_run_whose_answer_does_not_come(tmp_path: Path):
         server.reset()
 
 
-def test_a_signal_ends_a_run_whose_target_does_not_read(tmp_path: Path):
-    """A pipe that is full and read by nobody holds nothing up."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_signal_ends_a_run_whose_target_does_not_read(tmp_path: Path, unbuffered):
+    """A pipe that is full and read by nobody holds nothing up, and has whole lines in it."""
     config = tmp_path / "config.json"
     with Server(demo_world(NOW)) as server:
         config.write_text(json.dumps(config_for(server)))
         config.chmod(0o600)
         with subprocess.Popen(
-            [PROGRAM, "-c", str(config)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [PROGRAM, "-c", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         ) as process:
             asked = -1
             while asked != server.calls or not asked:
@@ -94,6 +99,28 @@ def test_a_signal_ends_a_run_whose_target_does_not_read(tmp_path: Path):
                 time.sleep(0.5)
             process.terminate()
             assert process.wait(timeout=5) == 143
+            assert process.stdout is not None
+            lines = process.stdout.read().decode().split("\n")
+    assert lines[-1] == ""
+    assert all(json.loads(line) for line in lines[:-1])
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_target_that_reads_slowly_gets_everything(unbuffered):
+    """Also from a pipe that refuses to wait, as some runners leave it, the output comes whole."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen([PROGRAM, "--discover"], stdout=writer, env=environment) as process:
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            text = b""
+            while block := pipe.read(2000):
+                text += block
+                time.sleep(0.01)
+    assert process.returncode == 0
+    assert len(json.loads(text)["streams"]) == 11
 
 
 @pytest.mark.parametrize("lines", [0, 1, 40])
@@ -125,6 +152,26 @@ def test_a_full_disk_ends_the_run_with_a_sentence(tmp_path: Path):
         found = subprocess.run([PROGRAM, "--discover"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert found.returncode == 1
     assert found.stderr == "CRITICAL Standard output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_file_that_may_not_grow_ends_the_run_with_a_sentence(tmp_path: Path, unbuffered):
+    """A write that is cut short is not taken for a whole one."""
+    whole = subprocess.run([PROGRAM, "--discover"], stdout=subprocess.PIPE, check=True).stdout
+    limit = len(whole) // 1024  # within the last of its lines that are written at once
+    limited = f"ulimit -f {limit}; PYTHONUNBUFFERED={unbuffered} exec {PROGRAM} --discover > {tmp_path / 'out'}"
+    found = subprocess.run(["bash", "-c", limited], stderr=subprocess.PIPE, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stderr == "CRITICAL Standard output cannot be written: File too large.\n"
+
+
+def test_a_closed_standard_output_is_told():
+    """Without anywhere to write to, exit 1 and a sentence."""
+    found = subprocess.run(
+        ["bash", "-c", f"exec {PROGRAM} --discover >&-"], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert found.stderr == "CRITICAL Standard output is closed: there is nowhere to write to.\n"
 
 
 def test_the_token_stands_nowhere(tmp_path: Path):
