@@ -234,6 +234,13 @@ def test_a_state_is_read_as_it_was_written():
     assert remarks == []
 
 
+def test_the_state_of_an_older_version_is_understood():
+    """1.0.0 named the pipelines that could not be read, and not for which streams."""
+    walk = {"synced_at": {"jobs": "2026-01-05T10:00:00Z"}, "retry": ["p1"]}
+    state, _ = bookmarks.read({"bookmarks": {"walks": {"gh/acme/api": walk}}}, "state.json")
+    assert state.walks["gh/acme/api"].retry == {"p1": frozenset({"workflows", "jobs"})}
+
+
 def test_the_state_of_tap_circle_ci_is_taken_over():
     """Its timestamp per slug keeps the pipelines; its map of pipeline ids goes; workflows and jobs start anew."""
     state, remarks = bookmarks.read(
