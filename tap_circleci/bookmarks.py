@@ -447,7 +447,7 @@ class _Reader:
     def _owed(self, place: str, value: object) -> Owed:
         owed = {}
         if isinstance(value, list) and all(isinstance(name, str) for name in value):
-            value = dict.fromkeys(value, list(WALK[1:]))  # as 1.0.0 wrote it
+            value = {name: [*WALK[1:]] for name in value}  # as 1.0.0 wrote it
         for name, streams in self._object(place, value).items():
             if isinstance(streams, list) and streams and all(stream in WALK[1:] for stream in streams):
                 owed[name] = frozenset(streams)
