@@ -12,13 +12,13 @@ A state looks like this:
           "synced_at": {"pipelines": T, "workflows": T, "jobs": T},
           "looked_back_to": T,
           "pending_from": T,
-          "open": {"streams": [...], "from": T, "down_to": T},
+          "open": {"streams": [...], "from": T, "down_to": T, "horizon": T},
           "retry": {"<pipeline id>": ["workflows", "jobs"]}}}}}
 
 `synced_at` is when the last complete walk through the project began, by the service's clock: as of then, the stream's
 rows are all sent and true; it looked at all pipelines created since `looked_back_to`, of which the oldest that was not
 in a final state was created at `pending_from`. `open` is a walk that began at `from` and is done, newest first, down to
-`down_to`. `retry` names pipelines below which something could not be read, and for which streams.
+`down_to`; it looks back to `horizon`. `retry` names pipelines below which something could not be read, by stream.
 """
 
 from __future__ import annotations
@@ -139,11 +139,15 @@ Owed = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True)
 class Open:
-    """A walk that is not finished: it began at `started` and is done, for these streams, down to `down_to`."""
+    """A walk that is not finished: it began at `started` and is done, for these streams, down to `down_to`.
+
+    What is done of it was looked at as far back as `horizon`, if it is known.
+    """
 
     started: datetime
     down_to: datetime
     streams: frozenset[str]
+    horizon: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,10 @@ def fresh(walk: Walk, selected: Iterable[str], now: datetime, lookback: timedelt
     if done is not None:
         for stream in rest:
             horizon = max(done.started - depth(done.started, now, lookback), done.down_to)
-            ranges[stream] = Range(horizon, done.started, lookback, pending_from=walk.pending_from)
+            known_from = done.horizon and max(done.horizon, done.down_to)
+            ranges[stream] = Range(
+                horizon, done.started, lookback, known_from=known_from, pending_from=walk.pending_from
+            )
     return Pass(now, ranges, extends=bool(rest))
 
 
@@ -232,7 +239,7 @@ def page_done(walk: Walk, this: Pass, down_to: datetime | None, pending: datetim
     if this.extends or down_to is None:
         return walk
     finishes = [taken.newest for taken in this.ranges.values() if taken.newest is not None]
-    done = Open(this.started, min([down_to, *finishes]), frozenset(this.ranges))
+    done = Open(this.started, min([down_to, *finishes]), frozenset(this.ranges), _looked_back_to(walk, this))
     return replace(walk, open=done, pending_from=_earlier(walk.pending_from, pending), retry=retry)
 
 
@@ -240,22 +247,25 @@ def pass_done(walk: Walk, this: Pass, pending: datetime | None, retry: Owed) -> 
     """The marks after a pass that went all the way down."""
     pending = _earlier(_still_pending(walk, this), pending)
     if this.extends and walk.open is not None:
-        return replace(walk, open=replace(walk.open, started=this.started), pending_from=pending, retry=retry)
+        done = replace(walk.open, started=this.started, horizon=_looked_back_to(walk, this))
+        return replace(walk, open=done, pending_from=pending, retry=retry)
     synced_at = {**walk.synced_at, **dict.fromkeys(this.ranges, this.started)}
     marks = {stream: synced_at[stream] for stream in WALK if stream in synced_at}
-    looked_back_to = max(_looked_back_to(this, taken) for taken in this.ranges.values())
+    looked_back_to = _looked_back_to(walk, this)
     if marks.keys() > this.ranges.keys():  # the other streams may have looked less far
         looked_back_to = max(looked_back_to, walk.looked_back_to or this.started)
     return Walk(marks, looked_back_to, pending, None, retry)
 
 
 def _still_pending(walk: Walk, this: Pass) -> datetime | None:
-    """The mark of what was pending before a pass, unless the pass has seen all of that again, or it is as old as the
-    longest look-back: then it is as it is."""
-    own = this.ranges.get(WALK[0])
-    before = walk.pending_from
-    if before is None or before < this.started - LONGEST:
+    """The mark of what was pending before a pass, unless the pass has seen all of that again.
+
+    What is older than the longest look-back stays as it is, and does not count.
+    """
+    if walk.pending_from is None:
         return None
+    own = this.ranges.get(WALK[0])
+    before = max(walk.pending_from, this.started - LONGEST)
     seen_again = own is not None and own.newest is None and own.horizon <= before
     return None if seen_again else before
 
@@ -264,9 +274,11 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
     return min((moment for moment in (one, other) if moment is not None), default=None)
 
 
-def _looked_back_to(this: Pass, taken: Range) -> datetime:
-    """From when on all pipelines have been looked at by a pass, or by that which it finishes."""
-    return taken.horizon if taken.newest is None else max(taken.horizon, this.started - taken.lookback)
+def _looked_back_to(walk: Walk, this: Pass) -> datetime:
+    """From when on all streams of a pass look at all pipelines, in it or in the unfinished walk that it takes up."""
+    horizon = max(taken.horizon for taken in this.ranges.values())
+    takes_up = this.extends or any(taken.newest is not None for taken in this.ranges.values())
+    return max(horizon, walk.open.horizon or this.started) if takes_up and walk.open is not None else horizon
 
 
 # The state as a whole
@@ -338,6 +350,8 @@ def _walk_as_json(walk: Walk) -> dict[str, Any]:
     if walk.open is not None:
         streams = [stream for stream in WALK if stream in walk.open.streams]
         value["open"] = {"streams": streams, "from": _short(walk.open.started), "down_to": _short(walk.open.down_to)}
+        if walk.open.horizon is not None:
+            value["open"]["horizon"] = _short(walk.open.horizon)
     if walk.retry:
         value["retry"] = {name: [stream for stream in WALK if stream in owed] for name, owed in walk.retry.items()}
     return value
@@ -467,7 +481,8 @@ class _Reader:
             return None
         if started is None or down_to is None:
             return None
-        return Open(started, down_to, frozenset(streams))
+        horizon = None if marks.get("horizon") is None else self._moment(f"{place}.horizon", marks["horizon"])
+        return Open(started, down_to, frozenset(streams), horizon)
 
     def _object(self, place: str, value: object) -> Mapping[str, Any]:
         if isinstance(value, dict):

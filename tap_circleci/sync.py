@@ -259,7 +259,7 @@ class _Run:
             self._messages.keyless[jobs] += below.broken
             what = f"the jobs of workflow {branch.workflow['id']} of pipeline {name}"
             failed.update(() if self._heard(below, what, unit.slug) else {jobs})
-        owed = (ledger.retry.pop(name, frozenset()) - unit.asked) | failed
+        owed = (ledger.retry.pop(name, frozenset()) - unit.in_full) | failed
         if owed:
             ledger.retry[name] = owed
             ledger.stuck = ledger.stuck or len(ledger.retry) > bookmarks.MOST_RETRIES
@@ -305,7 +305,6 @@ class _Run:
                 walk = bookmarks.pass_done(ledger.walk, event.this, event.pending, dict(ledger.retry))
                 self._checkpoint(event.slug, ledger, walk)
             return False
-        ledger.stuck = True
         if isinstance(event.problem, NotFound):
             self._report.absent(event.slug)
             return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -46,14 +46,18 @@ class Tree:
 
 @dataclass(frozen=True)
 class Unit:
-    """A pipeline, whether its row is to be sent, and what is below it as far as it was asked for, for which streams."""
+    """A pipeline, whether its row is to be sent, and what is below it, as far as it was asked for.
+
+    For the streams in `asked`; `in_full` are those of them of which nothing was left out as settled.
+    """
 
     slug: str
     pipeline: Row
     date: datetime
     wanted: bool
     tree: Future[Tree] | None
-    asked: frozenset[str]
+    asked: frozenset[str] = frozenset()
+    in_full: frozenset[str] = frozenset()
 
     def size(self) -> int:
         """How many rows it holds, once it has been read."""
@@ -163,12 +167,15 @@ class Walker:
         attempted: set[str] = set()
         rest = bookmarks.unfinished(walk, self._selected, lookback, start_date)
         if rest is not None:
-            problem = yield from self._pass(slug, down, lambda date: rest, walk.retry, attempted, lambda: None)
-            if isinstance(problem, NotFound):
-                ended()
-                return
-            if problem is None:
-                walk = bookmarks.pass_done(walk, rest, None, walk.retry)
+            for event in self._pass(slug, down, lambda date: rest, walk.retry, attempted, lambda: None):
+                yield event
+                if isinstance(event, PageDone):
+                    walk = bookmarks.page_done(walk, event.this, event.down_to, event.pending, walk.retry)
+                elif isinstance(event, PassDone) and isinstance(event.problem, NotFound):
+                    ended()
+                    return
+                elif isinstance(event, PassDone) and event.problem is None:
+                    walk = bookmarks.pass_done(walk, rest, event.pending, walk.retry)
             down = self._descent(slug)
 
         def plan(now: datetime) -> Pass:
@@ -187,14 +194,15 @@ class Walker:
         retry: Owed,
         attempted: set[str],
         ended: Callable[[], None],
-    ) -> Generator[Event, None, LocalError | None]:
-        """One way down the list; gives what kept it from its end. `ended` is called when no page is left to ask for.
+    ) -> Iterator[Event]:
+        """One way down the list. `ended` is called when no page is left to ask for.
 
         Adds those pipelines of `retry` whose children are asked for to `attempted`.
         """
         this: Pass | None = None
         done: PageDone | None = None
         pending: datetime | None = None
+        oldest: datetime | None = None
         more = True
         while more:
             try:
@@ -203,8 +211,10 @@ class Walker:
                 ended()
                 if done is not None:
                     yield done
-                yield PassDone(slug, this, pending, problem)
-                return problem
+                # Further down is what the extended walk has yet to read: that one tells of the problem.
+                all_read = this is not None and this.extends and oldest is not None and oldest < this.horizon
+                yield PassDone(slug, this, pending, None if all_read else problem)
+                return
             if page is None:
                 break
             this = this or plan(page.date)
@@ -212,6 +222,7 @@ class Walker:
             known = [date for date in created if date is not None]
             if done is not None:  # so a list that is not quite in order loses nothing
                 yield replace(done, down_to=max(known, default=done.down_to))
+            oldest = min(known, default=None)
             whole_page_below = bool(created) and all(date is not None and date < this.horizon for date in created)
             more = page.more and not whole_page_below
             if more:
@@ -229,7 +240,6 @@ class Walker:
         if done is not None:
             yield done
         yield PassDone(slug, this, pending)
-        return None
 
     def _unit(
         self, slug: str, this: Pass, row: Row, created_at: datetime | None, page: Page, retry: Owed
@@ -246,13 +256,15 @@ class Walker:
         wanted = own is not None and not own.pipeline_is_settled(row.get("state"), updated_at, created_at)
         if tree is None and not wanted:
             return None
-        return Unit(slug, row, page.date, wanted, tree, frozenset(ranges))
+        in_full = frozenset(stream for stream, taken in ranges.items() if taken.synced_at is None)
+        return Unit(slug, row, page.date, wanted, tree, frozenset(ranges), in_full)
 
     def _again(self, slug: str, name: str, streams: Iterable[str]) -> Unit:
         """What is below a pipeline that could not be read last time and is not among those looked at anyway."""
         ranges = self._owed(streams)
         now = datetime.now(timezone.utc)
-        return Unit(slug, {"id": name}, now, False, self._grown(name, None, ranges), frozenset(ranges))
+        asked = frozenset(ranges)
+        return Unit(slug, {"id": name}, now, False, self._grown(name, None, ranges), asked, asked)
 
     def _owed(self, streams: Iterable[str]) -> dict[str, Range]:
         """The range of everything, for those of the streams that are selected."""

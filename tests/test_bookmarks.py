@@ -214,6 +214,25 @@ def test_a_stream_that_was_not_selected_knows_no_more_than_before():
     assert bookmarks.pass_done(walk, alone, None, {}).looked_back_to == START - DAY
 
 
+def test_a_walk_that_was_cut_looked_back_no_further_than_it_did():
+    """Taken up with a wider look-back, what was done before the cut counts as seen by the narrower one."""
+    walk = Walk(dict.fromkeys(STREAMS, START), START - DAY)
+    begun = bookmarks.fresh(walk, STREAMS, START + timedelta(hours=1), DAY, START - 50 * DAY)
+    cut = bookmarks.page_done(walk, begun, START - timedelta(hours=20), None, {})
+    rest = bookmarks.unfinished(cut, STREAMS, 7 * DAY, START - 50 * DAY)
+    assert rest is not None
+    assert rest.horizon == START - 7 * DAY
+    assert bookmarks.pass_done(cut, rest, None, {}).looked_back_to == START - DAY
+
+
+def test_a_pipeline_that_is_pending_for_ever_hides_no_younger_one():
+    """What is older than any look-back does not count, and what is younger still does."""
+    walk = Walk(dict.fromkeys(STREAMS, START), START - DAY, START - 200 * DAY)
+    this = bookmarks.fresh(walk, STREAMS, START + timedelta(hours=1), DAY, START - 300 * DAY)
+    pending = bookmarks.pass_done(walk, this, None, {}).pending_from
+    assert pending == START + timedelta(hours=1) - bookmarks.LONGEST
+
+
 def test_look_backs_end_at_the_start_date():
     """Nothing older than the start date is looked at; a start date raised later hides no new rows."""
     walk = Walk(dict.fromkeys(STREAMS, START + DAY))

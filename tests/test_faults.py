@@ -356,6 +356,31 @@ def test_a_page_that_is_lost_keeps_the_walk_open_and_new_rows_coming():
     assert_same(tables(third.lines, held), truth)
 
 
+def test_a_page_that_stays_lost_makes_no_run_dearer_than_the_one_before():
+    """While the rest cannot be read, each run brings what is done up to date, and vouches for that."""
+    with Server(world_of(160)) as server:
+        lost = pipeline_ids(server.world)[130]
+        runs, calls = [], []
+        for _ in range(8):
+            server.reset()
+            page = server.world.pipelines([server.world.project("gh/acme/api")["id"]])
+            place = [row["id"] for row in page].index(lost) // 20
+            seen = iter(range(10**6))
+            server.fault = lambda path, nth, seen=seen, place=place: (
+                Fault(404) if "pipeline?page-token" in path and next(seen) % place == place - 1 else None
+            )
+            runs.append(sync(server, streams=WALK, state=runs[-1].state if runs else None, lookback_days=1))
+            calls.append(server.calls)
+            server.world.add_pipeline("gh/acme/api", server.world.now, workflows=[{"jobs": 2}])
+            server.world.advance(timedelta(hours=12))
+        server.fault = lambda path, nth: None
+        runs.append(sync(server, streams=WALK, state=runs[-1].state, lookback_days=1))
+        truth = expected(server.world.truth(["gh/acme/api"]), WALK)
+    assert [run.status for run in runs] == [1] * 8 + [0]
+    assert_same(tables(line for run in runs for line in run.lines), truth)
+    assert max(calls[2:]) < calls[1] / 2, calls
+
+
 def test_a_list_that_goes_round_in_circles_ends():
     """The same page for ever, or the same token: the list ends with a warning."""
     for body in ({"items": [], "next_page_token": "same"}, None):
@@ -431,12 +456,13 @@ def test_aged_out_pipelines_are_read_as_empty():
 
 
 def test_a_service_that_goes_down_ends_the_run_which_the_next_completes():
-    """Down at the start, or after some calls: exit 1 within bounded attempts, and the next run completes it."""
+    """Down at the start, or for all but the lists after some calls: exit 1 within bounded attempts, and the next run
+    completes it."""
     for after in (0, 30):
         with Server(world_of(80)) as server:
             seen = iter(range(10**6))
             server.fault = lambda path, nth, seen=seen, after=after: (
-                Fault(broken="reset") if next(seen) >= after else None
+                Fault(broken="reset") if "/project/" not in path and next(seen) >= after else None
             )
             run = sync(server, streams=WALK, clock=EagerClock())
             assert run.status == 1

@@ -107,6 +107,48 @@ def test_a_resumed_walk_that_is_cut_keeps_what_was_done():
     assert after == done
 
 
+def test_what_fails_in_the_part_that_was_taken_up_is_not_forgotten():
+    """The jobs that could not be read while a cut walk is finished are owed, though what is new is read right after."""
+    walk = ("pipelines", "workflows", "jobs")
+    with Server(history(40, NOW), page_size=5) as server:
+        slug = "gh/acme/big"
+        first = sync(server, streams=walk, clock=EagerClock())
+        lines, state = list(cuts(first))[3]
+        pipeline = server.world.pipelines([server.world.project(slug)["id"]])[30]
+        workflow = server.world.rows["workflows"][pipeline["id"]][0]
+        server.fault = lambda path, nth: Fault(500) if workflow["id"] in path else None
+        again = sync(server, state=state, streams=walk, lookback_days=90)
+        server.fault = lambda path, nth: None
+        last = sync(server, state=again.state, streams=walk, lookback_days=90)
+        truth = expected(server.world.truth([slug]), walk)
+    assert (again.status, last.status) == (1, 0)
+    assert_same(tables([*again.lines, *last.lines], tables(lines)), truth)
+
+
+def test_a_pipeline_that_becomes_final_while_a_walk_is_taken_up_is_sent_again():
+    """What was pending when the cut walk was finished counts as pending when the new rows are read."""
+    with Server(history(40, NOW), page_size=5) as server:
+        first = sync(server, streams=["pipelines"], clock=EagerClock())
+        state = list(cuts(first))[2][1]
+        rows = server.world.pipelines([server.world.project("gh/acme/big")["id"]])
+        down_to = state["bookmarks"]["walks"]["gh/acme/big"]["open"]["down_to"]
+        left = [row for row in rows if row["created_at"] < down_to]
+        for row in left:
+            row["state"] = "setup"
+
+        def settle(path: str, nth: int) -> None:
+            if path.endswith("/pipeline") and nth > 1:
+                for row in left:
+                    row["state"] = "created"
+
+        server.reset()
+        server.fault = settle
+        again = sync(server, streams=["pipelines"], state=state, lookback_days=90)
+    for pipeline in (left[0], left[-1]):
+        sent = [row["state"] for row in again.rows("pipelines") if row["id"] == pipeline["id"]]
+        assert sent == ["setup", "created"]
+
+
 def test_a_killed_process_is_completed_by_the_next(tmp_path: Path):
     """After SIGKILL in the middle, the next run from the last STATE on the pipe leaves nothing out."""
     with Server(demo_world(NOW), latency=0.02) as server:
