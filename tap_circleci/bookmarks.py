@@ -181,9 +181,10 @@ class Pass:
         return min(taken.horizon for taken in self.ranges.values())
 
     def awaits(self, state: object, created_at: datetime) -> bool:
-        """Whether a pipeline is to be sent again once it is in a final state."""
+        """Whether a pipeline is to be sent again once it is in a final state, if any look-back may see that."""
         own = self.ranges.get(WALK[0])
-        return own is not None and own.takes(created_at) and state not in FINAL_PIPELINE
+        looked_at = own is not None and own.takes(created_at) and created_at >= self.started - LONGEST
+        return looked_at and state not in FINAL_PIPELINE
 
 
 def unfinished(walk: Walk, selected: Iterable[str], lookback: timedelta, start_date: datetime | None) -> Pass | None:

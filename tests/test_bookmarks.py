@@ -233,6 +233,14 @@ def test_a_pipeline_that_is_pending_for_ever_hides_no_younger_one():
     assert pending == START + timedelta(hours=1) - bookmarks.LONGEST
 
 
+def test_only_a_pipeline_that_may_be_seen_again_is_awaited():
+    """One that is not in a final state makes newer ones be sent again, unless it is older than any look-back."""
+    first = bookmarks.fresh(Walk(), STREAMS, START, DAY, START - 300 * DAY)
+    assert first.awaits("pending", START - 100 * DAY)
+    assert not first.awaits("pending", START - 200 * DAY)
+    assert not first.awaits("created", START - 100 * DAY)
+
+
 def test_look_backs_end_at_the_start_date():
     """Nothing older than the start date is looked at; a start date raised later hides no new rows."""
     walk = Walk(dict.fromkeys(STREAMS, START + DAY))
