@@ -43,8 +43,8 @@ TOLERANCE = MARGIN
 """How far ahead of the service's clock a mark may be: what stopped within the margin counts as not seen anyway."""
 MOST_RETRIES = 20
 """Pipelines of one project that the state names for another try; with more, the walk stays open instead."""
-FINAL_PIPELINE = frozenset({"created", "errored"})
-FINAL_WORKFLOW = frozenset({"success", "failed", "error", "canceled", "unauthorized", "not_run"})
+FINAL_PIPELINE = ("created", "errored")  # no sets: whatever the API sends is looked for here
+FINAL_WORKFLOW = ("success", "failed", "error", "canceled", "unauthorized", "not_run")
 
 
 # The arithmetic of one stream in one project

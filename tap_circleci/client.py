@@ -160,6 +160,8 @@ class Client:
             )
         except OSError as error:  # what requests raises, and a certificate file that is not there
             raise _Passing(_reason(error)) from None
+        except UnicodeError:
+            raise Unreadable(f"{_named(path)}: the page token that the service gave is no text") from None
         finally:
             self._count(label=label, seconds=self._clock.now() - began)
 

@@ -98,7 +98,8 @@ def shown(value: object, secret: str = "") -> str:
         text = json.dumps(value, default=str)
     except RecursionError:
         return f"{kind(value)} nested too deeply"
-    text = text.replace(secret, "***") if secret else text
+    for spelled in (secret, json.dumps(secret)[1:-1]):
+        text = text.replace(spelled, "***") if spelled else text
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import count
 from typing import Any
@@ -17,9 +17,9 @@ from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, Forbidden, LocalError, NotFound, TapError
 from tap_circleci.messages import Messages, print_json
 from tap_circleci.organizations import Organizations
-from tap_circleci.paging import Row, escaped_slug, pages, usable_id
+from tap_circleci.paging import Page, escaped_slug, pages, usable_id
 from tap_circleci.report import Report
-from tap_circleci.streams import STREAMS, Stream
+from tap_circleci.streams import STREAMS, WALK, Stream
 
 LOGGER = logging.getLogger()
 
@@ -49,26 +49,41 @@ def _check(config: Config, clock: Clock, client: Client, pool: Pool, report: Rep
     LOGGER.info("Organizations: %s", ", ".join(str(row.get("slug") or row["id"]) for row in seen) or "none")
     order = count()
 
-    def first_page(stream: Stream, row: Row) -> Future[Any]:
-        ids = {"organization_id": str(row["id"])}
-        return pool.submit((next(order),), lambda: next(pages(client, stream, ids, config.page_size)))
+    def first_page(stream: Stream, ids: Mapping[str, str]) -> Page:
+        return next(pages(client, stream, ids, config.page_size))
+
+    def try_lists(wanted: Iterable[tuple[Stream, str, Mapping[str, str]]]) -> None:
+        """Ask for the first pages of lists, each with the name of its parent, and tell what cannot be had."""
+        asked = [
+            (f"{stream.name} of {parent}", pool.submit((next(order),), partial(first_page, stream, ids)))
+            for stream, parent, ids in wanted
+        ]
+        for name, page in asked:
+            try:
+                result(page, clock, report.tick)
+            except (Forbidden, NotFound) as error:
+                LOGGER.info("Not to be had, and skipped in a sync: %s (%s)", name, _status(error))
+            except LocalError as error:
+                report.failed(f"{name} cannot be read: {error}.")
 
     below = [stream for stream in STREAMS.values() if stream.parent == "collaborations"]
-    for stream, row, page in [(stream, row, first_page(stream, row)) for row in seen for stream in below]:
-        name = f"{stream.name} of {row.get('slug') or row['id']}"
-        try:
-            result(page, clock, report.tick)
-        except (Forbidden, NotFound) as error:
-            LOGGER.info("Not to be had, and skipped in a sync: %s (%s)", name, _status(error))
-        except LocalError as error:
-            report.failed(f"{name} cannot be read: {error}.")
-    look_up = partial(_look_up, client)
+    try_lists(
+        (stream, str(row.get("slug") or row["id"]), {"organization_id": str(row["id"])})
+        for row in seen
+        for stream in below
+    )
+    found: dict[str, str] = {}
     slugs = organizations.slugs()
-    for slug, project in [(slug, pool.submit((next(order),), partial(look_up, slug))) for slug in slugs]:
+    for slug, project in [(slug, pool.submit((next(order),), partial(_look_up, client, slug))) for slug in slugs]:
         try:
-            LOGGER.info("Project: %s found, id %s", slug, result(project, clock, report.tick))
+            found[slug] = result(project, clock, report.tick)
+            LOGGER.info("Project: %s found, id %s", slug, found[slug])
         except LocalError as error:
             report.failed(f"Project {slug} cannot be had ({_status(error)}).")
+    below = [stream for stream in STREAMS.values() if stream.parent == "project" or stream.name == WALK[0]]
+    try_lists(
+        (stream, slug, {"project_slug": slug, "project_id": name}) for slug, name in found.items() for stream in below
+    )
 
 
 def _look_up(client: Client, slug: str) -> str:

@@ -54,6 +54,12 @@ def usable_id(value: object) -> str | None:
     return None if text.strip() in ("", ".", "..") or UNPAIRED.search(text) else text
 
 
+def usable_slug(value: object) -> str | None:
+    """A slug that can stand in a path, or None: no id, or one with a step through folders."""
+    slug = usable_id(value)
+    return None if slug is None or {"", ".", ".."}.intersection(slug.split("/")) else slug
+
+
 def path_of(stream: Stream, ids: Mapping[str, str]) -> str:
     """The path of the stream's list below the parent with these ids."""
     return stream.path.format_map(
@@ -133,11 +139,11 @@ def read(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int)
 
 
 def _lacking(row: Row, filled: Mapping[str, str]) -> Mapping[str, str]:
-    """Those of the columns that the row has in neither spelling, `a-b` or `a_b`."""
+    """Those of the columns that the row has, or has something in, in neither spelling, `a-b` or `a_b`."""
     return {
         column: value
         for column, value in filled.items()
-        if row.get(column) is None and row.get(column.replace("-", "_")) is None
+        if not row.get(column) and not row.get(column.replace("-", "_"))
     }
 
 

@@ -25,7 +25,7 @@ Convert = Callable[[Any], Any]
 
 INT64 = 2**63
 SECRET = "**REDACTED**"  # noqa: S105 - what stands in place of one
-_PLAIN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d{1,9}))?Z", re.ASCII)
+_PLAIN = re.compile(r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d(?:\.(\d{1,9}))?Z", re.ASCII)
 
 
 def converter(schema: Schema, wanted: Schema, secrets: Iterable[Path], report: Report) -> Convert:
@@ -78,7 +78,9 @@ def _object(
             field, convert = fields.get(name, (None, None))
             if field is None:
                 report((*path, name), "is not in the schema")
-            elif convert is not None and (field == name or field not in row):
+            elif convert is None or (value is None and field in record):  # a null hides no other spelling
+                continue
+            elif field == name or row.get(field) is None:
                 record[field] = convert(value)
         return record
 
@@ -169,9 +171,13 @@ def date_time(value: Any) -> str | None:
     if plain is not None:
         datetime.fromisoformat(value[:19])  # raises for a day or hour that is none
         return f"{value[:19]}.{(plain[1] or '')[:6]:0<6}Z"
+    return f"{utc_moment(value).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def utc_moment(value: str) -> datetime:
+    """The moment that a text names, in UTC; without a zone it is UTC. Raises ValueError or OverflowError."""
     moment = _moment(value)
-    moment = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
 
 
 def _moment(value: str) -> datetime:

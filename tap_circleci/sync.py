@@ -15,7 +15,7 @@ from tap_circleci.client import Client, who_am_i
 from tap_circleci.concurrency import Clock, Pool, result
 from tap_circleci.config import VERSION, Config, normalise
 from tap_circleci.discover import Selected
-from tap_circleci.errors import BadInput, Forbidden, NotFound, PipeClosed, Refused, TapError
+from tap_circleci.errors import BadInput, Forbidden, NotFound, PipeClosed, TapError
 from tap_circleci.messages import Messages
 from tap_circleci.organizations import Listing, Organizations
 from tap_circleci.paging import Rows
@@ -157,7 +157,8 @@ class _Run:
         stream = listing.stream
         name = stream.name
         self._messages.keyless[name] += listing.broken
-        key = normalise(listing.ids.get("project_slug", "")) or listing.ids.get("organization_id", "")
+        slug = listing.ids.get("project_slug", "")
+        key = normalise(slug) or slug or listing.ids.get("organization_id", "")
         since = self._since(name, key)
         date = listing.date or self._now
         highest = ""
@@ -193,8 +194,6 @@ class _Run:
         for name in selected:
             self._messages.schema(name)
         slugs = self._organizations.slugs()
-        if not slugs:
-            raise Refused("project_slugs names no project: its patterns match none, or all are left out.")
         self._announce(slugs)
         missing = 0
         walker = Walker(self._config, self._client, self._pool, self._wait, selected)
@@ -219,8 +218,8 @@ class _Run:
                 ledger = None
             self._messages.flush()
             self._report.tick()
-        if missing == len(slugs):
-            raise Refused("None of the projects in project_slugs exists, or the token sees none of them.")
+        if slugs and missing == len(slugs):
+            self._report.failed("None of the projects in project_slugs exists, or the token sees none of them.")
 
     def _announce(self, slugs: list[str]) -> None:
         """Say what is walked, and since when."""

@@ -14,9 +14,10 @@ from tap_circleci import bookmarks
 from tap_circleci.bookmarks import Owed, Pass, Range, Walk
 from tap_circleci.client import Client
 from tap_circleci.concurrency import Pool, ahead
-from tap_circleci.config import Config, utc
+from tap_circleci.config import Config
 from tap_circleci.errors import LocalError, NotFound
 from tap_circleci.paging import Page, Row, Rows, pages, read, usable_id
+from tap_circleci.records import utc_moment
 from tap_circleci.streams import STREAMS, WALK, Stream
 
 ROWS_AHEAD = 500
@@ -110,8 +111,8 @@ Event = Unit | PageDone | PassDone | ProjectDone
 def moment(value: object) -> datetime | None:
     """When something happened, or None where the API does not tell in a way that can be read."""
     try:
-        return utc(value) if isinstance(value, str) and value else None
-    except ValueError:
+        return utc_moment(value) if isinstance(value, str) and value else None
+    except (ValueError, OverflowError):
         return None
 
 

@@ -128,6 +128,9 @@ def test_each_mistake_is_named_with_its_key_and_what_is_accepted(key, value):
 
 def test_a_token_in_a_wrong_place_is_not_quoted():
     """What stands under `token` is hidden wherever else it stands as well."""
+    with pytest.raises(BadInput) as wrong:
+        checked(token='se"cret\\t0ken', project_slugs='se"cret\\t0ken')
+    assert "cret" not in str(wrong.value)
     token = "t0ken-that-nobody-may-see-" + "x" * 60
     with pytest.raises(BadInput) as wrong:
         checked(token=token, project_slugs=token, start_date=f"{token}!", base_url=f"https://ci.example?token={token}")

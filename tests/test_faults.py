@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -250,6 +251,31 @@ def test_a_slug_that_is_not_there_is_named_and_skipped():
     assert len(some.rows("pipelines")) == 10
     assert none.status == 1
     assert "None of the projects" in none.criticals()[0]
+
+
+@pytest.mark.parametrize("slugs", ["gh/acme/nope", "gh/acme/nothing-*"])
+def test_without_any_project_the_other_streams_are_delivered(slugs):
+    """No slug exists, or no project matches: exit 1 in each run, and each has the rows of the organizations."""
+    world = world_of(2)
+    world.add_context(world.organization("gh/acme"), "deploy", NOW)
+    with Server(world) as server:
+        runs = [sync(server, project_slugs=slugs)]
+        runs.append(sync(server, project_slugs=slugs, state=runs[0].state))
+    for run in runs:
+        assert (run.status, len(run.rows("context")), len(run.criticals())) == (1, 1, 1)
+        assert run.state["currently_syncing"] is None
+
+
+def test_a_page_token_that_is_no_text_is_a_page_that_is_lost():
+    """Half a character as a page token: a sentence and exit 1, what came before is delivered."""
+    with Server(world_of(5)) as server:
+        items = server.world.pipelines([server.world.project("gh/acme/api")["id"]])
+        page = json.dumps({"items": items, "next_page_token": "\ud83d"})
+        server.fault = lambda path, nth: Fault(200, {}, page) if path.endswith("/api/pipeline") else None
+        run = sync(server, streams=WALK)
+    assert run.status == 1
+    assert len(run.rows("pipelines")) == 5
+    assert "page token" in run.criticals()[0]
 
 
 def test_a_forbidden_organization_is_named_and_skipped():

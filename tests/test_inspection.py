@@ -24,10 +24,12 @@ def test_check_tells_what_the_config_gives(tmp_path: Path):
     """Whose token, which organizations, each slug; forbidden streams are named and no reason to fail."""
     world = demo_world(NOW)
     world.forbidden.add(("groups", world.organizations[0]["id"]))
+    world.forbidden |= {(stream, world.project("gh/acme/api")["id"]) for stream in ("pipelines", "schedule")}
     with Server(world) as server:
         found = look(server, tmp_path, "--check")
     assert (found.status, found.lines) == (0, ())
-    for part in ("of ada", "gh/acme", "Project: gh/acme/api found", "groups of gh/acme (403"):
+    closed = ("groups of gh/acme (403", "pipelines of gh/acme/api (403", "schedule of gh/acme/api (403")
+    for part in ("of ada", "gh/acme", "Project: gh/acme/api found", *closed):
         assert part in found.log
 
 
@@ -35,12 +37,15 @@ def test_check_fails_where_a_sync_would_miss_something(tmp_path: Path):
     """A slug that is not there, a pattern without organization, a bad token: exit 1 and a sentence each."""
     with Server(demo_world(NOW)) as server:
         slugs = look(server, tmp_path, "--check", project_slugs="gh/acme/nope gh/nobody/* gh/acme/api")
+        nothing = look(server, tmp_path, "--check", project_slugs="gh/acme/nothing-*")
         token = look(server, tmp_path, "--check", token="wrong")
     assert slugs.status == 1
     assert sorted(sentence.split(" (")[0].split(":")[0] for sentence in slugs.criticals()) == [
         "Project gh/acme/nope cannot be had",
         "gh/nobody/*",
     ]
+    assert nothing.status == 1
+    assert "names no project" in nothing.criticals()[0]
     assert token.status == 1
     assert "does not accept the token" in token.criticals()[0]
 

@@ -60,6 +60,54 @@ def test_a_pattern_for_a_standalone_organization_takes_its_id_or_short_name():
             assert len(run.rows("pipelines")) == 1
 
 
+def test_a_project_is_left_out_by_its_id_and_by_either_name_of_its_organization():
+    """!circleci/<organization>/<project> works with ids and short names alike."""
+    world = world_of("circleci/Labs/robots", "circleci/Labs/arms")
+    organization, (project, _) = world.organizations[0], world.projects.values()
+    short = organization["slug"].split("/")[1]
+    with Server(world) as server:
+        for place, out in ((organization["id"], short), (short, organization["id"])):
+            for left_out in (project["id"], project["slug"].split("/")[2], "rob*"):
+                slugs = f"circleci/{place}/* !circleci/{out}/{left_out}"
+                run = sync(server, project_slugs=slugs, streams=["pipelines"])
+                assert len(names(run)) == 1, slugs
+                assert project["slug"] not in names(run)
+
+
+def test_slugs_of_the_api_that_are_none_are_named_and_never_asked_for():
+    """A project with steps through folders or nothing for a slug: a warning each, and no request but with its id."""
+    world = world_of("gh/acme/api", "gh/acme/web", "gh/acme/app")
+    rows = list(world.projects.values())
+    listed = [rows[0], {**rows[1], "slug": "gh/../../me"}, {**rows[2], "slug": None}]
+    with Server(world) as server:
+        page = Fault(200, {}, {"items": listed, "next_page_token": None})
+        server.fault = lambda path, nth: page if "private/project" in path else None
+        run = sync(server, project_slugs="gh/acme/*", streams=["project", "schedule", "pipelines"])
+        paths = [request.path for request in server.requests]
+    assert run.status == 0, run.log
+    assert not [path for path in paths if ".." in path or path.endswith("/me/schedule")]
+    assert names(run) == {"gh/acme/api"}
+    for row in rows[1:]:
+        assert f"schedule of project {row['id']}: not asked for, for want of slug" in run.log
+        assert f"gh/acme/*: project {row['id']} is left out, since its slug is" in run.log
+
+
+def test_a_project_that_two_organizations_list_is_asked_once():
+    """Its definitions, triggers and schedules are read once, and stand below both organizations."""
+    world = world_of("gh/acme/api", "gh/other/web")
+    project = world.project("gh/acme/api")
+    definition = world.add_definition(project, "build")
+    world.add_trigger(definition, "push", {"provider": "github_app", "repo": {"full_name": "acme/api"}})
+    page = Fault(200, {}, {"items": [project], "next_page_token": None})
+    with Server(world) as server:
+        server.fault = lambda path, nth: page if "private/project" in path else None
+        run = sync(server, streams=["pipeline_definition", "trigger", "schedule"], project_slugs="gh/acme/api")
+        asked = Counter(request.path for request in server.requests if "private" not in request.path)
+    assert max(asked.values()) == 1
+    for stream in ("pipeline_definition", "trigger"):
+        assert {row["organization_id"] for row in run.rows(stream)} == {row["id"] for row in world.organizations}
+
+
 def test_an_organization_that_cannot_be_listed_is_a_clear_error():
     """A pattern whose organization is unknown or forbidden: named, exit 1, the rest delivered."""
     world = world_of("gh/acme/api", "gh/secret/api")
@@ -100,6 +148,21 @@ def test_a_configured_project_whose_organization_is_closed_is_looked_up():
     assert_same({"schedule": held["schedule"]}, {"schedule": truth["schedule"]})
 
 
+def test_a_project_that_is_looked_up_belongs_to_the_organization_in_its_slug():
+    """Where the answer names no organization, that of the slug stands in its row; where there is none, it is told."""
+    world = world_of("gh/acme/api")
+    organization = world.organization("gh/acme")
+    world.forbidden.add(("project", organization["id"]))
+    answer = {**world.project("gh/acme/api"), "organization_id": None}
+    with Server(world) as server:
+        server.fault = lambda path, nth: Fault(200, {}, answer) if path.endswith("/project/gh/acme/api") else None
+        run = sync(server, streams=["project", "pipeline_definition"])
+        server.script("/me/collaborations", [Fault(403)])
+        alone = sync(server, streams=["project", "pipeline_definition"])
+    assert [row["organization_id"] for row in run.rows("project")] == [organization["id"]]
+    assert "not asked for, for want of organization_id" in alone.log
+
+
 def test_incremental_streams_send_what_changed_since_their_bookmark():
     """deploy and schedule keep a bookmark per organization and project and send what is not older."""
     world = world_of("gh/acme/api")
@@ -115,6 +178,30 @@ def test_incremental_streams_send_what_changed_since_their_bookmark():
     assert "1 rows of deploy last changed before start_date" in first.log
     assert [row["name"] for row in again.rows("deploy")] == ["new"]
     assert {row["name"] for row in last.rows("deploy")} == {"old", "new", "x"}
+
+
+@pytest.mark.parametrize("slugs", [("gitlab/acme/api", "gitlab/acme/web"), ("gh/acme/my api", "gh/acme/my web")])
+def test_schedules_of_projects_with_unheard_of_slugs_are_apart(slugs):
+    """Each project has its own bookmark, whatever its slug looks like: the older schedule is sent as well."""
+    world = world_of("gh/acme/api", "gh/acme/web")
+    rows = list(world.projects.values())
+    listed = [{**row, "slug": slug} for row, slug in zip(rows, slugs, strict=True)]
+    with Server(world) as server:
+
+        def answer(path: str, nth: int) -> Fault | None:
+            items = listed if "private/project" in path else None
+            if path.endswith("/schedule"):
+                number = "web" in path
+                changed = (NOW - timedelta(days=9 * number)).isoformat()
+                items = [{"id": f"s{number}", "project-slug": slugs[number], "updated-at": changed}]
+            return Fault(200, {}, {"items": items, "next_page_token": None}) if items else None
+
+        server.fault = answer
+        first = sync(server, streams=["schedule"])
+        again = sync(server, streams=["schedule"], state=first.state)
+    assert len(first.rows("schedule")) == 2
+    assert set(first.state["bookmarks"]["schedule"]) == set(slugs)
+    assert again.status == 0
 
 
 def test_a_schedule_keeps_its_own_slug_and_is_given_one_only_where_it_has_none():
@@ -186,6 +273,18 @@ def test_no_version_is_activated_below_parents_that_could_not_be_read(status, br
         server.fault = lambda path, nth: Fault(status) if path.split("?")[0].endswith(broken) else None
         run = sync(server, activate_version=True, streams=VERSIONED)
     assert [m["stream"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"] == activated
+
+
+def test_no_version_is_activated_below_a_project_without_an_id():
+    """What cannot be asked for is not gone: its list and those below it count as incomplete."""
+    world = world_of("gh/acme/api", "gh/acme/web")
+    listed = [{**row, "id": None} if row["name"] == "web" else row for row in world.projects.values()]
+    with Server(world) as server:
+        page = Fault(200, {}, {"items": listed, "next_page_token": None})
+        server.fault = lambda path, nth: page if "private/project" in path else None
+        run = sync(server, activate_version=True, streams=VERSIONED)
+    activated = [m["stream"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"]
+    assert activated == ["collaborations", "context", "groups"]
 
 
 def test_a_collaboration_without_an_id_is_skipped_and_counted():

@@ -52,6 +52,7 @@ def test_results_are_those_of_singers_transformer(stream):
         ("2026-03-10T12:00:00.09Z", "2026-03-10T12:00:00.090000Z"),
         ("2026-03-10T12:00:00.123456789Z", "2026-03-10T12:00:00.123456Z"),
         ("2026-03-10T12:00:00+02:00", "2026-03-10T10:00:00.000000Z"),
+        ("2026-03-10T24:00:00Z", "2026-03-11T00:00:00.000000Z"),
         ("2026-03-10T12:00:00", "2026-03-10T12:00:00.000000Z"),
         ("2026-03-10", "2026-03-10T00:00:00.000000Z"),
         ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:00.000000Z"),
@@ -151,6 +152,8 @@ def test_either_spelling_of_a_field_is_understood(stream, sent, field):
     schema = schema_of(stream)
     function = converter(schema, schema, [], lambda path, problem: pytest.fail(f"{path} {problem}"))
     assert function({sent: "2026-03-10T12:00:00Z"})[field] is not None
+    for row in ({sent: "2026-03-10T12:00:00Z", field: None}, {field: None, sent: "2026-03-10T12:00:00Z"}):
+        assert function(row)[field] is not None, row
 
 
 @pytest.mark.parametrize(

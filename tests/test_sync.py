@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from tap_circleci.streams import STREAMS
-from tests.circleci import Fault, Server, demo_world, history, odd_world
+from tests.circleci import Fault, Server, demo_world, history, moment, odd_world
 from tests.tap import assert_same, expected, sync, tables
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
@@ -68,6 +68,35 @@ def test_a_pipeline_that_becomes_final_without_a_new_updated_at_is_sent_again(st
     sent = [[row["state"] for row in run.rows("pipelines") if row["id"] == pipeline["id"]] for run in runs]
     assert sent == [["setup"], ["setup"], ["errored"], []]
     assert not runs[-1].rows("pipelines")
+
+
+def test_a_state_that_is_no_text_is_not_final_and_nothing_breaks():
+    """Objects and lists where the API names a state arrive as JSON, and the walk goes on."""
+    world = history(30, NOW)
+    pipeline = world.pipelines([world.project("gh/acme/big")["id"]])[3]
+    workflow = world.rows["workflows"][pipeline["id"]][0]
+    pipeline["state"], workflow["status"] = {"type": "created"}, ["success"]
+    with Server(world) as server:
+        run = sync(server, streams=("pipelines", "workflows", "jobs"))
+    assert run.status == 0, run.log
+    assert [row["state"] for row in run.rows("pipelines") if row["id"] == pipeline["id"]] == ['{"type": "created"}']
+    assert [row["status"] for row in run.rows("workflows") if row["id"] == workflow["id"]] == ['["success"]']
+    assert len(run.rows("pipelines")) == 30
+
+
+@pytest.mark.parametrize("spelled", ["%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%dt%H:%M:%Sz", "%Y%m%dT%H%M%S+0000"])
+def test_dates_count_however_they_are_spelled(spelled):
+    """What is a date in the records is one for the walk: the start date and the state mean the same."""
+    world = history(60, NOW)
+    items = [
+        {**row, **{name: moment(row[name]).strftime(spelled) for name in ("created_at", "updated_at")}}
+        for row in world.pipelines([world.project("gh/acme/big")["id"]])
+    ]
+    page = Fault(200, {}, {"items": items, "next_page_token": None})
+    with Server(world) as server:
+        server.fault = lambda path, nth: page if path.endswith("/big/pipeline") else None
+        run = sync(server, streams=["pipelines"], start_date=(NOW - timedelta(days=1)).isoformat())
+    assert 0 < len(run.rows("pipelines")) < 60
 
 
 def test_pipelines_that_tap_circle_ci_has_synced_are_not_sent_again():
