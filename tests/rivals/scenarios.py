@@ -187,7 +187,7 @@ def hourly(report: Report, taps: Sequence[Tap], sizes: Sizes) -> None:
     report.ratios("bytes of all STATE lines", [[run.state_bytes] for run, *_ in found], 1, ended)
     memory = [run.memory for run, *_ in found]
     label = f"peak memory of the first sync (ours {memory[0] / 1024:.1f} MB)"
-    report.ratios(label, [[size] for size in memory], 1, ended)
+    report.ratios(label, [[size] for size in memory], 0.95, ended)  # one run differs that much from the next
 
 
 def weight(report: Report, taps: Sequence[Tap], sizes: Sizes) -> None:
