@@ -180,6 +180,16 @@ class Pass:
         """Nothing older than this is taken by any stream."""
         return min(taken.horizon for taken in self.ranges.values())
 
+    @property
+    def further(self) -> timedelta | None:
+        """How far it looks behind the last walk, if that is further than on every sync."""
+        depths = [
+            taken.synced_at - taken.horizon
+            for taken in self.ranges.values()
+            if taken.synced_at is not None and taken.newest is None and taken.synced_at - taken.horizon > taken.lookback
+        ]
+        return max(depths, default=None)
+
     def awaits(self, state: object, created_at: datetime) -> bool:
         """Whether a pipeline is to be sent again once it is in a final state, if any look-back may see that."""
         own = self.ranges.get(WALK[0])

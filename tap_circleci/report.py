@@ -43,6 +43,7 @@ class Report:
         self._absent: list[str] = []
         self._missing: Counter[str] = Counter()
         self.older: Counter[str] = Counter()
+        self.further: Counter[int] = Counter()
         self.failures: list[str] = []
 
     def at(self, part: str, detail: str = "", share: float = 0.0) -> None:
@@ -132,6 +133,8 @@ class Report:
             f"Calls: {traffic.calls.total()}, of them {traffic.retries} repeated after a failure,"
             f" {traffic.refusals} refused for the rate limit; held for it {held:.1f} s"
         )
+        for days, count in sorted(self.further.items()):
+            yield f"Looked back {days} days, as is due now and then for late reruns, in {count} projects"
         for name, count in messages.keyless.items():
             if count:
                 yield f"Skipped: {count} rows of {name} without a usable key"

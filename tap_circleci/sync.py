@@ -300,6 +300,8 @@ class _Run:
         """Take note of the end of a pass; tells whether the project does not exist."""
         if event.problem is None:
             self._report.read()
+            if event.this is not None and event.this.further is not None:
+                self._report.further[event.this.further.days] += 1
             if not ledger.stuck and event.this is not None:
                 walk = bookmarks.pass_done(ledger.walk, event.this, event.pending, dict(ledger.retry))
                 self._checkpoint(event.slug, ledger, walk)

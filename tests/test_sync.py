@@ -70,6 +70,17 @@ def test_a_pipeline_that_becomes_final_without_a_new_updated_at_is_sent_again(st
     assert not runs[-1].rows("pipelines")
 
 
+def test_a_run_that_looks_further_back_says_so():
+    """The log tells why a sync cost more calls than the one before."""
+    with Server(history(30, NOW)) as server:
+        runs = [sync(server)]
+        for pause in (timedelta(days=43), timedelta(seconds=1)):
+            server.world.advance(pause)
+            runs.append(sync(server, state=runs[-1].state))
+    said = ["Looked back 128 days, as is due now and then for late reruns, in 1 projects" in run.log for run in runs]
+    assert said == [False, True, False]
+
+
 def test_a_state_that_is_no_text_is_not_final_and_nothing_breaks():
     """Objects and lists where the API names a state arrive as JSON, and the walk goes on."""
     world = history(30, NOW)
