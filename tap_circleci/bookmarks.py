@@ -463,8 +463,7 @@ class _Reader:
             elif moment is not None:
                 synced_at[stream] = moment
         looked_back_to, pending_from = (
-            self._moment(f"{place}.{key}", marks[key]) if marks.get(key) is not None else None
-            for key in ("looked_back_to", "pending_from")
+            self._moment_if_any(f"{place}.{key}", marks.get(key)) for key in ("looked_back_to", "pending_from")
         )
         done = self._open(f"{place}.open", marks.get("open"))
         return Walk(synced_at, looked_back_to, pending_from, done, self._owed(f"{place}.retry", marks.get("retry")))
@@ -492,7 +491,7 @@ class _Reader:
             return None
         if started is None or down_to is None:
             return None
-        horizon = None if marks.get("horizon") is None else self._moment(f"{place}.horizon", marks["horizon"])
+        horizon = self._moment_if_any(f"{place}.horizon", marks.get("horizon"))
         return Open(started, down_to, frozenset(streams), horizon)
 
     def _object(self, place: str, value: object) -> Mapping[str, Any]:
@@ -508,6 +507,9 @@ class _Reader:
         except ValueError:
             self._wrong(place, value, "an ISO 8601 date-time")
             return None
+
+    def _moment_if_any(self, place: str, value: object) -> datetime | None:
+        return None if value is None else self._moment(place, value)
 
     def _mark(self, place: str, value: object) -> datetime | None:
         """A moment at which a service can have said something."""

@@ -15,7 +15,7 @@ from tap_circleci.client import Client, an_object
 from tap_circleci.concurrency import Clock, Pool, ahead, result
 from tap_circleci.config import Config, normalise, short_host, shown
 from tap_circleci.errors import Forbidden, LocalError, NotFound
-from tap_circleci.paging import Row, Rows, escaped_slug, path_of, read, usable_id, usable_slug
+from tap_circleci.paging import Row, Rows, escaped_slug, params_of, path_of, read, usable_id, usable_slug
 from tap_circleci.report import Report
 from tap_circleci.streams import STREAMS, Stream
 
@@ -95,7 +95,7 @@ class Organizations:
 
     def _ask(self, stream: Stream, ids: Ids) -> Future[Rows]:
         """Have a list read, once: for all children of its rows, and for all parents, if several share it."""
-        key = (stream.name, path_of(stream, ids), *(value.format_map(ids) for value in stream.params.values()))
+        key = (stream.name, path_of(stream, ids), *params_of(stream, ids).values())
         if key not in self._asked:
             self._asked[key] = self._pool.submit(
                 (next(self._order),), lambda: read(self._client, stream, ids, self._config.page_size)

@@ -67,6 +67,11 @@ def path_of(stream: Stream, ids: Mapping[str, str]) -> str:
     )
 
 
+def params_of(stream: Stream, ids: Mapping[str, str]) -> dict[str, str]:
+    """The parameters that tell the stream's list below the parent with these ids from others at the same path."""
+    return {name: value.format_map(ids) for name, value in stream.params.items()}
+
+
 def escaped_slug(slug: str) -> str:
     """A slug as data in a path: nothing in it but its `/` has a meaning."""
     return quote(slug, safe="/")
@@ -78,8 +83,7 @@ def pages(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int
     Raises what `Client.get` raises for the first page; a later page that answers 404 is `PageLost`.
     """
     path = path_of(stream, ids)
-    stream_params = {name: value.format_map(ids) for name, value in stream.params.items()}
-    params = dict(stream_params)
+    params = params_of(stream, ids)
     if stream.takes_page_size:
         params["page-size"] = str(page_size)
     seen: set[str] = set()
@@ -101,7 +105,7 @@ def pages(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int
         empty = 0 if any(names) else empty + 1
         warning = None
         if token and (token in tokens or (repeated and not rows) or empty == EMPTY_PAGES):
-            place = path + "".join(f" {name}={value}" for name, value in sorted(stream_params.items()))
+            place = path + "".join(f" {name}={value}" for name, value in sorted(params_of(stream, ids).items()))
             warning = f"the list at {place} goes round in circles; it was ended after {len(tokens) + 1} pages"
         broken = len(body["items"] or []) - len(items)
         more = bool(token) and warning is None
@@ -127,19 +131,18 @@ def read(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int)
             broken += page.broken
             date = page.date
             warnings += [page.warning] if page.warning else []
-    except (BadRequest, NotFound) as error:
-        if isinstance(error, BadRequest):
-            if date is not None or not stream.none_if_refused:
-                raise
-        elif not stream.none_if_refused:
-            problem = error
+    except BadRequest:
+        if date is not None or not stream.none_if_refused:
+            raise
+    except NotFound as error:
+        problem = None if stream.none_if_refused else error
     except LocalError as error:
         problem = error
     return Rows(tuple(rows), date, broken, tuple(warnings), problem)
 
 
 def _lacking(row: Row, filled: Mapping[str, str]) -> Mapping[str, str]:
-    """Those of the columns that the row has, or has something in, in neither spelling, `a-b` or `a_b`."""
+    """Those of the columns that the row leaves empty in both spellings, `a-b` and `a_b`."""
     return {
         column: value
         for column, value in filled.items()

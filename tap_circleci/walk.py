@@ -57,8 +57,8 @@ class Unit:
     date: datetime
     wanted: bool
     tree: Future[Tree] | None
-    asked: frozenset[str] = frozenset()
-    in_full: frozenset[str] = frozenset()
+    asked: frozenset[str]
+    in_full: frozenset[str]
 
     def size(self) -> int:
         """How many rows it holds, once it has been read."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from tap_circleci.streams import STREAMS
-from tests.circleci import Fault, Server, World, demo_world
+from tests.circleci import Fault, Row, Server, World, demo_world
 from tests.tap import assert_same, expected, sync, tables
 
 VERSIONED = ("collaborations", "context", "groups", "project", "pipeline_definition", "trigger")
@@ -22,6 +22,12 @@ def world_of(*slugs: str) -> World:
         project = world.add_project(slug)
         world.add_pipeline(project, NOW - timedelta(hours=2), workflows=[{"stopped_at": timedelta(minutes=5)}])
     return world
+
+
+def list_projects(server: Server, rows: list[Row], token: str | None = None) -> None:
+    """Have the server answer with this page whenever it is asked for an organization's projects."""
+    page = Fault(200, {}, {"items": rows, "next_page_token": token})
+    server.fault = lambda path, nth: page if "private/project" in path else None
 
 
 def names(run) -> set[str]:
@@ -80,8 +86,7 @@ def test_slugs_of_the_api_that_are_none_are_named_and_never_asked_for():
     rows = list(world.projects.values())
     listed = [rows[0], {**rows[1], "slug": "gh/../../me"}, {**rows[2], "slug": None}]
     with Server(world) as server:
-        page = Fault(200, {}, {"items": listed, "next_page_token": None})
-        server.fault = lambda path, nth: page if "private/project" in path else None
+        list_projects(server, listed)
         run = sync(server, project_slugs="gh/acme/*", streams=["project", "schedule", "pipelines"])
         paths = [request.path for request in server.requests]
     assert run.status == 0, run.log
@@ -98,9 +103,8 @@ def test_a_project_that_two_organizations_list_is_asked_once():
     project = world.project("gh/acme/api")
     definition = world.add_definition(project, "build")
     world.add_trigger(definition, "push", {"provider": "github_app", "repo": {"full_name": "acme/api"}})
-    page = Fault(200, {}, {"items": [project], "next_page_token": None})
     with Server(world) as server:
-        server.fault = lambda path, nth: page if "private/project" in path else None
+        list_projects(server, [project])
         run = sync(server, streams=["pipeline_definition", "trigger", "schedule"], project_slugs="gh/acme/api")
         asked = Counter(request.path for request in server.requests if "private" not in request.path)
     assert max(asked.values()) == 1
@@ -123,8 +127,7 @@ def test_an_organization_whose_list_goes_round_in_circles_is_listed():
     """A pattern takes the projects that a list without an end gave before it came round, and exit 0 stands."""
     world = world_of("gh/acme/api", "gh/acme/web")
     with Server(world) as server:
-        page = {"items": list(world.projects.values()), "next_page_token": "again"}
-        server.fault = lambda path, nth: Fault(200, {}, page) if "private/project" in path else None
+        list_projects(server, list(world.projects.values()), "again")
         run = sync(server, project_slugs="gh/acme/*", streams=["pipelines"])
     assert run.status == 0, run.log
     assert names(run) == {"gh/acme/api", "gh/acme/web"}
@@ -280,8 +283,7 @@ def test_no_version_is_activated_below_a_project_without_an_id():
     world = world_of("gh/acme/api", "gh/acme/web")
     listed = [{**row, "id": None} if row["name"] == "web" else row for row in world.projects.values()]
     with Server(world) as server:
-        page = Fault(200, {}, {"items": listed, "next_page_token": None})
-        server.fault = lambda path, nth: page if "private/project" in path else None
+        list_projects(server, listed)
         run = sync(server, activate_version=True, streams=VERSIONED)
     activated = [m["stream"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"]
     assert activated == ["collaborations", "context", "groups"]
