@@ -7,7 +7,7 @@ BIN = .venv/bin
 
 # A sync of CircleCI, or without a config.json of one of our own on loopback, into a real target.
 run: .venv/ready
-	$(BIN)/python -m tests.demo
+	$(BIN)/python -m demo
 
 # What CI runs.
 test: lint types tests wheel
@@ -41,11 +41,11 @@ integration: .venv/ready
 
 # How fast, how large, how many calls. Nothing here is a test.
 bench: .venv/ready
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m benchmarks
 
 # Side by side with the other taps for CircleCI.
 rivals: .venv/ready
-	$(BIN)/python -m tests.rivals
+	$(BIN)/python -m benchmarks.rivals
 
 .venv/ready: setup.py pyproject.toml
 	$(PYTHON) -m venv .venv

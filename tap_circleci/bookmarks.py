@@ -25,14 +25,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
-from tap_circleci.config import kind, normalise, shown, utc
 from tap_circleci.errors import BadInput
+from tap_circleci.slugs import normalise
 from tap_circleci.streams import STREAMS, WALK
+from tap_circleci.text import quoted, type_name
+from tap_circleci.times import EPOCH, brief, iso, written
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 FIRST_SYNC = timedelta(days=365)
 """How far back a first sync goes when the user names no date."""
 LONGEST = timedelta(days=128)
@@ -319,7 +320,7 @@ class State:
     def latest(self) -> tuple[str, datetime] | None:
         """The mark that is furthest in time, with its place in the state, for a look whether it is in the future."""
         moments = [
-            (utc(value), f"bookmarks.{stream}.{key}")
+            (iso(value), f"bookmarks.{stream}.{key}")
             for stream, keys in self.bookmarks.items()
             for key, value in keys.items()
         ]
@@ -341,28 +342,19 @@ def higher(highest: str, value: str | None, now: datetime) -> str:
     return highest if value is None or value > written(now + TOLERANCE) else max(highest, value)
 
 
-def written(moment: datetime) -> str:
-    """A UTC moment as singer writes it: six decimals, Z. Such texts compare like the moments themselves."""
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _short(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
-
-
 def _walk_as_json(walk: Walk) -> dict[str, Any]:
     value: dict[str, Any] = {}
     if walk.synced_at:
-        value["synced_at"] = {stream: _short(moment) for stream, moment in walk.synced_at.items()}
+        value["synced_at"] = {stream: brief(moment) for stream, moment in walk.synced_at.items()}
     for name in ("looked_back_to", "pending_from"):
         moment = getattr(walk, name)
         if moment is not None:
-            value[name] = _short(moment)
+            value[name] = brief(moment)
     if walk.open is not None:
         streams = [stream for stream in WALK if stream in walk.open.streams]
-        value["open"] = {"streams": streams, "from": _short(walk.open.started), "down_to": _short(walk.open.down_to)}
+        value["open"] = {"streams": streams, "from": brief(walk.open.started), "down_to": brief(walk.open.down_to)}
         if walk.open.horizon is not None:
-            value["open"]["horizon"] = _short(walk.open.horizon)
+            value["open"]["horizon"] = brief(walk.open.horizon)
     if walk.retry:
         value["retry"] = {name: [stream for stream in WALK if stream in owed] for name, owed in walk.retry.items()}
     return value
@@ -435,7 +427,7 @@ class _Reader:
             if stream == "pipelines" and name not in state.walks:
                 state.walks[name] = Walk({"pipelines": moment})
                 self.remarks.append(
-                    f"The state of tap-circle-ci is taken over for {name}: pipelines up to {_short(moment)} are not"
+                    f"The state of tap-circle-ci is taken over for {name}: pipelines up to {brief(moment)} are not"
                     " sent again; workflows and jobs, which it left incomplete, start at start_date."
                 )
         if anew:
@@ -498,12 +490,12 @@ class _Reader:
         if isinstance(value, dict):
             return value
         if value is not None:
-            self._wrong(place, value, f"an object, not {kind(value)}")
+            self._wrong(place, value, f"an object, not {type_name(value)}")
         return {}
 
     def _moment(self, place: str, value: object) -> datetime | None:
         try:
-            return utc(value if isinstance(value, str) else "")
+            return iso(value if isinstance(value, str) else "")
         except ValueError:
             self._wrong(place, value, "an ISO 8601 date-time")
             return None
@@ -526,4 +518,4 @@ class _Reader:
         return slug or text
 
     def _wrong(self, place: str, value: object, wanted: str) -> None:
-        self.mistakes.append(f"{self._path}: {place} must be {wanted}, found {shown(value)}.")
+        self.mistakes.append(f"{self._path}: {place} must be {wanted}, found {quoted(value)}.")

@@ -12,24 +12,24 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any
 
 import backoff
 import requests
 
-from tap_circleci.concurrency import Clock, Governor
 from tap_circleci.config import Config
 from tap_circleci.errors import BadRequest, Forbidden, NotFound, Refused, Unreadable
+from tap_circleci.rate_limit import RateLimiter
+from tap_circleci.times import http_date
+from tap_circleci.workers import Clock
 
-LOGGER = logging.getLogger()
+LOGGER = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 """Attempts at a request that fails in a way that may pass: 408, 5xx, the network, a broken body."""
 REFUSALS = 6
 """429 answers to one request until the run ends."""
-PATIENCE = 60.0
+MAX_RATE_LIMIT_WAIT = 60.0
 """Seconds that one request waits for the rate limit in all."""
 WORTH_A_LINE = 5.0
 """Seconds without a request that need a word in the log."""
@@ -97,7 +97,7 @@ class Client:
         self._lock = threading.Lock()
         self._sessions: list[requests.Session] = []
         self._traffic = Traffic()
-        self.governor = Governor(clock, config.max_workers)
+        self.rate_limiter = RateLimiter(clock, config.max_workers)
 
     def get(self, path: str, params: Params, label: str, shape: Shape) -> Answer:
         """The JSON that the service has at `path` (from the root of the host, already escaped).
@@ -109,9 +109,9 @@ class Client:
         waits = _growing_waits()
         pauses = _growing_waits()
         failures = refusals = 0
-        patience = PATIENCE
+        patience = MAX_RATE_LIMIT_WAIT
         while True:
-            left_at = self.governor.enter()
+            left_at = self.rate_limiter.acquire()
             try:
                 response = self._send(path, params, label)
                 if response.status_code != 429:
@@ -127,7 +127,7 @@ class Client:
             self._count(refusals=1)
             asked = _asked_to_wait(response)
             pause = next(pauses) if asked is None else asked
-            if self.governor.refused(left_at, pause):
+            if self.rate_limiter.on_throttled(left_at, pause):
                 LOGGER.info(
                     "CircleCI's rate limit is reached (429): all requests wait for %g s%s",
                     round(pause, 1),
@@ -143,10 +143,10 @@ class Client:
         told = "without saying for how long" if asked is None else f"and asked to wait {asked:g} s"
         reason = Refused(
             f"CircleCI refused a request for its rate limit (429) {told}; given up at refusal {refusals}"
-            f" and after at most {PATIENCE:g} s of waiting. Run again later, or with fewer max_workers."
+            f" and after at most {MAX_RATE_LIMIT_WAIT:g} s of waiting. Run again later, or with fewer max_workers."
         )
         self._clock.wait(patience)
-        self.governor.close(reason)
+        self.rate_limiter.close(reason)
         raise reason
 
     def _send(self, path: str, params: Params, label: str) -> requests.Response:
@@ -169,19 +169,19 @@ class Client:
         status = response.status_code
         date = _date_of(response)
         if 200 <= status < 300:
-            self.governor.answered()
+            self.rate_limiter.on_success()
             self._heed_limit(response, date)
             return Answer(_decode(response, shape), date)
         if status == 408 or status >= 500:
             after = _asked_to_wait(response) or 0.0
-            raise _Passing(f"status {status}", min(after, PATIENCE))
+            raise _Passing(f"status {status}", min(after, MAX_RATE_LIMIT_WAIT))
         said = self._said(response)
         if status == 401:
             reason = Refused(
                 f"CircleCI does not accept the token (401{said}): it is wrong, expired, or a project token;"
                 " a personal API token is needed."
             )
-            self.governor.close(reason)  # no other request would fare better
+            self.rate_limiter.close(reason)  # no other request would fare better
             raise reason
         if status == 403:
             raise Forbidden(f"{_named(path)}: 403{said}")
@@ -198,8 +198,8 @@ class Client:
     def _heed_limit(self, response: requests.Response, date: datetime) -> None:
         """Hold everybody when the service says that nothing is left of its limit, though no longer than a 429 could."""
         if _header(response, "Remaining") == 0:
-            seconds = min(_until_reset(response, date) or 0.0, PATIENCE)
-            if self.governor.hold(seconds) and seconds >= WORTH_A_LINE:
+            seconds = min(_until_reset(response, date) or 0.0, MAX_RATE_LIMIT_WAIT)
+            if self.rate_limiter.pause(seconds) and seconds >= WORTH_A_LINE:
                 LOGGER.info("CircleCI's rate limit is used up: all requests wait for %.3g s", seconds)
 
     def _said(self, response: requests.Response) -> str:
@@ -334,18 +334,7 @@ def _finite(text: str) -> float | str:
 
 def _date_of(response: requests.Response) -> datetime:
     """The service's time (to the second), or this machine's where the answer does not tell."""
-    return _http_date(response.headers.get("Date")) or datetime.now(timezone.utc)
-
-
-@lru_cache(maxsize=8)
-def _http_date(text: str | None) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text or "")
-        if not 1970 <= date.year < 9000:  # a clock of which nothing can be reckoned
-            return None
-        return date.replace(tzinfo=timezone.utc) if date.tzinfo is None else date.astimezone(timezone.utc)
-    except (ValueError, TypeError, OverflowError):
-        return None
+    return http_date(response.headers.get("Date")) or datetime.now(timezone.utc)
 
 
 def _asked_to_wait(response: requests.Response) -> float | None:
@@ -355,7 +344,7 @@ def _asked_to_wait(response: requests.Response) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        until = _http_date(text)
+        until = http_date(text)
         seconds = (until - _date_of(response)).total_seconds() if until else None
     if seconds is None or not math.isfinite(seconds) or seconds <= 0:
         seconds = _until_reset(response, _date_of(response))

@@ -10,35 +10,19 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
-from fnmatch import fnmatchcase
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dateutil.parser import isoparse
-
 from tap_circleci.errors import BadInput
+from tap_circleci.slugs import ProjectSlugs, normalise, sort_out
+from tap_circleci.text import quoted, type_name
+from tap_circleci.times import iso
 
 VERSION = version("tap-circleci")
 CLOUD = "https://circleci.com"
-UNPAIRED = re.compile("[\ud800-\udfff]")
-"""Halves of characters, which JSON can spell and no encoding can hold."""
-VCS = {"gh": "gh", "github": "gh", "bb": "bb", "bitbucket": "bb", "circleci": "circleci"}
-
-
-@dataclass(frozen=True)
-class Slugs:
-    """The projects that the user names: single slugs, patterns over whole organizations, and patterns to leave out."""
-
-    single: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
-
-    def excludes(self, slug: str) -> bool:
-        """Whether the user has left this project out (`!gh/acme/legacy-*`)."""
-        return any(fnmatchcase(slug, pattern) for pattern in self.excluded)
 
 
 @dataclass(frozen=True)
@@ -46,7 +30,7 @@ class Config:
     """Everything that a user can set; the README's table says what each means. Times are UTC."""
 
     token: str = field(repr=False)
-    project_slugs: Slugs
+    project_slugs: ProjectSlugs
     start_date: datetime | None = None
     base_url: str = CLOUD
     max_workers: int = 8
@@ -80,27 +64,8 @@ def load_json(path: str, what: str) -> dict[str, Any]:
     except ValueError:  # an integer of thousands of digits
         raise BadInput(f"The {what} file {path} holds a number that cannot be read.") from None
     if not isinstance(content, dict):
-        raise BadInput(f"The {what} file {path} must hold a JSON object, not {kind(content)}.")
+        raise BadInput(f"The {what} file {path} must hold a JSON object, not {type_name(content)}.")
     return content
-
-
-def kind(value: object) -> str:
-    """What a JSON value is, in words."""
-    if value is None:
-        return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return names.get(type(value), type(value).__name__)
-
-
-def shown(value: object, secret: str = "") -> str:
-    """A value as it may be quoted in a message: on one line, not too long, and without the secret."""
-    try:
-        text = json.dumps(value, default=str)
-    except RecursionError:
-        return f"{kind(value)} nested too deeply"
-    for spelled in (secret, json.dumps(secret)[1:-1]):
-        text = text.replace(spelled, "***") if spelled else text
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def is_open_to_others(path: str) -> bool:
@@ -126,11 +91,11 @@ def check(raw: Mapping[str, Any], path: str) -> tuple[Config, list[str]]:
         try:
             values[key] = read(value)
         except _Wrong as wrong:
-            found = wrong.said or shown(value if wrong.part is None else wrong.part, secret)
+            found = wrong.said or quoted(value if wrong.part is None else wrong.part, secret)
             mistakes.append(f"{path}: {key} must be {_ACCEPTED[key]}{'' if key == 'token' else f', found {found}'}.")
     if mistakes:
         raise BadInput(*mistakes)
-    return Config(**values), [shown(key, secret) for key in sorted(set(raw) - set(_READERS))]
+    return Config(**values), [quoted(key, secret) for key in sorted(set(raw) - set(_READERS))]
 
 
 class _Wrong(Exception):
@@ -148,7 +113,7 @@ def _token(value: object) -> str:
     return value.strip()
 
 
-def _slugs(value: object) -> Slugs:
+def _slugs(value: object) -> ProjectSlugs:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -158,59 +123,25 @@ def _slugs(value: object) -> Slugs:
         value = re.split(r"[\s,]+", value.strip(" \t\r\n,"))
     if not isinstance(value, list) or not value:
         raise _Wrong
-    single: dict[str, None] = {}
-    patterns: dict[str, None] = {}
-    excluded: dict[str, None] = {}
+    slugs = []
     for item in value:
-        if not isinstance(item, str):
-            raise _Wrong(item)
-        slug = normalise(item.strip().removeprefix("!"))
+        slug = normalise(item.strip().removeprefix("!")) if isinstance(item, str) else None
         if slug is None:
             raise _Wrong(item)
-        if item.strip().startswith("!"):
-            excluded[slug] = None
-        elif "*" in slug:
-            patterns[slug] = None
-        else:
-            single[slug] = None
-    if any("*" in slug.rpartition("/")[0] for slug in (*patterns, *excluded)):
+        slugs.append((slug, item.strip().startswith("!")))
+    if any("*" in slug.rpartition("/")[0] for slug, _ in slugs):
         raise _Wrong(said="a * outside the project's name")
-    if not single and not patterns:
+    found = sort_out(slugs)
+    if not found.single and not found.patterns:
         raise _Wrong(said="only slugs to leave out")
-    return Slugs(tuple(single), tuple(patterns), tuple(excluded))
-
-
-def normalise(slug: str) -> str | None:
-    """A project's slug with the short name of its host (`gh`, `bb`, `circleci`), or None if it is not a slug."""
-    vcs, *rest = slug.split("/")
-    if vcs.lower() not in VCS or len(rest) != 2:
-        return None
-    if any(not part or part in (".", "..") or re.search(r"[\x00-\x20\x7f\ud800-\udfff]", part) for part in rest):
-        return None
-    return "/".join([VCS[vcs.lower()], *rest])
-
-
-def short_host(slug: str) -> str:
-    """An organization's slug with the short name of its host: `gh/acme` for `github/acme`."""
-    vcs, _, rest = slug.partition("/")
-    return f"{VCS.get(vcs.lower(), vcs)}/{rest}"
-
-
-def utc(text: str) -> datetime:
-    """The moment that an ISO 8601 text names; without a zone it is UTC. Raises ValueError."""
-    moment = isoparse(text)
-    moment = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment
-    try:
-        return moment.astimezone(timezone.utc)
-    except OverflowError:
-        raise ValueError("a date out of range") from None
+    return found
 
 
 def _date(value: object) -> datetime:
     if not isinstance(value, str):
         raise _Wrong
     try:
-        return utc(value.strip())
+        return iso(value.strip())
     except ValueError:
         raise _Wrong from None
 

@@ -12,9 +12,9 @@ from singer import metadata
 from singer.catalog import Catalog, CatalogEntry
 from singer.schema import Schema
 
-from tap_circleci.config import kind, shown
 from tap_circleci.errors import BadInput
 from tap_circleci.streams import STREAMS, Stream
+from tap_circleci.text import quoted, type_name
 
 Breadcrumb = tuple[str, ...]
 
@@ -95,24 +95,24 @@ def _entries(raw: Mapping[str, Any], path: str, mistakes: list[str]) -> Iterator
     """The entries of a catalog by the stream's name; what is wrong is added to `mistakes`."""
     streams = raw.get("streams")
     if not isinstance(streams, list):
-        mistakes.append(f"{path}: streams must be a list, found {shown(streams)}.")
+        mistakes.append(f"{path}: streams must be a list, found {quoted(streams)}.")
         return
     seen: set[str] = set()
     for number, entry in enumerate(streams):
         place = f"{path}: streams[{number}]"
         if not isinstance(entry, dict):
-            mistakes.append(f"{place} must be an object, not {kind(entry)}.")
+            mistakes.append(f"{place} must be an object, not {type_name(entry)}.")
             continue
         name = entry.get("tap_stream_id") or entry.get("stream")
         if not isinstance(name, str) or name not in STREAMS:
-            mistakes.append(f"{place}.tap_stream_id must be one of {', '.join(STREAMS)}, found {shown(name)}.")
+            mistakes.append(f"{place}.tap_stream_id must be one of {', '.join(STREAMS)}, found {quoted(name)}.")
             continue
         if name in seen:
             mistakes.append(f"{place}.tap_stream_id is {name} for the second time.")
         seen.add(name)
         schema = entry.get("schema")
         if schema is not None and not isinstance(schema, dict):
-            mistakes.append(f"{place}.schema must be an object, not {kind(schema)}.")
+            mistakes.append(f"{place}.schema must be an object, not {type_name(schema)}.")
             schema = None
         marks = _metadata(entry.get("metadata"), f"{place}.metadata", mistakes)
         yield name, ({**_old_marks(schema or {}), **marks}, schema or {})
@@ -133,19 +133,19 @@ def _metadata(raw: Any, place: str, mistakes: list[str]) -> dict[Breadcrumb, Map
     if raw is None:
         return {}
     if not isinstance(raw, list):
-        mistakes.append(f"{place} must be a list, not {kind(raw)}.")
+        mistakes.append(f"{place} must be a list, not {type_name(raw)}.")
         return {}
     marks: dict[Breadcrumb, Mapping[str, Any]] = {}
     for number, item in enumerate(raw):
         crumb = item.get("breadcrumb") if isinstance(item, dict) else None
         mark = item.get("metadata") if isinstance(item, dict) else None
         if not isinstance(crumb, list) or not all(isinstance(part, str) for part in crumb):
-            mistakes.append(f"{place}[{number}].breadcrumb must be a list of strings, found {shown(crumb)}.")
+            mistakes.append(f"{place}[{number}].breadcrumb must be a list of strings, found {quoted(crumb)}.")
         elif not isinstance(mark, dict):
-            mistakes.append(f"{place}[{number}].metadata must be an object, found {shown(mark)}.")
+            mistakes.append(f"{place}[{number}].metadata must be an object, found {quoted(mark)}.")
         elif not isinstance(mark.get("selected"), (bool, type(None))):
             mistakes.append(
-                f"{place}[{number}].metadata.selected must be true or false, found {shown(mark['selected'])}."
+                f"{place}[{number}].metadata.selected must be true or false, found {quoted(mark['selected'])}."
             )
         else:
             marks[tuple(crumb)] = mark

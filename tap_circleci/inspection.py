@@ -11,17 +11,19 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tap_circleci.client import Client, a_page, an_object, who_am_i
-from tap_circleci.concurrency import Clock, Pool, result
-from tap_circleci.config import Config, shown
+from tap_circleci.config import Config
 from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, Forbidden, LocalError, NotFound, TapError
 from tap_circleci.messages import Messages, print_json
 from tap_circleci.organizations import Organizations
-from tap_circleci.paging import Page, escaped_slug, pages, usable_id
+from tap_circleci.paging import Page, pages
 from tap_circleci.report import Report
+from tap_circleci.slugs import escaped_slug, usable_id
 from tap_circleci.streams import STREAMS, WALK, Stream
+from tap_circleci.text import quoted
+from tap_circleci.workers import Clock, Pool, result
 
-LOGGER = logging.getLogger()
+LOGGER = logging.getLogger(__name__)
 
 
 def check(config: Config, clock: Clock) -> list[str]:
@@ -104,7 +106,7 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
     try:
         parts = urlsplit(target.removeprefix(config.base_url))
     except ValueError:
-        raise BadInput(f"--get takes a path of the API such as /me, not {shown(target, config.token)}.") from None
+        raise BadInput(f"--get takes a path of the API such as /me, not {quoted(target, config.token)}.") from None
     if parts.scheme or parts.netloc:
         raise BadInput(f"--get takes a path of the API at {config.base_url}, not a URL of another host.")
     path = "/" + parts.path.lstrip("/")

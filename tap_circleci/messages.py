@@ -15,15 +15,17 @@ from typing import Any
 
 import singer
 
-from tap_circleci.bookmarks import State, written
-from tap_circleci.concurrency import Clock
+from tap_circleci.bookmarks import State
 from tap_circleci.discover import Selected, schema_of
 from tap_circleci.errors import PipeClosed
-from tap_circleci.paging import Row, usable_id
+from tap_circleci.paging import Row
 from tap_circleci.records import Path, converter
+from tap_circleci.slugs import usable_id
 from tap_circleci.streams import STREAMS
+from tap_circleci.times import written
+from tap_circleci.workers import Clock
 
-LOGGER = logging.getLogger()
+LOGGER = logging.getLogger(__name__)
 
 STATE_EVERY = 1.0
 """Seconds between two STATE messages, at least."""

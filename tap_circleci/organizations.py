@@ -12,14 +12,16 @@ from functools import partial
 from itertools import count
 
 from tap_circleci.client import Client, an_object
-from tap_circleci.concurrency import Clock, Pool, ahead, result
-from tap_circleci.config import Config, normalise, short_host, shown
+from tap_circleci.config import Config
 from tap_circleci.errors import Forbidden, LocalError, NotFound
-from tap_circleci.paging import Row, Rows, escaped_slug, params_of, path_of, read, usable_id, usable_slug
+from tap_circleci.paging import Row, Rows, params_of, path_of, read
 from tap_circleci.report import Report
+from tap_circleci.slugs import escaped_slug, normalise, short_host, usable_id, usable_slug
 from tap_circleci.streams import STREAMS, Stream
+from tap_circleci.text import quoted
+from tap_circleci.workers import Clock, Pool, ahead, result
 
-LOGGER = logging.getLogger()
+LOGGER = logging.getLogger(__name__)
 
 Ids = Mapping[str, str]
 Asked = tuple[Stream, Ids, Future[Rows]]
@@ -195,7 +197,7 @@ class Organizations:
         for row in self._projects_of(organization, pattern):
             slug, name = normalise(str(row.get("slug"))), str(row.get("id"))
             if slug is None:
-                self._warn(f"{pattern}: project {name} is left out, since its slug is {shown(row.get('slug'))}")
+                self._warn(f"{pattern}: project {name} is left out, since its slug is {quoted(row.get('slug'))}")
             elif name not in single:
                 names = {slug.rpartition("/")[2], str(row.get("name")), name}
                 shunned = named.excludes(slug) or any(named.excludes(f"{at}/{name}") for at in places for name in names)

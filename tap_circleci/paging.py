@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from tap_circleci.client import Client, a_page
-from tap_circleci.config import UNPAIRED
 from tap_circleci.errors import BadRequest, LocalError, NotFound, PageLost
+from tap_circleci.slugs import escaped_slug, usable_id
 from tap_circleci.streams import Stream
 
 Row = dict[str, Any]
@@ -48,18 +48,6 @@ class Rows:
     problem: LocalError | None = None
 
 
-def usable_id(value: object) -> str | None:
-    """An id that can stand in a path and a key, or None: null, empty, or a step through folders."""
-    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    return None if text.strip() in ("", ".", "..") or UNPAIRED.search(text) else text
-
-
-def usable_slug(value: object) -> str | None:
-    """A slug that can stand in a path, or None: no id, or one with a step through folders."""
-    slug = usable_id(value)
-    return None if slug is None or {"", ".", ".."}.intersection(slug.split("/")) else slug
-
-
 def path_of(stream: Stream, ids: Mapping[str, str]) -> str:
     """The path of the stream's list below the parent with these ids."""
     return stream.path.format_map(
@@ -70,11 +58,6 @@ def path_of(stream: Stream, ids: Mapping[str, str]) -> str:
 def params_of(stream: Stream, ids: Mapping[str, str]) -> dict[str, str]:
     """The parameters that tell the stream's list below the parent with these ids from others at the same path."""
     return {name: value.format_map(ids) for name, value in stream.params.items()}
-
-
-def escaped_slug(slug: str) -> str:
-    """A slug as data in a path: nothing in it but its `/` has a meaning."""
-    return quote(slug, safe="/")
 
 
 def pages(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int) -> Iterator[Page]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
-from dateutil.parser import ParserError, isoparse, parse
-
-from tap_circleci.config import UNPAIRED
+from tap_circleci.text import UNPAIRED
+from tap_circleci.times import lenient, written
 
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -171,30 +170,7 @@ def date_time(value: Any) -> str | None:
     if plain is not None:
         datetime.fromisoformat(value[:19])  # raises for a day or hour that is none
         return f"{value[:19]}.{(plain[1] or '')[:6]:0<6}Z"
-    return f"{utc_moment(value).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
-
-
-def utc_moment(value: str) -> datetime:
-    """The moment that a text names, in UTC; without a zone it is UTC. Raises ValueError or OverflowError."""
-    moment = _moment(value)
-    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
-
-
-def _moment(value: str) -> datetime:
-    try:
-        return isoparse(value)
-    except ValueError:
-        pass
-    # dateutil completes what is missing from a default: with two defaults, a part of a date shows itself.
-    found = []
-    for default in (datetime(2000, 1, 1), datetime(2001, 2, 2)):
-        try:
-            found.append(parse(value, default=default))
-        except (ParserError, OverflowError):
-            raise ValueError("not a date") from None
-    if found[0] != found[1]:
-        raise ValueError("part of a date")
-    return found[0]
+    return written(lenient(value))
 
 
 def masked(url: Any) -> str:

@@ -10,12 +10,13 @@ from datetime import timedelta
 from singer import metrics
 
 from tap_circleci.client import Client, Traffic, who_am_i
-from tap_circleci.concurrency import Clock
 from tap_circleci.errors import Refused
 from tap_circleci.messages import Messages
 from tap_circleci.terminal import TerminalLine
+from tap_circleci.text import first_few
+from tap_circleci.workers import Clock
 
-LOGGER = logging.getLogger()
+LOGGER = logging.getLogger(__name__)
 
 EVERY = 5.0
 """Seconds between two lines of progress in a log."""
@@ -127,7 +128,7 @@ class Report:
 
     def _summary(self, traffic: Traffic) -> Iterable[str]:
         messages, elapsed = self._messages, self._clock.now() - self._began
-        held = min(self._client.governor.waited, elapsed)
+        held = min(self._client.rate_limiter.waited, elapsed)
         yield "Rows: " + (", ".join(f"{name} {count}" for name, count in messages.rows.items()) or "none selected")
         yield (
             f"Calls: {traffic.calls.total()}, of them {traffic.retries} repeated after a failure,"
@@ -144,15 +145,10 @@ class Report:
             if count:
                 yield f"Not sent on: {count} rows of {name} last changed before start_date"
         if self._forbidden:
-            yield f"Skipped, since permission was denied (403): {few(self._forbidden)}"
+            yield f"Skipped, since permission was denied (403): {first_few(self._forbidden)}"
         if self._absent:
-            yield f"Skipped, since not there or not for this token (404): {few(self._absent)}"
+            yield f"Skipped, since not there or not for this token (404): {first_few(self._absent)}"
         if self._missing:
             names = [f"{count} of {name}" for name, count in self._missing.items()]
-            yield f"Read as empty, since aged out, deleted or not for this token (404): {few(names)}"
+            yield f"Read as empty, since aged out, deleted or not for this token (404): {first_few(names)}"
         yield f"Ended after {elapsed:.1f} s"
-
-
-def few(names: list[str]) -> str:
-    """The first names of a list that may be long."""
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

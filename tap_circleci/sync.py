@@ -12,18 +12,21 @@ from typing import Any
 from tap_circleci import bookmarks
 from tap_circleci.bookmarks import State, Walk
 from tap_circleci.client import Client, who_am_i
-from tap_circleci.concurrency import Clock, Pool, result
-from tap_circleci.config import VERSION, Config, normalise
+from tap_circleci.config import VERSION, Config
 from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, Forbidden, NotFound, PipeClosed, TapError
 from tap_circleci.messages import Messages
 from tap_circleci.organizations import Listing, Organizations
 from tap_circleci.paging import Rows
-from tap_circleci.report import Report, few
+from tap_circleci.report import Report
+from tap_circleci.slugs import normalise
 from tap_circleci.streams import STREAMS, WALK
+from tap_circleci.text import first_few
+from tap_circleci.times import EPOCH, written
 from tap_circleci.walk import PageDone, PassDone, ProjectDone, Unit, Walker
+from tap_circleci.workers import Clock, Pool, result
 
-LOGGER = logging.getLogger()
+LOGGER = logging.getLogger(__name__)
 
 VERSIONED = frozenset({"collaborations", "context", "groups", "project", "pipeline_definition", "trigger"})
 """The full tables whose rows can vanish, and of which the target may be told so."""
@@ -86,7 +89,7 @@ class _Run:
         self._messages = messages
         self._report = report
         self._organizations = Organizations(config, client, pool, clock, report)
-        self._now = bookmarks.EPOCH
+        self._now = EPOCH
 
     def everything(self) -> None:
         """All selected streams, beginning with the one that an earlier run was at."""
@@ -183,7 +186,7 @@ class _Run:
         marked = self._state.bookmarks.get(name, {}).get(key)
         if marked is not None:
             return marked
-        return bookmarks.written(self._config.start_date or self._now - bookmarks.FIRST_SYNC)
+        return written(self._config.start_date or self._now - bookmarks.FIRST_SYNC)
 
     # The walk through pipelines, workflows and jobs
 
@@ -230,9 +233,9 @@ class _Run:
         known = [min(walks[slug].synced_at.values()) for slug in slugs if slug in walks and walks[slug].synced_at]
         LOGGER.info("Projects: %d", len(slugs))
         if first:
-            LOGGER.info("For the first time, from %s on: %s", since.isoformat(), few(first))
+            LOGGER.info("For the first time, from %s on: %s", since.isoformat(), first_few(first))
         if begun:
-            LOGGER.info("An earlier run was cut off and is taken up: %s", few(begun))
+            LOGGER.info("An earlier run was cut off and is taken up: %s", first_few(begun))
         if known:
             LOGGER.info("What is new or due in %d projects since %s", len(known), min(known).isoformat())
 

@@ -13,12 +13,13 @@ from typing import Any
 from tap_circleci import bookmarks
 from tap_circleci.bookmarks import Owed, Pass, Range, Walk
 from tap_circleci.client import Client
-from tap_circleci.concurrency import Pool, ahead
 from tap_circleci.config import Config
 from tap_circleci.errors import LocalError, NotFound
-from tap_circleci.paging import Page, Row, Rows, pages, read, usable_id
-from tap_circleci.records import utc_moment
+from tap_circleci.paging import Page, Row, Rows, pages, read
+from tap_circleci.slugs import usable_id
 from tap_circleci.streams import STREAMS, WALK, Stream
+from tap_circleci.times import EPOCH, moment
+from tap_circleci.workers import Pool, ahead
 
 ROWS_AHEAD = 500
 """About how many rows may be read before they are written."""
@@ -106,14 +107,6 @@ class ProjectDone:
 
 
 Event = Unit | PageDone | PassDone | ProjectDone
-
-
-def moment(value: object) -> datetime | None:
-    """When something happened, or None where the API does not tell in a way that can be read."""
-    try:
-        return utc_moment(value) if isinstance(value, str) and value else None
-    except (ValueError, OverflowError):
-        return None
 
 
 class Walker:
@@ -269,7 +262,7 @@ class Walker:
 
     def _owed(self, streams: Iterable[str]) -> dict[str, Range]:
         """The range of everything, for those of the streams that are selected."""
-        everything = Range(bookmarks.EPOCH, None, self._config.lookback_days)
+        everything = Range(EPOCH, None, self._config.lookback_days)
         return {stream: everything for stream in streams if stream in self._selected}
 
     def _grown(self, name: str, created_at: datetime | None, ranges: Mapping[str, Range]) -> Future[Tree] | None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import tap_circleci
-from tap_circleci.concurrency import Clock
 from tap_circleci.discover import schema_of
 from tap_circleci.streams import STREAMS
+from tap_circleci.workers import Clock
 from tests.circleci import Row, Server, moment
 
 Tables = dict[str, dict[tuple[Any, ...], Row]]

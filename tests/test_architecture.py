@@ -14,9 +14,13 @@ PACKAGE = Path(tap_circleci.__file__).parent
 MODULES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.glob("*.py")}
 LAYERS = [
     "errors",
+    "text",
+    "times",
+    "slugs",
     "streams",
     "terminal",
-    "concurrency",
+    "workers",
+    "rate_limit",
     "config",
     "records",
     "bookmarks",
@@ -29,6 +33,7 @@ LAYERS = [
     "walk",
     "sync",
     "inspection",
+    "cli",
     "__init__",
     "__main__",
 ]
@@ -58,8 +63,8 @@ def test_imports_point_one_way(module):
     ("library", "users"),
     [
         ("requests", {"client"}),
-        ("threading", {"client", "concurrency"}),
-        ("signal", {"__init__"}),
+        ("threading", {"client", "rate_limit", "workers"}),
+        ("signal", {"cli"}),
     ],
 )
 def test_some_libraries_are_used_in_one_place(library, users):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tap_circleci.concurrency import Clock
+from tap_circleci.workers import Clock
 from tests.circleci import Fault, Server, World
 from tests.tap import EagerClock, FastClock, assert_same, expected, sync, tables
 

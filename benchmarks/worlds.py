@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from itertools import chain
 
-from tests.bench.tools import NOW
+from benchmarks.tools import NOW
 from tests.circleci import Server, World, history, moment
 from tests.circleci.demo import DEPLOY, demo_world
 from tests.circleci.world import PARENTS

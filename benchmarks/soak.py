@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from tests.bench import worlds
-from tests.bench.tools import config, run, service, slugs, table, traffic, url
+from benchmarks import worlds
+from benchmarks.tools import config, run, service, slugs, table, traffic, url
 from tests.circleci import Fault, Server
 
 PIPELINES = 16_350

@@ -21,7 +21,7 @@ SECTIONS = {
 
 def main() -> None:
     """Print the sections that are named, or all but the soak."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)}; all but soak")
     parser.add_argument("--repeat", type=int, default=3, help="runs of which a figure is the median")
     parser.add_argument("--month", action="store_true", help="walk: a month of hourly syncs instead of a week")
@@ -34,7 +34,7 @@ def main() -> None:
         print(f"## {SECTIONS[name]}\n", flush=True)
         began = time.monotonic()
         # Imported only now: a child's peak memory counts from that of this process, which must stay small.
-        getattr(import_module(f"tests.bench.{name}"), name)(options)
+        getattr(import_module(f"benchmarks.{name}"), name)(options)
         print(f"({time.monotonic() - began:.0f} s)\n", flush=True)
 
 

@@ -12,9 +12,8 @@ from datetime import timedelta
 from statistics import mean, median
 from typing import Any
 
-from tap_circleci import main
-from tests.bench import worlds
-from tests.bench.tools import (
+from benchmarks import worlds
+from benchmarks.tools import (
     FILES,
     NOW,
     WALK,
@@ -29,6 +28,7 @@ from tests.bench.tools import (
     traffic,
     url,
 )
+from tap_circleci import main
 from tests.circleci import Server
 
 SHORT, LONG = 2_000, 20_000

@@ -6,8 +6,8 @@ from datetime import timedelta
 from statistics import median
 from typing import Any
 
-from tests.bench import worlds
-from tests.bench.tools import NOW, WALK, Remote, Traffic, config, forget, run, service, slugs, table, traffic, url
+from benchmarks import worlds
+from benchmarks.tools import NOW, WALK, Remote, Traffic, config, forget, run, service, slugs, table, traffic, url
 from tests.circleci import STREAMS, Server, World
 
 LATENCY = 0.05

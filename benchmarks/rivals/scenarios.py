@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 from statistics import mean, median
 from typing import TypeVar
 
+from benchmarks.rivals.report import Report
+from benchmarks.rivals.runs import Run, Verdict, judge, lost, merge, sync
+from benchmarks.rivals.service import DAY, Service
+from benchmarks.rivals.taps import COMMON, Ours, Tap
 from tests.circleci import STREAMS, Row, moment, stamp
-from tests.rivals.report import Report
-from tests.rivals.runs import Run, Verdict, judge, lost, merge, sync
-from tests.rivals.service import DAY, Service
-from tests.rivals.taps import COMMON, Ours, Tap
 
 T = TypeVar("T")
 

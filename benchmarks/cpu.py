@@ -13,11 +13,11 @@ from typing import Any
 import singer
 from singer import metadata
 
-from tap_circleci.concurrency import Clock
+from benchmarks import worlds
+from benchmarks.tools import NOW, WALK, Remote, config, run, service, slugs, start_up, table, url
 from tap_circleci.discover import discover, select
 from tap_circleci.messages import Messages
-from tests.bench import worlds
-from tests.bench.tools import NOW, WALK, Remote, config, run, service, slugs, start_up, table, url
+from tap_circleci.workers import Clock
 from tests.circleci import Server
 
 PIPELINES = 1_000

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rivals.service import ROOT, Service, Truth
+from benchmarks.rivals.taps import COMMON, Tap
 from tap_circleci.streams import STREAMS
 from tests.circleci import Row, moment
-from tests.rivals.service import ROOT, Service, Truth
-from tests.rivals.taps import COMMON, Tap
 
 LOGS = ROOT / "run" / "rivals"
 #: Starts a tap from a small process, since a program's peak memory counts that of the one which started it.

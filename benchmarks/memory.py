@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Callable
 from statistics import median
 
-from tests.bench import worlds
-from tests.bench.tools import Run, config, run, service, slugs, table, url
+from benchmarks import worlds
+from benchmarks.tools import Run, config, run, service, slugs, table, url
 from tests.circleci import World
 
 FEW, MANY, BULKY = 200, 6_000, 40

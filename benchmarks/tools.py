@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 NOW = datetime(2025, 6, 2, 12, tzinfo=timezone.utc)
 """The service's time when a measurement begins."""
-FILES = Path(__file__).parents[2] / "run" / "bench"
+FILES = Path(__file__).parents[1] / "run" / "bench"
 TAP = Path(sys.executable).with_name("tap-circleci")
 WALK = ("pipelines", "workflows", "jobs")
 

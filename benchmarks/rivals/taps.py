@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks.rivals.service import ROOT, START, Service, Truth
 from tests.circleci import STREAMS, TOKEN
-from tests.rivals.service import ROOT, START, Service, Truth
 
 #: What all three have.
 COMMON = ("pipelines", "workflows", "jobs", "context")

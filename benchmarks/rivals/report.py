@@ -10,8 +10,8 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
-from tests.rivals.runs import Run
-from tests.rivals.taps import Tap
+from benchmarks.rivals.runs import Run
+from benchmarks.rivals.taps import Tap
 
 MARKS = re.compile(r"(<!-- rivals -->\n).*?(<!-- /rivals -->)", re.DOTALL)
 

@@ -8,17 +8,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.rivals.report import Report
-from tests.rivals.runs import LOGS
-from tests.rivals.scenarios import ALL, QUICK, Sizes
-from tests.rivals.service import ROOT, Service
-from tests.rivals.taps import Meltano, Official, Ours
+from benchmarks.rivals.report import Report
+from benchmarks.rivals.runs import LOGS
+from benchmarks.rivals.scenarios import ALL, QUICK, Sizes
+from benchmarks.rivals.service import ROOT, Service
+from benchmarks.rivals.taps import Meltano, Official, Ours
 
 
 def main() -> int:
     """Install, compare, write the table."""
     names = [scenario.__name__ for scenario in ALL]
-    parser = argparse.ArgumentParser(prog="python -m tests.rivals", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals", description=__doc__)
     parser.add_argument("--write", type=Path, default=ROOT / "run" / "rivals.md", help="where the table goes")
     parser.add_argument("--quick", action="store_true", help="small worlds, one round: to see whether it runs")
     parser.add_argument("--only", choices=names, nargs="+", default=names, help="some of the scenarios")

@@ -2,8 +2,8 @@
 
 import argparse
 
-from tests.bench import worlds
-from tests.bench.tools import config, forget, run, service, slugs, table, traffic, url
+from benchmarks import worlds
+from benchmarks.tools import config, forget, run, service, slugs, table, traffic, url
 
 PIPELINES, A_SECOND, LATENCY = 500, 40, 0.02
 

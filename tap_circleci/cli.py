@@ -1,0 +1,134 @@
+"""A Singer tap for CircleCI: `main` reads the command line, discovers or syncs, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+from tap_circleci import bookmarks, config
+from tap_circleci.discover import Selected, discover, select
+from tap_circleci.errors import BadInput, Stopped, TapError
+from tap_circleci.inspection import check, get
+from tap_circleci.messages import print_json
+from tap_circleci.sync import sync
+from tap_circleci.workers import Clock
+
+LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SHUTDOWN_SECONDS = 1.5
+"""Seconds that a run which was told to stop may take to end in order."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are sentences like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `BadInput` instead of printing the usage."""
+        raise BadInput(f"{message[:1].upper()}{message[1:]}; see tap-circleci --help.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tap-circleci", description="Reads CircleCI's API v2 and writes Singer messages.")
+    parser.add_argument("-c", "--config", metavar="FILE", help="the config (JSON)")
+    parser.add_argument("-s", "--state", metavar="FILE", help="the last state that a target printed (JSON)")
+    parser.add_argument("--catalog", metavar="FILE", help="the catalog with what is selected (JSON)")
+    parser.add_argument("-p", "--properties", metavar="FILE", help="the old name of --catalog")
+    parser.add_argument("-d", "--discover", action="store_true", help="print the catalog and end")
+    parser.add_argument("--check", action="store_true", help="tell on stderr whether the config works, and end")
+    parser.add_argument("--get", metavar="PATH", help="print what the API has at PATH, /me for instance, and end")
+    parser.add_argument("--all", action="store_true", help="with --get: the items of all pages")
+    parser.add_argument("--version", action="version", version=f"tap-circleci {config.VERSION}")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> NoReturn:
+    """Run the command line and exit: 0 all was delivered, 1 something was not, 128 + n after signal n."""
+    clock = clock or Clock()
+    _stop_on_signals(clock)
+    try:
+        failures = _run(_parser().parse_args(argv), clock)
+    except Stopped as stopped:
+        LOGGER.critical("Stopped by %s.", signal.Signals(stopped.signum).name)
+        sys.exit(128 + stopped.signum)
+    except TapError as error:
+        failures = [str(sentence) for sentence in error.args]
+    for sentence in failures:
+        LOGGER.critical("%s", sentence)
+    sys.exit(1 if failures else 0)
+
+
+def _stop_on_signals(clock: Clock) -> None:
+    """End on SIGTERM and SIGINT: in order if possible, at once if a target that does not read holds us up."""
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        clock.stop(signum)
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + signum))
+        signal.setitimer(signal.ITIMER_REAL, SHUTDOWN_SECONDS)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, stop)
+
+
+def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
+    """Do what the command line asks for; gives a sentence for each thing that could not be delivered."""
+    raw = config.load_json(arguments.config, "config") if arguments.config else None
+    if arguments.discover:
+        print_json(json.dumps(discover().to_dict(), indent=2))
+        return []
+    if raw is None:
+        raise BadInput("--config is needed; see tap-circleci --help.")
+    mistakes: list[str] = []
+    settings = _read(partial(_settings, raw, arguments.config), mistakes)
+    if arguments.all and arguments.get is None:
+        raise BadInput("--all belongs to --get; see tap-circleci --help.")
+    if arguments.check or arguments.get is not None:
+        if settings is None:
+            raise BadInput(*mistakes)
+        if arguments.check:
+            return check(settings, clock)
+        get(settings, clock, arguments.get, every_page=arguments.all)
+        return []
+    selected = _read(partial(_selected, arguments.catalog or arguments.properties), mistakes)
+    state = _read(partial(_state, arguments.state), mistakes)
+    if settings is None or selected is None or state is None:
+        raise BadInput(*mistakes)
+    return sync(settings, selected, state, clock)
+
+
+def _read(reader: Callable[[], T], mistakes: list[str]) -> T | None:
+    """What an input gives; the mistakes of all inputs are told together."""
+    try:
+        return reader()
+    except BadInput as error:
+        mistakes += error.args
+        return None
+
+
+def _settings(raw: dict[str, Any], path: str) -> config.Config:
+    settings, unknown = config.check(raw, path)
+    if unknown:
+        LOGGER.warning("%s: unknown keys, which mean nothing here: %s", path, ", ".join(unknown))
+    if config.is_open_to_others(path):
+        LOGGER.warning("%s holds a token and every user of this machine can read it; chmod 600 it.", path)
+    return settings
+
+
+def _selected(path: str | None) -> Selected:
+    return select(config.load_json(path, "catalog") if path else None, path or "")
+
+
+def _state(path: str | None) -> bookmarks.State:
+    state, remarks = bookmarks.read(config.load_json(path, "state") if path else {}, path or "")
+    for remark in remarks:
+        LOGGER.info("%s", remark)
+    return state

@@ -1,0 +1,71 @@
+"""Project slugs: one spelling for each project, and patterns that name many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import quote
+
+from tap_circleci.text import UNPAIRED
+
+VCS = {"gh": "gh", "github": "gh", "bb": "bb", "bitbucket": "bb", "circleci": "circleci"}
+"""The short name of each host that a slug may begin with."""
+
+
+@dataclass(frozen=True)
+class ProjectSlugs:
+    """The projects that the user names: single slugs, patterns over whole organizations, and patterns to leave out."""
+
+    single: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+    def excludes(self, slug: str) -> bool:
+        """Whether the user has left this project out (`!gh/acme/legacy-*`)."""
+        return any(fnmatchcase(slug, pattern) for pattern in self.excluded)
+
+
+def sort_out(slugs: Iterable[tuple[str, bool]]) -> ProjectSlugs:
+    """The slugs, each with whether it is to be left out, by what they are; each once, in their order."""
+    single: dict[str, None] = {}
+    patterns: dict[str, None] = {}
+    excluded: dict[str, None] = {}
+    for slug, leave_out in slugs:
+        kind = excluded if leave_out else patterns if "*" in slug else single
+        kind[slug] = None
+    return ProjectSlugs(tuple(single), tuple(patterns), tuple(excluded))
+
+
+def normalise(slug: str) -> str | None:
+    """A project's slug with the short name of its host (`gh`, `bb`, `circleci`), or None if it is not a slug."""
+    vcs, *rest = slug.split("/")
+    if vcs.lower() not in VCS or len(rest) != 2:
+        return None
+    if any(not part or part in (".", "..") or re.search(r"[\x00-\x20\x7f\ud800-\udfff]", part) for part in rest):
+        return None
+    return "/".join([VCS[vcs.lower()], *rest])
+
+
+def short_host(slug: str) -> str:
+    """An organization's slug with the short name of its host: `gh/acme` for `github/acme`."""
+    vcs, _, rest = slug.partition("/")
+    return f"{VCS.get(vcs.lower(), vcs)}/{rest}"
+
+
+def usable_id(value: object) -> str | None:
+    """An id that can stand in a path and a key, or None: null, empty, or a step through folders."""
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    return None if text.strip() in ("", ".", "..") or UNPAIRED.search(text) else text
+
+
+def usable_slug(value: object) -> str | None:
+    """A slug that can stand in a path, or None: no id, or one with a step through folders."""
+    slug = usable_id(value)
+    return None if slug is None or {"", ".", ".."}.intersection(slug.split("/")) else slug
+
+
+def escaped_slug(slug: str) -> str:
+    """A slug as data in a path: nothing in it but its `/` has a meaning."""
+    return quote(slug, safe="/")

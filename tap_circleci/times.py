@@ -1,0 +1,77 @@
+"""Moments: read from what the API, a state or a config says, and written as Singer messages have them. All are UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+from dateutil.parser import ParserError, isoparse, parse
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""State timestamps may be this far ahead of CircleCI's clock: clocks of several machines differ by some minutes."""
+
+
+def iso(text: str) -> datetime:
+    """The moment that an ISO 8601 text names; without a zone it is UTC. Raises ValueError."""
+    return _as_utc(isoparse(text))
+
+
+def lenient(text: str) -> datetime:
+    """The moment that a text of the API names, ISO 8601 or not; without a zone it is UTC. Raises ValueError."""
+    try:
+        found = isoparse(text)
+    except ValueError:
+        found = _parsed(text)
+    return _as_utc(found)
+
+
+def moment(value: object) -> datetime | None:
+    """When something happened, or None where the API does not tell in a way that can be read."""
+    try:
+        return lenient(value) if isinstance(value, str) and value else None
+    except ValueError:
+        return None
+
+
+def written(time: datetime) -> str:
+    """A moment as singer writes it: six decimals, Z. Such texts compare like the moments themselves."""
+    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def brief(time: datetime) -> str:
+    """A moment in as few characters as tell it, for a state."""
+    return f"{time.replace(tzinfo=None).isoformat()}Z"
+
+
+@lru_cache(maxsize=8)
+def http_date(text: str | None) -> datetime | None:
+    """The moment in an HTTP header, or None for one that no sane clock tells."""
+    try:
+        date = parsedate_to_datetime(text or "")
+        return _as_utc(date) if 1970 <= date.year < 9000 else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _as_utc(time: datetime) -> datetime:
+    if time.tzinfo is None:
+        return time.replace(tzinfo=timezone.utc)
+    try:
+        return time.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("a date out of range") from None
+
+
+def _parsed(text: str) -> datetime:
+    # dateutil completes what is missing from a default: with two defaults, a part of a date shows itself.
+    found = []
+    for default in (datetime(2000, 1, 1), datetime(2001, 2, 2)):
+        try:
+            found.append(parse(text, default=default))
+        except (ParserError, OverflowError):
+            raise ValueError("not a date") from None
+    if found[0] != found[1]:
+        raise ValueError("part of a date")
+    return found[0]

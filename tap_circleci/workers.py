@@ -1,0 +1,119 @@
+"""Threads and waiting: a clock that a signal interrupts, and a pool that keeps an order."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+from tap_circleci.errors import Stopped
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.5
+"""Seconds between two looks of a thread that waits: the run may have been ended meanwhile."""
+
+
+class Clock:
+    """Seconds that pass, and waits that end at once when the run is asked to stop."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._signum = 0
+
+    def now(self) -> float:
+        """Seconds of a clock that never goes back."""
+        return time.monotonic()
+
+    def stop(self, signum: int) -> None:
+        """Ask every waiting thread to end, from a signal handler."""
+        self._signum = signum
+        self._stop.set()
+
+    def check(self) -> None:
+        """Raise `Stopped` if the run has been asked to end."""
+        if self._stop.is_set():
+            raise Stopped(self._signum)
+
+    def wait(self, seconds: float) -> None:
+        """Wait that long, or raise `Stopped`."""
+        self._stop.wait(max(seconds, 0.0))
+        self.check()
+
+
+class Pool:
+    """Threads that always take up the work that comes earliest in the order of the output.
+
+    So work that a piece of work hands in (the jobs of a workflow) goes before all that stands later, and no thread
+    ever waits for another.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._queue: queue.PriorityQueue[tuple[tuple[int, ...], int, Callable[[], None] | None]] = queue.PriorityQueue()
+        self._ticket = itertools.count()
+        for number in range(workers):
+            # Daemons, since a thread that waits for a slow answer must not hold up the end of the program.
+            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True).start()
+        self.workers = workers
+
+    def submit(self, order: tuple[int, ...], work: Callable[[], T]) -> Future[T]:
+        """Have `work` done, after all that has a smaller `order` and waits as well."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # handed on to whoever asks for the result
+                future.set_exception(error)
+
+        self._queue.put((order, next(self._ticket), run))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            *_, run = self._queue.get()
+            if run is None:
+                return
+            run()
+
+    def close(self) -> None:
+        """Let the threads go once they have done what they are at; what has not been begun is never done."""
+        for _ in range(self.workers):
+            self._queue.put(((), next(self._ticket), None))
+
+
+def result(future: Future[T], clock: Clock, tick: Callable[[], None]) -> T:
+    """What `future` gives or raises, calling `tick` now and then meanwhile; a stop of the run ends the wait."""
+    while not future.done():
+        wait([future], timeout=POLL_SECONDS)
+        clock.check()
+        tick()
+    return future.result()
+
+
+def ahead(items: Iterable[T], window: Callable[[], int]) -> Iterator[T]:
+    """The items in their order, with up to `window()` of them pulled (and so begun) before they are asked for.
+
+    What goes wrong while pulling comes out at its own place, after all items pulled before.
+    """
+    pulled: deque[T] = deque()
+    failure: Exception | None = None
+    source = iter(items)
+    while True:
+        try:
+            pulled.append(next(source))
+        except StopIteration:
+            break
+        except Exception as error:
+            failure = error
+            break
+        while len(pulled) > window():
+            yield pulled.popleft()
+    yield from pulled
+    if failure is not None:
+        raise failure

@@ -1,0 +1,62 @@
+"""Threads and waiting, without any HTTP."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tap_circleci.errors import Stopped
+from tap_circleci.workers import Clock, Pool, ahead, result
+
+
+def test_a_stop_ends_a_wait_at_once():
+    """A wait of minutes ends as soon as the run is asked to stop."""
+    clock = Clock()
+    threading.Timer(0.1, clock.stop, [15]).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        clock.wait(600)
+    assert time.monotonic() - began < 5
+
+
+def test_work_that_comes_earlier_in_the_output_goes_first():
+    """What a piece of work hands in is done before all that stands later, whenever it was handed in."""
+    pool = Pool(1)
+    gate = threading.Event()
+    done: list[str] = []
+
+    def first() -> None:
+        gate.wait(5)
+        pool.submit((1, 0), lambda: done.append("below the first"))
+        done.append("first")
+
+    pool.submit((1,), first)
+    last = pool.submit((3,), lambda: done.append("third"))
+    pool.submit((2,), lambda: done.append("second"))
+    gate.set()
+    result(last, Clock(), lambda: None)
+    pool.close()
+    assert done == ["first", "below the first", "second", "third"]
+
+
+def test_a_failure_comes_out_at_its_own_place():
+    """What was pulled before a failure is given before it, and no more than the window is pulled ahead."""
+    pulled: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(10):
+            pulled.append(number)
+            yield number
+        raise ValueError("broken")
+
+    items = ahead(source(), lambda: 4)
+    assert next(items) == 0
+    assert pulled == [0, 1, 2, 3, 4]
+    rest = []
+    with pytest.raises(ValueError, match="broken"):
+        for item in items:
+            rest.append(item)
+    assert rest == list(range(1, 10))
