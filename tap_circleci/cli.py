@@ -13,7 +13,8 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
-from tap_circleci import bookmarks, config
+from tap_circleci import config
+from tap_circleci import state as states
 from tap_circleci.discover import Selected, discover, select
 from tap_circleci.errors import BadInput, Stopped, TapError
 from tap_circleci.inspection import check, get
@@ -127,8 +128,8 @@ def _selected(path: str | None) -> Selected:
     return select(config.load_json(path, "catalog") if path else None, path or "")
 
 
-def _state(path: str | None) -> bookmarks.State:
-    state, remarks = bookmarks.read(config.load_json(path, "state") if path else {}, path or "")
+def _state(path: str | None) -> states.State:
+    state, remarks = states.read(config.load_json(path, "state") if path else {}, path or "")
     for remark in remarks:
         LOGGER.info("%s", remark)
     return state

@@ -44,7 +44,7 @@ class Answer:
     """A decoded body and the service's time when it answered."""
 
     body: Any
-    date: datetime
+    date: datetime | None
 
 
 @dataclass
@@ -170,7 +170,7 @@ class Client:
         date = _date_of(response)
         if 200 <= status < 300:
             self.rate_limiter.on_success()
-            self._heed_limit(response, date)
+            self._heed_limit(response, date or datetime.now(timezone.utc))
             return Answer(_decode(response, shape), date)
         if status == 408 or status >= 500:
             after = _asked_to_wait(response) or 0.0
@@ -332,9 +332,9 @@ def _finite(text: str) -> float | str:
     return number if math.isfinite(number) else text
 
 
-def _date_of(response: requests.Response) -> datetime:
-    """The service's time (to the second), or this machine's where the answer does not tell."""
-    return http_date(response.headers.get("Date")) or datetime.now(timezone.utc)
+def _date_of(response: requests.Response) -> datetime | None:
+    """The service's time, to the second, None where the answer does not tell."""
+    return http_date(response.headers.get("Date"))
 
 
 def _asked_to_wait(response: requests.Response) -> float | None:
@@ -345,9 +345,9 @@ def _asked_to_wait(response: requests.Response) -> float | None:
         seconds = float(text)
     except ValueError:
         until = http_date(text)
-        seconds = (until - _date_of(response)).total_seconds() if until else None
+        seconds = (until - (_date_of(response) or datetime.now(timezone.utc))).total_seconds() if until else None
     if seconds is None or not math.isfinite(seconds) or seconds <= 0:
-        seconds = _until_reset(response, _date_of(response))
+        seconds = _until_reset(response, _date_of(response) or datetime.now(timezone.utc))
     return seconds
 
 

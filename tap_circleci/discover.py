@@ -21,9 +21,13 @@ Breadcrumb = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Selected:
-    """What the user wants: a schema for each selected stream, reduced to the selected fields."""
+    """What the user wants: a schema for each selected stream, reduced to the selected fields.
+
+    `full_table` are the incremental streams that the catalog wants read from the start date in each run.
+    """
 
     schemas: Mapping[str, Mapping[str, Any]]
+    full_table: frozenset[str] = frozenset()
 
     def __contains__(self, name: str) -> bool:
         return name in self.schemas
@@ -38,7 +42,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
 def discover() -> Catalog:
     """The catalog of all streams, each selected by default. Asks nobody."""
-    return Catalog([_entry(stream) for stream in STREAMS.values()])
+    return Catalog([_entry(stream) for stream in STREAMS.values() if not stream.is_optional])
 
 
 def _entry(stream: Stream) -> CatalogEntry:
@@ -70,7 +74,7 @@ def select(raw: Mapping[str, Any] | None, path: str) -> Selected:
     that are not deselected by default. Raises `BadInput`.
     """
     if raw is None:
-        return Selected({name: schema_of(name) for name in STREAMS})
+        return Selected({name: schema_of(name) for name, stream in STREAMS.items() if not stream.is_optional})
     mistakes: list[str] = []
     entries = dict(_entries(raw, path, mistakes))
     if mistakes:

@@ -9,7 +9,8 @@ TapError                ends the run with exit 1 and its own sentences, no trace
     ├── NotFound        404: deleted, aged out, or not ours to see; read as empty
     ├── Forbidden       403: named and skipped
     ├── Unreadable      still failing after all attempts: named, exit 1 at the end
-    └── PageLost        404 for a page in the middle of a list: what is below was not seen
+    ├── PageLost        404 for a page in the middle of a list: what is below was not seen
+    └── EndlessList     a list without an end: what is below was not seen
 Stopped                 SIGTERM or SIGINT: not an error of the run, so outside the tree
 """
 
@@ -54,6 +55,10 @@ class Unreadable(LocalError):
 
 class PageLost(LocalError):
     """A page token in the middle of a list answered 404."""
+
+
+class EndlessList(LocalError):
+    """A list went round in circles: the same page token again, or many pages without a new row."""
 
 
 class Stopped(BaseException):

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tap_circleci.client import Client, a_page, an_object, who_am_i
+from tap_circleci.client import Client, who_am_i
 from tap_circleci.config import Config
 from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, Forbidden, LocalError, NotFound, TapError
 from tap_circleci.messages import Messages, print_json
 from tap_circleci.organizations import Organizations
-from tap_circleci.paging import Page, pages
+from tap_circleci.outcomes import Outcomes
+from tap_circleci.paging import Ids, Row, context_of, is_page, is_row, pages, path_of
 from tap_circleci.report import Report
 from tap_circleci.slugs import escaped_slug, usable_id
-from tap_circleci.streams import STREAMS, WALK, Stream
+from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, Stream, children_of, family_of
 from tap_circleci.text import quoted
 from tap_circleci.workers import Clock, Pool, result
 
@@ -32,7 +34,7 @@ def check(config: Config, clock: Clock) -> list[str]:
     pool = Pool(config.max_workers)
     report = Report(clock, Messages(Selected({}), clock), client)
     try:
-        _check(config, clock, client, pool, report)
+        _Check(config, clock, client, pool, report).everything()
     except TapError as error:
         report.failures += error.args
     finally:
@@ -41,56 +43,101 @@ def check(config: Config, clock: Clock) -> list[str]:
     return report.failures
 
 
-def _check(config: Config, clock: Clock, client: Client, pool: Pool, report: Report) -> None:
-    me = who_am_i(client).body
-    LOGGER.info("Token: accepted by %s, of %s", config.base_url, me.get("login") or me.get("name") or me["id"])
-    organizations = Organizations(config, client, pool, clock, report)
-    seen = [
-        row for listing in organizations.read(["collaborations"]) for row in listing.rows if usable_id(row.get("id"))
-    ]
-    LOGGER.info("Organizations: %s", ", ".join(str(row.get("slug") or row["id"]) for row in seen) or "none")
-    order = count()
+class _Check:
+    """Asks for the first page of each list that a sync would read, or of one like it."""
 
-    def first_page(stream: Stream, ids: Mapping[str, str]) -> Page:
-        return next(pages(client, stream, ids, config.page_size))
+    def __init__(self, config: Config, clock: Clock, client: Client, pool: Pool, report: Report) -> None:
+        self._config = config
+        self._clock = clock
+        self._client = client
+        self._pool = pool
+        self._report = report
+        self._order = count()
+        outcomes = Outcomes(report, client)
+        self._organizations = Organizations(config, client, pool, self._wait, outcomes, lambda *_: {})
 
-    def try_lists(wanted: Iterable[tuple[Stream, str, Mapping[str, str]]]) -> None:
-        """Ask for the first pages of lists, each with the name of its parent, and tell what cannot be had."""
-        asked = [
-            (f"{stream.name} of {parent}", pool.submit((next(order),), partial(first_page, stream, ids)))
-            for stream, parent, ids in wanted
-        ]
-        for name, page in asked:
+    def everything(self) -> None:
+        """The token, then the organizations, then the projects."""
+        me = who_am_i(self._client).body
+        LOGGER.info(
+            "Token: accepted by %s, of %s", self._config.base_url, me.get("login") or me.get("name") or me["id"]
+        )
+        rows = [row for listing in self._organizations.read([ORGANIZATIONS]) for row in listing.rows]
+        seen = [row for row in rows if usable_id(row.get("id"))]
+        LOGGER.info("Organizations: %s", ", ".join(str(row.get("slug") or row["id"]) for row in seen) or "none")
+        self._try([(str(row.get("slug") or row["id"]), context_of(ORGANIZATIONS, row)) for row in seen], ORGANIZATIONS)
+        found = []
+        asked = [(slug, self._ask(partial(self._look_up, slug))) for slug in self._organizations.slugs()]
+        for slug, project in asked:
             try:
-                result(page, clock, report.tick)
-            except (Forbidden, NotFound) as error:
-                LOGGER.info("Not to be had, and skipped in a sync: %s (%s)", name, _status(error))
+                row = self._wait(project)
+                LOGGER.info("Project: %s found, id %s", slug, row.get("id"))
+                found.append((slug, {**context_of(PROJECTS, row), "project_slug": slug}))
             except LocalError as error:
-                report.failed(f"{name} cannot be read: {error}.")
+                self._report.failed(f"Project {slug} cannot be had ({_status(error)}).")
+        self._try(found, PROJECTS, ROOT)
 
-    below = [stream for stream in STREAMS.values() if stream.parent == "collaborations"]
-    try_lists(
-        (stream, str(row.get("slug") or row["id"]), {"organization_id": str(row["id"])})
-        for row in seen
-        for stream in below
-    )
-    found: dict[str, str] = {}
-    slugs = organizations.slugs()
-    for slug, project in [(slug, pool.submit((next(order),), partial(_look_up, client, slug))) for slug in slugs]:
-        try:
-            found[slug] = result(project, clock, report.tick)
-            LOGGER.info("Project: %s found, id %s", slug, found[slug])
-        except LocalError as error:
-            report.failed(f"Project {slug} cannot be had ({_status(error)}).")
-    below = [stream for stream in STREAMS.values() if stream.parent == "project" or stream.name == WALK[0]]
-    try_lists(
-        (stream, slug, {"project_slug": slug, "project_id": name}) for slug, name in found.items() for stream in below
-    )
+    def _try(self, parents: Sequence[tuple[str, Ids]], *streams: Stream) -> None:
+        """Ask for the lists below these parents, and tell what cannot be had; then below the first rows found there."""
+        wanted = [child for child in _lists_below(streams) if self._is_wanted(child)]
+        asked = [
+            (child, name, ids, self._ask(partial(self._first_page, child, ids)))
+            for name, ids in parents
+            for child in wanted
+            if child.needs <= ids.keys()
+        ]
+        below: dict[str, tuple[str, Ids]] = {}
+        for child, name, ids, page in asked:
+            what = f"{child.name} of {name}"
+            try:
+                row = next(iter(self._wait(page)), None)
+                if child.is_optional:
+                    LOGGER.info("Can be read: %s", what)
+                if row is not None and child.name not in below:
+                    below[child.name] = (what, {**ids, **context_of(child, row)})
+            except (Forbidden, NotFound) as error:
+                LOGGER.info("Not to be had, and skipped in a sync: %s (%s)", what, _status(error))
+            except LocalError as error:
+                self._report.failed(f"{what} cannot be read: {error}.")
+        for child in wanted:
+            if child is not PROJECTS and any(self._is_wanted(one) for one in children_of(child)):
+                if child.name in below:
+                    self._try([below[child.name]], child)
+                elif parents:
+                    names = ", ".join(one.name for one in family_of(child)[1:] if self._is_wanted(one))
+                    LOGGER.info("Not tried, since there is no row of %s to look below: %s", child.name, names)
+
+    def _is_wanted(self, stream: Stream) -> bool:
+        """Whether a sync reads the stream, for itself or for one of the streams that the user asks for beyond those
+        that are discovered anyway."""
+        named = self._config.extra_streams
+        return (not stream.is_optional and stream.parent in _ALWAYS_BELOW) or any(
+            one.name in named for one in family_of(stream) if one.is_optional
+        )
+
+    def _first_page(self, stream: Stream, ids: Ids) -> tuple[Row, ...]:
+        if stream.is_object:
+            return (self._client.get(path_of(stream, ids), {}, stream.name, is_row).body,)
+        return next(pages(self._client, stream, ids, self._config.page_size)).rows
+
+    def _look_up(self, slug: str) -> Row:
+        path = str(PROJECTS.look_up).format(project_slug=escaped_slug(slug))
+        row: Row = self._client.get(path, {}, PROJECTS.name, is_row).body
+        return row
+
+    def _ask(self, work: Callable[[], Any]) -> Future[Any]:
+        return self._pool.submit((next(self._order),), work)
+
+    def _wait(self, future: Future[Any]) -> Any:
+        return result(future, self._clock, self._report.tick)
 
 
-def _look_up(client: Client, slug: str) -> str:
-    path = str(STREAMS["project"].look_up).format(project_slug=escaped_slug(slug))
-    return str(client.get(path, {}, "project", an_object).body["id"])
+_ALWAYS_BELOW = (ORGANIZATIONS.name, PROJECTS.name, None)
+
+
+def _lists_below(streams: Iterable[Stream]) -> list[Stream]:
+    """The children of these streams, and of the walk its root, which is below the projects of the config."""
+    return [one for stream in streams for one in ((ROOT,) if stream is ROOT else children_of(stream))]
 
 
 def _status(error: LocalError) -> str:
@@ -114,7 +161,7 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
     params = parse_qs(parts.query, keep_blank_values=True)
     client = Client(config, clock)
     try:
-        answer = client.get(path, params, "get", a_page if every_page else _anything)
+        answer = client.get(path, params, "get", is_page if every_page else _anything)
         body = answer.body
         tokens: set[str] = set()
         while every_page and isinstance(answer.body, dict) and answer.body.get("next_page_token"):
@@ -123,7 +170,7 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
                 LOGGER.warning("The list goes round in circles; it was ended after %d pages.", len(tokens) + 1)
                 break
             tokens.add(token)
-            answer = client.get(path, {**params, "page-token": [token]}, "get", a_page)
+            answer = client.get(path, {**params, "page-token": [token]}, "get", is_page)
             body = {**body, "items": [*(body["items"] or []), *(answer.body.get("items") or [])]}
         if every_page and isinstance(body, dict):
             body = {"items": body["items"] or []}

@@ -15,20 +15,24 @@ from typing import Any
 
 import singer
 
-from tap_circleci.bookmarks import State
 from tap_circleci.discover import Selected, schema_of
 from tap_circleci.errors import PipeClosed
-from tap_circleci.paging import Row
+from tap_circleci.paging import Row, value_of
 from tap_circleci.records import Path, converter
 from tap_circleci.slugs import usable_id
-from tap_circleci.streams import STREAMS
+from tap_circleci.state import State
+from tap_circleci.streams import STREAMS, Stream
 from tap_circleci.times import written
 from tap_circleci.workers import Clock
 
 LOGGER = logging.getLogger(__name__)
 
-STATE_EVERY = 1.0
+STATE_SECONDS = 1.0
 """Seconds between two STATE messages, at least."""
+MAX_STATE_SECONDS = 60.0
+"""Seconds after which a changed state is written however large it is."""
+STATE_SHARE = 0.04
+"""The share of all bytes that STATE messages may take up before that."""
 
 
 class Messages:
@@ -42,12 +46,14 @@ class Messages:
         self._selected = selected
         self._clock = clock
         self._converters = {
-            name: converter(schema_of(name), schema, STREAMS[name].secrets, self._reporter(name))
+            name: converter(schema_of(name), schema, STREAMS[name].secret_urls, self._reporter(name))
             for name, schema in selected.schemas.items()
         }
         self._unwritten: list[str] = []
         self._last_state: dict[str, Any] | None = None
         self._state_at = clock.now()
+        self._bytes = self._state_bytes = 0
+        self._state_size: int | None = None
         self.rows: Counter[str] = Counter(dict.fromkeys(selected.schemas, 0))
         self.keyless: Counter[str] = Counter()
         self.unfit: Counter[tuple[str, Path, str]] = Counter()
@@ -68,7 +74,7 @@ class Messages:
     def convert(self, name: str, row: Row) -> Row | None:
         """The record that a row makes, or None (and counted) where its key is not usable."""
         record: Row = self._converters[name](row)
-        if all(usable_id(record[column]) for column in STREAMS[name].key):
+        if all(_is_usable(STREAMS[name], row, column) for column in STREAMS[name].key):
             return record
         self.keyless[name] += 1
         return None
@@ -88,15 +94,28 @@ class Messages:
         self._add(singer.ActivateVersionMessage(name, version))
 
     def state(self, state: State, *, now: bool = False) -> None:
-        """Write the state if the last one is a while ago and was another, or `now`."""
+        """Write the state if the last one is a while ago and was another, or `now`.
+
+        A large one is written less often, so that it takes up a small part of the output.
+        """
+        self.flush()
         moment = self._clock.now()
-        if not now and moment - self._state_at < STATE_EVERY:
+        since = moment - self._state_at
+        if not now and since < STATE_SECONDS:
+            return
+        if self._state_size is None:
+            self._state_size = len(json.dumps(state.as_json()))
+        too_large = self._state_bytes + self._state_size > STATE_SHARE * self._bytes
+        if not now and too_large and since < MAX_STATE_SECONDS:
             return
         value = state.as_json()
         if now or value != self._last_state:
+            before = self._bytes
             self._add(singer.StateMessage(value))
+            self.flush()
+            self._state_size = self._bytes - before
+            self._state_bytes += self._state_size
             self._last_state, self._state_at = value, moment
-        self.flush()
 
     def flush(self) -> None:
         """Hand over what has been written; called after each unit of work, since a call for each line costs more than
@@ -104,6 +123,7 @@ class Messages:
         lines, self._unwritten = "".join(self._unwritten), []
         if lines:
             _put(lines)
+            self._bytes += len(lines)
 
     def _add(self, message: singer.messages.Message) -> None:
         self._unwritten.append(singer.messages.format_message(message) + "\n")
@@ -115,6 +135,16 @@ class Messages:
                 LOGGER.warning("%s: the field %s %s; it is not sent on.", name, ".".join(path), problem)
 
         return report
+
+
+def _is_usable(stream: Stream, row: Row, column: str) -> bool:
+    """Whether a row has a value for this part of its key: a text or a number that is not empty, or may be."""
+    value = value_of(row, column)
+    if column in stream.blank_columns:
+        return isinstance(value, (str, int))
+    if column in stream.identity and column not in stream.child_context:
+        return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() != ""
+    return usable_id(value) is not None
 
 
 def print_json(text: str) -> None:

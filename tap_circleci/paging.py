@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from tap_circleci.client import Client, a_page
-from tap_circleci.errors import BadRequest, LocalError, NotFound, PageLost
-from tap_circleci.slugs import escaped_slug, usable_id
+from tap_circleci.client import Answer, Client
+from tap_circleci.errors import BadRequest, EndlessList, LocalError, NotFound, PageLost
+from tap_circleci.slugs import escaped_slug, usable_id, usable_slug
 from tap_circleci.streams import Stream
 
 Row = dict[str, Any]
+Ids = Mapping[str, str]
+"""The ids of a row's ancestors and its own, by their names."""
 
-EMPTY_PAGES = 20
-"""Pages without a row that are followed before a list counts as endless."""
+STALE_PAGES = 20
+"""Pages in a row without a new row that are followed before a list counts as endless."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Rows that no earlier page of the list had, the service's time, and what is odd.
+    """Rows that no earlier page of the list had. `more`: a further page can be asked for.
 
-    `more`: a further page can be asked for. `broken`: things in the list that are not rows. `warning`: why the list was
-    ended early.
+    `date` is the service's time, `broken` how many things in the list are not rows.
     """
 
     rows: tuple[Row, ...]
-    date: datetime
+    date: datetime | None
     more: bool
     broken: int = 0
-    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,102 +45,158 @@ class Rows:
     rows: tuple[Row, ...]
     date: datetime | None
     broken: int = 0
-    warnings: tuple[str, ...] = ()
     problem: LocalError | None = None
 
 
-def path_of(stream: Stream, ids: Mapping[str, str]) -> str:
+def value_of(row: Row, column: str) -> Any:
+    """The value of a field, under its name or spelled the other way, `a_b` for `a-b`."""
+    value = row.get(column)
+    return row.get(column.translate(_OTHER_SPELLING)) if value is None else value
+
+
+_OTHER_SPELLING = str.maketrans("-_", "_-")
+
+
+def context_of(stream: Stream, row: Row) -> dict[str, str]:
+    """The ids that a row gives the lists below it, as far as they can stand in a path."""
+    found = {
+        name: (usable_slug if name == "project_slug" else usable_id)(value_of(row, column))
+        for column, name in stream.child_context.items()
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def path_of(stream: Stream, ids: Ids) -> str:
     """The path of the stream's list below the parent with these ids."""
     return stream.path.format_map(
         {name: escaped_slug(value) if name == "project_slug" else quote(value, safe="") for name, value in ids.items()}
     )
 
 
-def params_of(stream: Stream, ids: Mapping[str, str]) -> dict[str, str]:
+def params_of(stream: Stream, ids: Ids) -> dict[str, str]:
     """The parameters that tell the stream's list below the parent with these ids from others at the same path."""
     return {name: value.format_map(ids) for name, value in stream.params.items()}
 
 
-def pages(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int) -> Iterator[Page]:
+def is_page(body: Any, rows_under: tuple[str, ...] = ("items",)) -> bool:
+    """Whether a body is a page of a list: `{"items": [...]}` or a bare array (null stands for no items)."""
+    if not isinstance(body, dict):
+        return isinstance(body, list)
+    return any(name in body for name in rows_under) and isinstance(_items(body, rows_under), list)
+
+
+def is_row(body: Any) -> bool:
+    """Whether a body is one row."""
+    return isinstance(body, dict) and bool(body)
+
+
+def _items(body: Any, rows_under: tuple[str, ...]) -> Any:
+    if isinstance(body, list):
+        return body
+    found = next((body[name] for name in rows_under if name in body), None)
+    return [] if found is None else found
+
+
+def pages(
+    client: Client, stream: Stream, ids: Ids, page_size: int, window: Mapping[str, str] | None = None
+) -> Iterator[Page]:
     """The pages of the stream's list below one parent, one request for each that is drawn.
 
-    Raises what `Client.get` raises for the first page; a later page that answers 404 is `PageLost`.
+    `window` are further parameters. Raises what `Client.get` raises for the first page. A later page that answers 404
+    is `PageLost`; a list that does not come to an end is `EndlessList`, after its last page.
     """
     path = path_of(stream, ids)
-    params = params_of(stream, ids)
+    params = {**params_of(stream, ids), **(window or {})}
     if stream.takes_page_size:
         params["page-size"] = str(page_size)
-    seen: set[str] = set()
+    shape = partial(is_page, rows_under=stream.rows_under)
+    fresh = _unseen(stream)
     tokens: set[str] = set()
-    empty = 0
+    stale = 0
     while True:
-        try:
-            answer = client.get(path, params, stream.name, a_page)
-        except NotFound as missing:
-            if not tokens:
-                raise
-            raise PageLost(f"a page in the middle of the list is lost, and what is below it ({missing})") from None
-        body = answer.body if isinstance(answer.body, dict) else {"items": answer.body}
-        items = [item for item in body["items"] or [] if isinstance(item, dict)]
-        names = [usable_id(item.get("id")) for item in items]
-        repeated = seen.intersection(name for name in names if name)
-        rows = _fresh(items, names, seen)
-        token = str(body.get("next_page_token") or "")
-        empty = 0 if any(names) else empty + 1
-        warning = None
-        if token and (token in tokens or (repeated and not rows) or empty == EMPTY_PAGES):
-            place = path + "".join(f" {name}={value}" for name, value in sorted(params_of(stream, ids).items()))
-            warning = f"the list at {place} goes round in circles; it was ended after {len(tokens) + 1} pages"
-        broken = len(body["items"] or []) - len(items)
-        more = bool(token) and warning is None
-        yield Page(tuple(rows), answer.date, more, broken, warning)
-        if not more:
+        answer = _page(client, path, params, stream.name, shape, later=bool(tokens))
+        items = _items(answer.body, stream.rows_under)
+        dicts = [item for item in items if isinstance(item, dict)]
+        rows, has_news = fresh(dicts)
+        token = str(answer.body.get("next_page_token") or "") if isinstance(answer.body, dict) else ""
+        yield Page(tuple(rows), answer.date, bool(token), len(items) - len(dicts))
+        if not token:
             return
+        stale = 0 if has_news else stale + 1
+        if token in tokens or stale == STALE_PAGES:
+            place = path + "".join(f" {name}={value}" for name, value in sorted(params_of(stream, ids).items()))
+            raise EndlessList(f"the list at {place} goes round in circles; it was ended after {len(tokens) + 1} pages")
         tokens.add(token)
         params["page-token"] = token
 
 
-def read(client: Client, stream: Stream, ids: Mapping[str, str], page_size: int) -> Rows:
+def _page(
+    client: Client, path: str, params: Mapping[str, str], label: str, shape: Callable[[Any], bool], *, later: bool
+) -> Answer:
+    try:
+        return client.get(path, params, label, shape)
+    except NotFound as missing:
+        if not later:
+            raise
+        raise PageLost(f"a page in the middle of the list is lost, and what is below it ({missing})") from None
+
+
+def _unseen(stream: Stream) -> Callable[[list[Row]], tuple[list[Row], bool]]:
+    """A function from the items of a page to those that no page before had, and whether there are any.
+
+    Items without an identity cannot be told apart and are all given; they are news unless the page before was the same.
+    """
+    seen: set[tuple[str, ...]] = set()
+    before: list[Row] = []
+
+    def fresh(items: list[Row]) -> tuple[list[Row], bool]:
+        nonlocal before
+        rows, known = [], False
+        for item in items:
+            name = tuple(usable_id(value_of(item, column)) or "" for column in stream.identity)
+            if not any(name):
+                rows.append(item)
+            elif name not in seen:
+                seen.add(name)
+                rows.append(item)
+                known = True
+        is_news = known or (bool(rows) and not stream.identity and items != before)
+        before = items
+        return rows, is_news
+
+    return fresh
+
+
+def read(client: Client, stream: Stream, ids: Ids, page_size: int, window: Mapping[str, str] | None = None) -> Rows:
     """The stream's list below one parent, all its pages; what can go wrong with this list alone is in the result."""
-    added = {column: ids[name] for column, name in stream.adds.items()}
-    filled = {column: ids[name] for column, name in stream.fills.items()}
     rows: list[Row] = []
-    warnings: list[str] = []
     date: datetime | None = None
     broken = 0
     problem: LocalError | None = None
     try:
-        for page in pages(client, stream, ids, page_size):
-            rows += ({**row, **_lacking(row, filled), **added} for row in page.rows)
-            broken += page.broken
-            date = page.date
-            warnings += [page.warning] if page.warning else []
+        if stream.is_object:
+            answer = client.get(path_of(stream, ids), params_of(stream, ids), stream.name, is_row)
+            rows, date = [answer.body], answer.date
+        else:
+            for page in pages(client, stream, ids, page_size, window):
+                rows += page.rows
+                broken += page.broken
+                date = page.date
     except BadRequest:
-        if date is not None or not stream.none_if_refused:
+        if rows or date is not None or not stream.none_if_refused:
             raise
     except NotFound as error:
         problem = None if stream.none_if_refused else error
     except LocalError as error:
         problem = error
-    return Rows(tuple(rows), date, broken, tuple(warnings), problem)
+    return Rows(tuple(_completed(stream, row, ids, place) for place, row in enumerate(rows)), date, broken, problem)
 
 
-def _lacking(row: Row, filled: Mapping[str, str]) -> Mapping[str, str]:
-    """Those of the columns that the row leaves empty in both spellings, `a-b` and `a_b`."""
-    return {
-        column: value
-        for column, value in filled.items()
-        if not row.get(column) and not row.get(column.replace("-", "_"))
-    }
-
-
-def _fresh(items: list[Row], names: list[str | None], seen: set[str]) -> list[Row]:
-    """The items whose id has not been seen; those without an id cannot be told apart and are all given."""
-    rows = []
-    for item, name in zip(items, names, strict=True):
-        if name is None:
-            rows.append(item)
-        elif name not in seen:
-            seen.add(name)
-            rows.append(item)
-    return rows
+def _completed(stream: Stream, row: Row, ids: Ids, place: int) -> Row:
+    """The row with the ids of its parents and its place in the list, as far as the stream has columns for them."""
+    added: Row = {column: ids[name] for column, name in stream.parent_columns.items()}
+    added |= {column: ids[name] for column, name in stream.default_columns.items() if not value_of(row, column)}
+    added |= dict.fromkeys((column for column in stream.blank_columns if value_of(row, column) is None), "")
+    if stream.index_column is not None:
+        added[stream.index_column] = place
+    return {**row, **added}

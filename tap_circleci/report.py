@@ -9,8 +9,7 @@ from datetime import timedelta
 
 from singer import metrics
 
-from tap_circleci.client import Client, Traffic, who_am_i
-from tap_circleci.errors import Refused
+from tap_circleci.client import Client, Traffic
 from tap_circleci.messages import Messages
 from tap_circleci.terminal import TerminalLine
 from tap_circleci.text import first_few
@@ -22,10 +21,8 @@ EVERY = 5.0
 """Seconds between two lines of progress in a log."""
 EVERY_LIVE = 0.25
 """Seconds between two looks of the line on a terminal."""
-IN_A_ROW = 20
-"""Failures without a success between them after which it is time to see whether the service is there at all."""
-DOWN = 100
-"""Failures without a success between them until the service counts as down, whatever else it says."""
+NAMED = 10
+"""Things that were skipped for one reason and have a line of their own."""
 
 
 class Report:
@@ -36,15 +33,14 @@ class Report:
         self._messages = messages
         self._client = client
         self._began = self._told_at = clock.now()
-        self._in_a_row = 0
         self._part, self._detail, self._share = "", "", 0.0
         self._line = TerminalLine() if TerminalLine.is_possible() else None
         self._retries = 0
         self._forbidden: list[str] = []
         self._absent: list[str] = []
         self._missing: Counter[str] = Counter()
+        self._looked_back: Counter[int] = Counter()
         self.older: Counter[str] = Counter()
-        self.further: Counter[int] = Counter()
         self.failures: list[str] = []
 
     def at(self, part: str, detail: str = "", share: float = 0.0) -> None:
@@ -56,32 +52,32 @@ class Report:
         """Say where in the same part the run has come to."""
         self._detail, self._share = detail, share
 
-    def read(self) -> None:
-        """Take note of a resource that could be read."""
-        self._in_a_row = 0
-
     def failed(self, sentence: str) -> None:
-        """Take note of something that was left out; raises `Refused` when nothing works any more."""
+        """Take note of something that was left out."""
         self.failures.append(sentence)
-        self._in_a_row += 1
-        if self._in_a_row == DOWN:
-            raise Refused(f"{DOWN} resources in a row could not be read: the service seems to be down.")
-        if self._in_a_row % IN_A_ROW == 0:
-            who_am_i(self._client)
 
     def forbidden(self, what: str) -> None:
         """Take note of what the token may not see."""
-        LOGGER.warning("%s: permission denied (403); skipped", what)
-        self._forbidden.append(what)
+        self._skip(self._forbidden, what, "permission denied (403); skipped")
 
     def absent(self, slug: str) -> None:
         """Take note of a configured project that is not there."""
-        LOGGER.warning("%s: there is no such project, or the token does not see it (404)", slug)
-        self._absent.append(slug)
+        self._skip(self._absent, slug, "there is no such project, or the token does not see it (404)")
+
+    def looked_back(self, days: int) -> None:
+        """Take note of a project in which pipelines of up to this age were looked at."""
+        self._looked_back[days] += 1
 
     def missing(self, where: str) -> None:
         """Count something that the service does not have any more."""
         self._missing[where] += 1
+
+    @staticmethod
+    def _skip(names: list[str], name: str, reason: str) -> None:
+        """Add a name to those that are skipped; the first ones have a line each, the summary tells of all."""
+        if len(names) < NAMED:
+            LOGGER.warning("%s: %s", name, reason)
+        names.append(name)
 
     def missing_in(self, where: str) -> None:
         """Tell, in one line, how much was missing there."""
@@ -134,7 +130,7 @@ class Report:
             f"Calls: {traffic.calls.total()}, of them {traffic.retries} repeated after a failure,"
             f" {traffic.refusals} refused for the rate limit; held for it {held:.1f} s"
         )
-        for days, count in sorted(self.further.items()):
+        for days, count in sorted(self._looked_back.items()):
             yield f"Looked back {days} days, as is due now and then for late reruns, in {count} projects"
         for name, count in messages.keyless.items():
             if count:

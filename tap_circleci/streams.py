@@ -1,9 +1,14 @@
-"""The eleven streams as data: where they are read, what identifies a row, what a row gives its children."""
+"""The streams as data: where they are read, what tells their rows apart, what a row gives its children.
+
+A stream is added by a value here and a schema file of the same name; no other module knows a stream by its name, but
+for the root of the walk.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from string import Formatter
 
 DOCS = "https://circleci.com/docs/api/v2/"
@@ -13,11 +18,26 @@ DOCS = "https://circleci.com/docs/api/v2/"
 class Stream:
     """One table and the endpoint that fills it.
 
-    `path` and the values of `params` are templates over the ids that the ancestors' rows give (`gives`: id -> column).
-    `adds` puts such ids into the rows (column -> id); `fills` does so only where the answer has no such field.
-    `look_up` is where one row can be had by the project's slug when the list cannot.
-    `none_if_refused`: 400 and 404 mean that there are none. `takes_page_size`: the endpoint lets the caller choose.
-    `secrets` are paths to URLs whose query is masked. `docs` is the API's page.
+    Where it is read:
+    `path` and the values of `params` are templates over the ids that the ancestors' rows give. `takes_page_size`: the
+    endpoint lets the caller choose. `rows_under` are the names under which an answer may have the rows; `is_object`:
+    the answer is one row. `look_up` is where one row can be had by the project's slug when the list cannot. `from_param`
+    and `to_param` limit the list to rows from a moment to another. `none_if_refused`: 400 and 404 mean that there are
+    none. `docs` is the API's page.
+
+    What a row is:
+    `key` and `replication_key` are those of the table. `identity` are the fields that tell the rows of one list apart;
+    with none of them, rows may be equal, and `index_column` numbers them. `child_context` maps a column to the id that
+    it is to the children. `parent_columns` puts ancestors' ids into the rows (column -> id), `default_columns` does so
+    only where the answer has no such field. `blank_columns` are texts of the key that the API may leave empty.
+    `secret_urls` are paths to URLs whose query is masked, `hidden` are fields that are left out without a word.
+
+    When it is read:
+    `status` is in a state of `final` once nothing changes any more below the row, since `ended_at`.
+    `below_final`: asked for only below a row in a final state; `not_below` are values of the parent's row below which
+    there is none. `parent_names` is the key of the config that limits it to parents of some names.
+    `configured_only`: only below the projects that the user names. `look_back` is how far before the bookmark an
+    incremental list is read again, `history` how far back it goes at all. `is_optional`: only if the user asks for it.
     """
 
     name: str
@@ -27,13 +47,31 @@ class Stream:
     parent: str | None = None
     replication_key: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
-    gives: Mapping[str, str] = field(default_factory=dict)
-    adds: Mapping[str, str] = field(default_factory=dict)
-    fills: Mapping[str, str] = field(default_factory=dict)
-    look_up: str | None = None
-    none_if_refused: bool = False
     takes_page_size: bool = False
-    secrets: tuple[tuple[str, ...], ...] = ()
+    rows_under: tuple[str, ...] = ("items",)
+    is_object: bool = False
+    look_up: str | None = None
+    from_param: str | None = None
+    to_param: str | None = None
+    none_if_refused: bool = False
+    identity: tuple[str, ...] = ("id",)
+    index_column: str | None = None
+    child_context: Mapping[str, str] = field(default_factory=dict)
+    parent_columns: Mapping[str, str] = field(default_factory=dict)
+    default_columns: Mapping[str, str] = field(default_factory=dict)
+    blank_columns: tuple[str, ...] = ()
+    secret_urls: tuple[tuple[str, ...], ...] = ()
+    hidden: tuple[str, ...] = ()
+    status: str | None = None
+    final: tuple[str, ...] = ()
+    ended_at: str | None = None
+    below_final: bool = False
+    not_below: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    parent_names: str | None = None
+    configured_only: bool = False
+    look_back: timedelta = timedelta(0)
+    history: timedelta | None = None
+    is_optional: bool = False
 
     @property
     def replication_method(self) -> str:
@@ -41,22 +79,38 @@ class Stream:
         return "INCREMENTAL" if self.replication_key else "FULL_TABLE"
 
     @property
+    def address(self) -> tuple[str, ...]:
+        """The ids of ancestors that tell one of its lists from the others, in order."""
+        found = (name for text in (self.path, *self.params.values()) for _, name, _, _ in Formatter().parse(text))
+        return tuple(dict.fromkeys(name for name in found if name))
+
+    @property
     def needs(self) -> frozenset[str]:
-        """The ids of ancestors without which the list cannot be asked for or its rows not be told apart."""
-        templates = [self.path, *self.params.values()]
-        used = {name for template in templates for _, name, _, _ in Formatter().parse(template) if name}
-        return frozenset({*used, *self.adds.values(), *self.fills.values()})
+        """The ids of ancestors without which a list cannot be asked for, or its rows not be told apart."""
+        return frozenset({*self.address, *self.parent_columns.values(), *self.default_columns.values()})
+
+    @property
+    def belongs_to_parent(self) -> bool:
+        """Whether a row is another one below another parent, so that it is new when the parent is."""
+        return any(column in self.parent_columns for column in self.key)
 
 
 _ORGANIZATION = {"organization_id": "organization_id"}
 _PROJECT = {**_ORGANIZATION, "project_id": "project_id"}
+_JOB = {
+    "_job_id": "job_id",
+    "_pipeline_id": "pipeline_id",
+    "project_slug": "project_slug",
+    "job_number": "job_number",
+}
+_SLUG = {"_project_slug": "project_slug"}
 
 _ALL = (
     Stream(
         "collaborations",
         "/api/v2/me/collaborations",
         DOCS + "#tag/User/operation/getCollaborations",
-        gives={"organization_id": "id"},
+        child_context={"id": "organization_id"},
     ),
     Stream(
         "context",
@@ -65,7 +119,8 @@ _ALL = (
         key=("id", "organization_id"),
         parent="collaborations",
         params={"owner-id": "{organization_id}", "owner-type": "organization"},
-        adds=_ORGANIZATION,
+        child_context={"id": "context_id"},
+        parent_columns=_ORGANIZATION,
     ),
     Stream(
         "deploy",
@@ -75,8 +130,8 @@ _ALL = (
         parent="collaborations",
         replication_key="updated_at",
         params={"org-id": "{organization_id}"},
-        adds=_ORGANIZATION,
         takes_page_size=True,
+        parent_columns=_ORGANIZATION,
     ),
     Stream(
         "groups",
@@ -84,7 +139,7 @@ _ALL = (
         DOCS + "#tag/Groups/operation/getOrganizationGroups",
         key=("id", "organization_id"),
         parent="collaborations",
-        adds=_ORGANIZATION,
+        parent_columns=_ORGANIZATION,
     ),
     Stream(
         "project",
@@ -93,10 +148,10 @@ _ALL = (
         key=("id", "organization_id"),
         parent="collaborations",
         params={"organization-id": "{organization_id}"},
-        gives={**_ORGANIZATION, "project_id": "id", "project_slug": "slug"},
-        look_up="/api/v2/project/{project_slug}",
-        adds=_ORGANIZATION,
         takes_page_size=True,
+        look_up="/api/v2/project/{project_slug}",
+        child_context={"organization_id": "organization_id", "id": "project_id", "slug": "project_slug"},
+        default_columns=_ORGANIZATION,
     ),
     Stream(
         "pipeline_definition",
@@ -104,8 +159,8 @@ _ALL = (
         DOCS + "#tag/Pipeline-Definition/operation/listPipelineDefinitions",
         key=("id", "project_id", "organization_id"),
         parent="project",
-        gives={"pipeline_definition_id": "id"},
-        adds=_PROJECT,
+        child_context={"id": "pipeline_definition_id"},
+        parent_columns=_PROJECT,
     ),
     Stream(
         "trigger",
@@ -113,9 +168,9 @@ _ALL = (
         DOCS + "#tag/Trigger/operation/listPipelineDefinitionTriggers",
         key=("id", "project_id", "pipeline_definition_id", "organization_id"),
         parent="pipeline_definition",
-        adds={**_PROJECT, "pipeline_definition_id": "pipeline_definition_id"},
         none_if_refused=True,  # for definitions of providers without triggers
-        secrets=(("event_source", "webhook", "url"),),
+        parent_columns={**_PROJECT, "pipeline_definition_id": "pipeline_definition_id"},
+        secret_urls=(("event_source", "webhook", "url"),),
     ),
     Stream(
         "schedule",
@@ -124,14 +179,17 @@ _ALL = (
         key=("id", "project-slug"),
         parent="project",
         replication_key="updated-at",
-        fills={"project-slug": "project_slug"},
+        default_columns={"project-slug": "project_slug"},
     ),
     Stream(
         "pipelines",
         "/api/v2/project/{project_slug}/pipeline",
         DOCS + "#tag/Pipeline/operation/listPipelinesForProject",
         replication_key="updated_at",
-        gives={"pipeline_id": "id"},
+        child_context={"id": "pipeline_id"},
+        status="state",
+        final=("created", "errored"),
+        ended_at="updated_at",
     ),
     Stream(
         "workflows",
@@ -139,7 +197,10 @@ _ALL = (
         DOCS + "#tag/Pipeline/operation/listWorkflowsByPipelineId",
         parent="pipelines",
         replication_key="created_at",
-        gives={"workflow_id": "id"},
+        child_context={"id": "workflow_id"},
+        status="status",
+        final=("success", "failed", "error", "canceled", "unauthorized", "not_run"),
+        ended_at="stopped_at",
     ),
     Stream(
         "jobs",
@@ -147,12 +208,202 @@ _ALL = (
         DOCS + "#tag/Workflow/operation/listWorkflowJobs",
         key=("id", "_workflow_id"),
         parent="workflows",
-        adds={"_workflow_id": "workflow_id", "_pipeline_id": "pipeline_id"},
+        child_context={"id": "job_id", "job_number": "job_number", "project_slug": "project_slug"},
+        parent_columns={"_workflow_id": "workflow_id", "_pipeline_id": "pipeline_id"},
+        status="status",
+        final=(
+            "success",
+            "failed",
+            "canceled",
+            "timedout",
+            "infrastructure_fail",
+            "terminated-unknown",
+            "unauthorized",
+            "not_run",
+        ),
+        ended_at="stopped_at",
     ),
 )
 
-STREAMS: Mapping[str, Stream] = {stream.name: stream for stream in _ALL}
+
+def _below_jobs(name: str, path: str, operation: str, **fields: object) -> Stream:
+    """A stream that is asked once for each job that has run."""
+    return Stream(
+        name,
+        "/api/v2/project/{project_slug}/" + path,
+        DOCS + f"#tag/Job/operation/{operation}",
+        parent="jobs",
+        parent_columns=_JOB,
+        below_final=True,
+        not_below={"type": ("approval",)},
+        parent_names="job_names",
+        is_optional=True,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+_OPTIONAL = (
+    _below_jobs("job_details", "job/{job_number}", "getJobDetails", key=("_job_id",), is_object=True),
+    _below_jobs(
+        "tests", "{job_number}/tests", "getTests", key=("_job_id", "_index"), identity=(), index_column="_index"
+    ),
+    _below_jobs(
+        "artifacts",
+        "{job_number}/artifacts",
+        "getJobArtifacts",
+        key=("_job_id", "node_index", "path"),
+        identity=("node_index", "path"),
+    ),
+    Stream(
+        "insights_workflows",
+        "/api/v2/insights/{project_slug}/workflows",
+        DOCS + "#tag/Insights/operation/getProjectWorkflowMetrics",
+        key=("_project_slug", "name"),
+        parent="project",
+        params={"all-branches": "true", "reporting-window": "last-90-days"},
+        identity=("name",),
+        child_context={"name": "workflow_name"},
+        parent_columns=_SLUG,
+        configured_only=True,
+        is_optional=True,
+    ),
+    Stream(
+        "insights_workflow_runs",
+        "/api/v2/insights/{project_slug}/workflows/{workflow_name}",
+        DOCS + "#tag/Insights/operation/getProjectWorkflowRuns",
+        parent="insights_workflows",
+        replication_key="created_at",
+        params={"all-branches": "true"},
+        from_param="start-date",
+        to_param="end-date",
+        parent_columns={**_SLUG, "_workflow_name": "workflow_name"},
+        look_back=timedelta(days=7),  # runs are listed up to a day late, and only once they have ended
+        history=timedelta(days=90),
+        is_optional=True,
+    ),
+    Stream(
+        "insights_jobs",
+        "/api/v2/insights/{project_slug}/workflows/{workflow_name}/jobs",
+        DOCS + "#tag/Insights/operation/getProjectWorkflowJobMetrics",
+        key=("_project_slug", "_workflow_name", "name"),
+        parent="insights_workflows",
+        params={"all-branches": "true", "reporting-window": "last-90-days"},
+        identity=("name",),
+        parent_columns={**_SLUG, "_workflow_name": "workflow_name"},
+        is_optional=True,
+    ),
+    Stream(
+        "flaky_tests",
+        "/api/v2/insights/{project_slug}/flaky-tests",
+        DOCS + "#tag/Insights/operation/getFlakyTests",
+        key=("_project_slug", "workflow_name", "job_name", "classname", "test_name"),
+        parent="project",
+        rows_under=("flaky_tests", "flaky-tests"),
+        none_if_refused=True,  # for organizations of other kinds than GitHub and Bitbucket
+        identity=("workflow_name", "job_name", "classname", "test_name"),
+        parent_columns=_SLUG,
+        blank_columns=("workflow_name", "job_name", "classname", "test_name"),
+        configured_only=True,
+        is_optional=True,
+    ),
+    Stream(
+        "deploy_components",
+        "/api/v2/deploy/components",
+        DOCS + "#tag/Deploy/operation/listComponents",
+        key=("id", "organization_id"),
+        parent="collaborations",
+        params={"org-id": "{organization_id}"},
+        takes_page_size=True,
+        child_context={"id": "component_id"},
+        parent_columns=_ORGANIZATION,
+        is_optional=True,
+    ),
+    Stream(
+        "deploy_versions",
+        "/api/v2/deploy/components/{component_id}/versions",
+        DOCS + "#tag/Deploy/operation/listComponentVersions",
+        key=("component_id", "environment_id", "namespace", "name"),
+        parent="deploy_components",
+        identity=("environment_id", "namespace", "name"),
+        parent_columns={"component_id": "component_id", **_ORGANIZATION},
+        blank_columns=("environment_id", "namespace", "name"),
+        is_optional=True,
+    ),
+    Stream(
+        "context_variables",
+        "/api/v2/context/{context_id}/environment-variable",
+        DOCS + "#tag/Context/operation/listEnvironmentVariablesFromContext",
+        key=("context_id", "variable"),
+        parent="context",
+        identity=("variable",),
+        parent_columns={"context_id": "context_id", **_ORGANIZATION},
+        hidden=("truncated_value", "value"),
+        is_optional=True,
+    ),
+    Stream(
+        "context_restrictions",
+        "/api/v2/context/{context_id}/restrictions",
+        DOCS + "#tag/Context/operation/getContextRestrictions",
+        key=("context_id", "id"),
+        parent="context",
+        parent_columns={"context_id": "context_id", **_ORGANIZATION},
+        is_optional=True,
+    ),
+    Stream(
+        "project_variables",
+        "/api/v2/project/{project_slug}/envvar",
+        DOCS + "#tag/Project/operation/listEnvVars",
+        key=("_project_slug", "name"),
+        parent="project",
+        identity=("name",),
+        parent_columns=_SLUG,
+        hidden=("value",),
+        configured_only=True,
+        is_optional=True,
+    ),
+    Stream(
+        "checkout_keys",
+        "/api/v2/project/{project_slug}/checkout-key",
+        DOCS + "#tag/Project/operation/listCheckoutKeys",
+        key=("_project_slug", "fingerprint"),
+        parent="project",
+        identity=("fingerprint",),
+        parent_columns=_SLUG,
+        configured_only=True,
+        is_optional=True,
+    ),
+    Stream(
+        "webhooks",
+        "/api/v2/webhook",
+        DOCS + "#tag/Webhook/operation/getWebhooks",
+        parent="project",
+        params={"scope-id": "{project_id}", "scope-type": "project"},
+        secret_urls=(("url",),),
+        hidden=("signing_secret", "signing-secret"),
+        configured_only=True,
+        is_optional=True,
+    ),
+)
+
+STREAMS: Mapping[str, Stream] = {stream.name: stream for stream in (*_ALL, *_OPTIONAL)}
 """Every stream by name, in the order in which a run from scratch sends them."""
 
-WALK = ("pipelines", "workflows", "jobs")
-"""The three that are read together, project by project; in `currently_syncing` under the name of the first."""
+ROOT = STREAMS["pipelines"]
+"""The root of the walk: it and all streams below it are read together, project by project."""
+ORGANIZATIONS = STREAMS["collaborations"]
+PROJECTS = STREAMS["project"]
+
+
+def children_of(stream: Stream) -> tuple[Stream, ...]:
+    """The streams that have a list below each row of this one."""
+    return tuple(child for child in STREAMS.values() if child.parent == stream.name)
+
+
+def family_of(stream: Stream) -> tuple[Stream, ...]:
+    """The stream and all below it."""
+    return (stream, *(one for child in children_of(stream) for one in family_of(child)))
+
+
+def walk_streams() -> tuple[Stream, ...]:
+    """The streams that are read together, in `currently_syncing` under the name of the root."""
+    return family_of(ROOT)

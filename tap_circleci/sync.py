@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from tap_circleci import bookmarks
-from tap_circleci.bookmarks import State, Walk
 from tap_circleci.client import Client, who_am_i
 from tap_circleci.config import VERSION, Config
 from tap_circleci.discover import Selected
-from tap_circleci.errors import BadInput, Forbidden, NotFound, PipeClosed, TapError
+from tap_circleci.errors import BadInput, NotFound, PipeClosed, TapError
 from tap_circleci.messages import Messages
 from tap_circleci.organizations import Listing, Organizations
-from tap_circleci.paging import Rows
+from tap_circleci.outcomes import Outcomes
+from tap_circleci.paging import Ids
 from tap_circleci.report import Report
+from tap_circleci.seen import MOST_RETRIES, Seen
+from tap_circleci.service_time import ServiceTime
 from tap_circleci.slugs import normalise
-from tap_circleci.streams import STREAMS, WALK
+from tap_circleci.state import State
+from tap_circleci.streams import ROOT, STREAMS, Stream, walk_streams
 from tap_circleci.text import first_few
-from tap_circleci.times import EPOCH, written
-from tap_circleci.walk import PageDone, PassDone, ProjectDone, Unit, Walker
+from tap_circleci.times import CLOCK_TOLERANCE, EPOCH, iso, written
+from tap_circleci.walk import Branch, ListEnded, Node, PageDone, Pipeline, ProjectWalk, Walker
 from tap_circleci.workers import Clock, Pool, result
 
 LOGGER = logging.getLogger(__name__)
 
-VERSIONED = frozenset({"collaborations", "context", "groups", "project", "pipeline_definition", "trigger"})
-"""The full tables whose rows can vanish, and of which the target may be told so."""
+FIRST_SYNC = timedelta(days=365)
+"""How far back a first sync goes when the user names no date."""
 
 
 def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list[str]:
@@ -41,9 +44,8 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
     pool = Pool(config.max_workers)
     messages = Messages(selected, clock)
     report = Report(clock, messages, client)
-    run = _Run(config, selected, state, client, pool, clock, messages, report)
     try:
-        run.everything()
+        _Run(config, selected, state, client, pool, clock, messages, report).everything()
     except TapError as error:
         report.failures += error.args
     finally:
@@ -54,16 +56,17 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
 
 
 @dataclass
-class _Ledger:
-    """What one project has come to: its marks, what failed, and by stream the highest replication key value sent.
+class _Project:
+    """What the walk of one project has come to.
 
-    `stuck`: something is missing that the marks cannot name, so they stay where they are.
+    `seen` is what the state vouches for, `retries` the pipelines below which something failed, by stream, `highest` the
+    highest replication key values sent. `is_stuck`: more has failed than can be named, so the state stays where it is.
     """
 
-    walk: Walk
-    retry: dict[str, frozenset[str]] = field(default_factory=dict)
+    seen: dict[str, Seen]
+    retries: dict[str, dict[str, None]]
     highest: dict[str, str] = field(default_factory=dict)
-    stuck: bool = False
+    is_stuck: bool = False
 
 
 class _Run:
@@ -88,29 +91,31 @@ class _Run:
         self._clock = clock
         self._messages = messages
         self._report = report
-        self._organizations = Organizations(config, client, pool, clock, report)
-        self._now = EPOCH
+        self._outcomes = Outcomes(report, client)
+        self._organizations = Organizations(config, client, pool, self._wait, self._outcomes, self._window)
+        self._time = ServiceTime(None, clock)
+        self._start = EPOCH
 
     def everything(self) -> None:
         """All selected streams, beginning with the one that an earlier run was at."""
-        self._now = who_am_i(self._client).date
+        self._time = ServiceTime(who_am_i(self._client).date, self._clock)
+        if not self._time.is_told:
+            LOGGER.warning("CircleCI's answers do not tell the time: what is new is judged by the rows alone.")
+        self._start = self._config.start_date or self._time.now() - FIRST_SYNC
         self._refuse_the_future()
-        names = [name for name in STREAMS if name in self._selected and name not in WALK]
-        if any(name in self._selected for name in WALK):
-            names.append(WALK[0])
-        LOGGER.info(
-            "tap-circleci %s: streams %s", VERSION, ", ".join(name for name in STREAMS if name in self._selected)
-        )
+        walk = {stream.name for stream in walk_streams()}
+        names = list(dict.fromkeys(ROOT.name if name in walk else name for name in self._selected.schemas))
+        LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(self._selected.schemas))
         if not names:
             LOGGER.warning("No stream is selected.")
         at = self._state.currently_syncing
         turn = names.index(at) if at in names else 0
         try:
-            for is_walk, group in groupby(names[turn:] + names[:turn], key=WALK.__contains__):
+            for is_walk, group in groupby(names[turn:] + names[:turn], key=ROOT.name.__eq__):
                 if is_walk:
-                    self._walk()
+                    self._walk([stream.name for stream in walk_streams() if stream.name in self._selected])
                 else:
-                    self._streams(list(group))
+                    self._streams([STREAMS[name] for name in group])
             self._state.currently_syncing = None
         except PipeClosed:
             raise
@@ -120,216 +125,241 @@ class _Run:
         self._messages.state(self._state, now=True)
 
     def _refuse_the_future(self) -> None:
-        limit = self._now + bookmarks.TOLERANCE
+        """Raise `BadInput` for a state or a start date that CircleCI's clock has not come to."""
+        if not self._time.is_told:
+            return
+        now = self._time.now()
         latest = self._state.latest()
-        if latest is not None and latest[1] > limit:
-            raise BadInput(
-                f"The state's {latest[0]} is {latest[1].isoformat()}, in the future: CircleCI's clock says"
-                f" {self._now.isoformat()}."
-            )
-        if self._config.start_date is not None and self._config.start_date > limit:
-            raise BadInput(
-                f"start_date is {self._config.start_date.isoformat()}, in the future: CircleCI's clock says"
-                f" {self._now.isoformat()}."
-            )
+        marks = [("start_date", self._config.start_date)] if self._config.start_date else []
+        marks += [(f"The state's {latest[0]}", latest[1])] if latest else []
+        for name, moment in marks:
+            if moment > now + CLOCK_TOLERANCE:
+                raise BadInput(
+                    f"{name} is {moment.isoformat()}, in the future: CircleCI's clock says {now.isoformat()}."
+                )
 
     def _wait(self, future: Future[Any]) -> Any:
         return result(future, self._clock, self._report.tick)
 
     # The organization-wide streams
 
-    def _streams(self, names: list[str]) -> None:
+    def _streams(self, streams: list[Stream]) -> None:
         """All rows of organization-wide streams, new ones only where they have a replication key."""
-        listings = self._organizations.read(names)
+        listings = self._organizations.read(streams)
         listing = next(listings, None)
-        for name in names:
-            self._state.currently_syncing = name
-            self._report.at(name)
-            self._messages.schema(name)
+        for stream in streams:
+            self._state.currently_syncing = stream.name
+            self._report.at(stream.name)
+            self._messages.schema(stream.name)
             version = None
-            if self._config.activate_version and name in VERSIONED:
-                version = int(self._now.timestamp() * 1000)
-            while listing is not None and listing.stream.name == name:
+            if self._config.activate_version and stream.replication_key is None:
+                version = int(self._time.now().timestamp() * 1000)
+            while listing is not None and listing.stream is stream:
                 self._listing(listing, version)
                 listing = next(listings, None)
-            if version is not None and self._organizations.is_whole(name):
-                self._messages.activate(name, version)
+            if version is not None and self._organizations.is_whole(stream):
+                self._messages.activate(stream.name, version)
 
     def _listing(self, listing: Listing, version: int | None) -> None:
         """The rows of one stream below one parent."""
         stream = listing.stream
-        name = stream.name
-        self._messages.keyless[name] += listing.broken
-        slug = listing.ids.get("project_slug", "")
-        key = normalise(slug) or slug or listing.ids.get("organization_id", "")
-        since = self._since(name, key)
-        date = listing.date or self._now
+        self._messages.keyless[stream.name] += listing.broken
+        key = _bookmark_key(stream, listing.ids)
+        since = written(self._since(stream, listing.ids))
+        date = listing.date or self._time.now()
         highest = ""
         for row in listing.rows:
-            record = self._messages.convert(name, row)
+            record = self._messages.convert(stream.name, row)
             if record is None:
                 continue
             value = (record[stream.replication_key] or "") if stream.replication_key else ""
-            if value and value < since:
-                self._report.older[name] += key not in self._state.bookmarks.get(name, {})
+            if _is_moment(value) and value < since:
+                self._report.older[stream.name] += key not in self._state.bookmarks.get(stream.name, {})
                 continue
-            self._messages.record(name, record, date, version)
-            highest = bookmarks.higher(highest, value, date)
-        if listing.complete:  # the rows that could not be read may be older
-            self._state.note(name, key, highest)
-        self._messages.flush()
+            self._messages.record(stream.name, record, date, version)
+            highest = self._higher(highest, value, date)
+        if listing.is_whole:  # the rows that could not be read may be older
+            self._state.note(stream.name, key, highest)
         self._messages.state(self._state)
         self._report.tick()
 
-    def _since(self, name: str, key: str) -> str:
+    def _since(self, stream: Stream, ids: Ids) -> datetime:
         """The replication key value from which on rows are sent: the bookmark, or the start date at first."""
-        marked = self._state.bookmarks.get(name, {}).get(key)
-        if marked is not None:
-            return marked
-        return written(self._config.start_date or self._now - bookmarks.FIRST_SYNC)
+        bookmark = self._state.bookmarks.get(stream.name, {}).get(_bookmark_key(stream, ids))
+        if bookmark is None or stream.name in self._selected.full_table:
+            return self._start
+        return iso(bookmark) - stream.look_back
 
-    # The walk through pipelines, workflows and jobs
+    def _window(self, stream: Stream, ids: Ids) -> Mapping[str, str]:
+        """The parameters that limit a list to what is new, where it can be limited."""
+        if stream.from_param is None or stream.to_param is None:
+            return {}
+        now, since = self._time.now(), self._since(stream, ids)
+        if stream.history is not None:
+            midnight = (now - stream.history).replace(hour=0, minute=0, second=0, microsecond=0)
+            since = max(since, midnight + timedelta(days=1))  # the first whole day
+        return {stream.from_param: _whole_seconds(since), stream.to_param: _whole_seconds(now)}
 
-    def _walk(self) -> None:
+    def _higher(self, highest: str, value: str | None, date: datetime) -> str:
+        """The higher of two replication key values, "" for none.
+
+        A `value` that lies in the service's future, by an answer of that `date`, or before 1970 is a mistake of the
+        data; it must not hide the rows to come.
+        """
+        if not value or not _is_moment(value) or value > written(date + CLOCK_TOLERANCE):
+            return highest
+        return max(highest, value)
+
+    # The walk through the pipelines of the projects and what lies below them
+
+    def _walk(self, selected: list[str]) -> None:
         """All that is new or due in the projects that the user names."""
-        self._state.currently_syncing = WALK[0]
-        selected = [name for name in WALK if name in self._selected]
+        self._state.currently_syncing = ROOT.name
         for name in selected:
             self._messages.schema(name)
         slugs = self._organizations.slugs()
-        self._announce(slugs)
-        missing = 0
-        walker = Walker(self._config, self._client, self._pool, self._wait, selected)
-        number = 0
-        ledger = None
-        for event in walker.events(slugs, dict(self._state.walks)):
-            if ledger is None:
-                number += 1
-                self._report.at(f"project {number} of {len(slugs)}", f"; {event.slug}", (number - 1) / len(slugs))
-                walk = self._state.walks.get(event.slug, Walk())
-                ledger = _Ledger(walk, dict(walk.retry))
-            if isinstance(event, Unit):
-                self._unit(event, ledger)
+        self._announce(slugs, selected)
+        walker = Walker(self._config, self._client, self._pool, self._wait, self._time, self._start, selected)
+        seen = {
+            slug: {name: one for name, one in streams.items() if name not in self._selected.full_table}
+            for slug, streams in self._state.seen.items()
+        }
+        missing = number = 0
+        project: _Project | None = None
+        for event in walker.events(slugs, seen):
+            if project is None:
+                slug, number = slugs[number], number + 1
+                self._report.at(f"project {number} of {len(slugs)}", f"; {slug}", (number - 1) / len(slugs))
+                before = seen.get(slug, {})
+                project = _Project(dict(before), {name: dict.fromkeys(one.retry) for name, one in before.items()})
+            if isinstance(event, Pipeline):
+                self._pipeline(event, project)
             elif isinstance(event, PageDone):
-                self._page_done(event, ledger)
+                self._page_done(event, project)
                 back_to = f" back to {event.down_to:%Y-%m-%d %H:%M}" if event.down_to else ""
-                self._report.come(f"; {event.slug}{back_to}", (number - 1 + event.share) / len(slugs))
-            elif isinstance(event, PassDone):
-                missing += self._pass_done(event, ledger)
+                share = (number - 1 + event.share) / len(slugs)
+                self._report.come(f"; {event.walk.slug}{back_to}", share)
+            elif isinstance(event, ListEnded):
+                missing += self._list_ended(event)
             else:
-                self._project_done(event, ledger)
-                ledger = None
+                self._project_done(event.slug, project)
+                project = None
             self._messages.flush()
             self._report.tick()
         if slugs and missing == len(slugs):
-            self._report.failed("None of the projects in project_slugs exists, or the token sees none of them.")
+            self._outcomes.failed("None of the projects in project_slugs exists, or the token sees none of them.")
 
-    def _announce(self, slugs: list[str]) -> None:
+    def _announce(self, slugs: list[str], selected: list[str]) -> None:
         """Say what is walked, and since when."""
-        walks = self._state.walks
-        since = self._config.start_date or self._now - bookmarks.FIRST_SYNC
-        begun = [slug for slug in slugs if slug in walks and walks[slug].open is not None]
-        first = [slug for slug in slugs if slug not in walks]
-        known = [min(walks[slug].synced_at.values()) for slug in slugs if slug in walks and walks[slug].synced_at]
+        steps = {slug: [one.steps for one in self._state.seen.get(slug, {}).values() if one.steps] for slug in slugs}
+        first = [slug for slug in slugs if not steps[slug]]
+        cut = [slug for slug in slugs if any(len(one) > 1 or one[-1].since is not None for one in steps[slug])]
+        known = [min(one[0].as_of for one in steps[slug]) for slug in slugs if steps[slug]]
         LOGGER.info("Projects: %d", len(slugs))
         if first:
-            LOGGER.info("For the first time, from %s on: %s", since.isoformat(), first_few(first))
-        if begun:
-            LOGGER.info("An earlier run was cut off and is taken up: %s", first_few(begun))
+            LOGGER.info("For the first time, from %s on: %s", self._start.isoformat(), first_few(first))
+        if cut:
+            LOGGER.info("An earlier run was cut off and is taken up: %s", first_few(cut))
         if known:
             LOGGER.info("What is new or due in %d projects since %s", len(known), min(known).isoformat())
 
-    def _unit(self, unit: Unit, ledger: _Ledger) -> None:
-        """A pipeline, its workflows and their jobs, depth first."""
-        pipelines, workflows, jobs = WALK
-        tree = self._wait(unit.tree) if unit.tree is not None else None
-        if unit.wanted:
-            self._send(pipelines, unit.pipeline, unit.date, ledger)
-        if tree is None:
-            return
-        name = str(unit.pipeline["id"])
-        failed = set() if self._heard(tree.workflows, f"the workflows of pipeline {name}", unit.slug) else {*unit.asked}
-        self._messages.keyless[workflows] += tree.workflows.broken
-        for branch in tree.branches:
-            if branch.wanted:
-                self._send(workflows, branch.workflow, tree.workflows.date or unit.date, ledger)
-            if branch.jobs is None:
+    def _pipeline(self, event: Pipeline, project: _Project) -> None:
+        """A pipeline and what lies below it, depth first."""
+        name = str(event.node.row.get("id"))
+        failed: set[str] = set()
+        self._node(ROOT.name, event.node, event.date or self._time.now(), event.walk, project, failed, set())
+        for stream in event.asked:
+            retry = project.retries.setdefault(stream, {})
+            retry.pop(name, None)
+            if stream in failed:
+                retry[name] = None
+        project.is_stuck |= len({name for retry in project.retries.values() for name in retry}) > MOST_RETRIES
+
+    def _node(
+        self,
+        stream: str,
+        node: Node,
+        date: datetime,
+        walk: ProjectWalk,
+        project: _Project,
+        failed: set[str],
+        done: set[Future[Branch]],
+    ) -> None:
+        """A row, if it is wanted, and the lists below it, each once. Streams that lack something are added to `failed`."""
+        if node.is_wanted:
+            self._send(stream, node.row, date, project)
+        for future in node.lists:
+            branch: Branch = self._wait(future)
+            if future in done:
                 continue
-            below: Rows = self._wait(branch.jobs)
-            for row in below.rows:
-                self._send(jobs, row, below.date or unit.date, ledger)
-            self._messages.keyless[jobs] += below.broken
-            what = f"the jobs of workflow {branch.workflow['id']} of pipeline {name}"
-            failed.update(() if self._heard(below, what, unit.slug) else {jobs})
-        owed = (ledger.retry.pop(name, frozenset()) - unit.in_full) | failed
-        if owed:
-            ledger.retry[name] = owed
-            ledger.stuck = ledger.stuck or len(ledger.retry) > bookmarks.MOST_RETRIES
+            done.add(future)
+            if not self._outcomes.is_settled(f"{walk.slug}: {branch.name}", walk.slug, branch.rows.problem):
+                failed |= branch.wanted
+            if branch.stream.name in self._selected:
+                self._messages.keyless[branch.stream.name] += branch.rows.broken
+            for child in branch.nodes:
+                self._node(branch.stream.name, child, branch.rows.date or date, walk, project, failed, done)
 
-    def _heard(self, below: Rows, what: str, slug: str) -> bool:
-        """Whether a list is whole, or lacks only what is gone or forbidden; what is wrong is told."""
-        for warning in below.warnings:
-            LOGGER.warning("%s", warning)
-        if isinstance(below.problem, NotFound):
-            self._report.missing(slug)
-        elif isinstance(below.problem, Forbidden):
-            self._report.forbidden(f"{what} ({slug})")
-        elif below.problem is not None:
-            self._report.failed(f"{slug}: {what} could not be read to the end: {below.problem}.")
-            return False
-        self._report.read()
-        return True
-
-    def _send(self, name: str, row: dict[str, Any], date: datetime, ledger: _Ledger) -> None:
-        if name not in self._selected:
-            return
+    def _send(self, name: str, row: dict[str, Any], date: datetime, project: _Project) -> None:
         record = self._messages.convert(name, row)
         if record is None:
             return
         self._messages.record(name, record, date)
         replication_key = STREAMS[name].replication_key
         if replication_key is not None:
-            ledger.highest[name] = bookmarks.higher(ledger.highest.get(name, ""), record[replication_key], date)
+            project.highest[name] = self._higher(project.highest.get(name, ""), record[replication_key], date)
 
-    def _page_done(self, event: PageDone, ledger: _Ledger) -> None:
-        self._messages.keyless[WALK[0]] += event.broken
-        if event.warning:
-            LOGGER.warning("%s", event.warning)
-        if not ledger.stuck:
-            walk = bookmarks.page_done(ledger.walk, event.this, event.down_to, event.pending, dict(ledger.retry))
-            self._checkpoint(event.slug, ledger, walk)
+    def _page_done(self, event: PageDone, project: _Project) -> None:
+        if ROOT.name in self._selected:
+            self._messages.keyless[ROOT.name] += event.broken
+        if project.is_stuck or (event.down_to is None and not event.is_last):
+            return
+        down_to = None if event.is_last else event.down_to
+        for name, plan in event.walk.plans.items():
+            pending = event.pending if name == ROOT.name else None
+            project.seen[name] = plan.after(down_to, pending, tuple(project.retries.get(name, ())))
+        self._checkpoint(event.walk.slug, project)
 
-    def _pass_done(self, event: PassDone, ledger: _Ledger) -> bool:
-        """Take note of the end of a pass; tells whether the project does not exist."""
-        if event.problem is None:
-            self._report.read()
-            if event.this is not None and event.this.further is not None:
-                self._report.further[event.this.further.days] += 1
-            if not ledger.stuck and event.this is not None:
-                walk = bookmarks.pass_done(ledger.walk, event.this, event.pending, dict(ledger.retry))
-                self._checkpoint(event.slug, ledger, walk)
-            return False
+    def _list_ended(self, event: ListEnded) -> bool:
+        """Take note of the end of a project's list; tells whether the project does not exist."""
+        if event.further is not None:
+            self._report.looked_back(event.further.days)
         if isinstance(event.problem, NotFound):
             self._report.absent(event.slug)
             return True
-        if isinstance(event.problem, Forbidden):
-            self._report.forbidden(f"the pipelines of {event.slug}")
-        else:
-            LOGGER.warning("%s: the walk stays open: %s", event.slug, event.problem)
-            self._report.failed(f"{event.slug}: the pipelines could not be read to the end: {event.problem}.")
+        self._outcomes.is_settled(f"{event.slug}: the {ROOT.name}", event.slug, event.problem)
         return False
 
-    def _project_done(self, event: ProjectDone, ledger: _Ledger) -> None:
-        self._report.missing_in(event.slug)
-        if not ledger.stuck:
-            self._checkpoint(event.slug, ledger, replace(ledger.walk, retry=dict(ledger.retry)))
-
-    def _checkpoint(self, slug: str, ledger: _Ledger, walk: Walk) -> None:
-        """Vouch for all that has been sent of a project so far."""
-        ledger.walk = walk
-        if walk == Walk():
+    def _project_done(self, slug: str, project: _Project) -> None:
+        self._report.missing_in(slug)
+        if project.is_stuck:
             return
-        self._state.walks[slug] = walk
-        for name, value in ledger.highest.items():
+        for name, retry in project.retries.items():
+            before = project.seen.get(name, Seen())
+            project.seen[name] = Seen(before.steps, before.pending, tuple(retry))
+        self._checkpoint(slug, project)
+
+    def _checkpoint(self, slug: str, project: _Project) -> None:
+        """Vouch for all that has been sent of a project so far."""
+        kept = self._state.seen.setdefault(slug, {})
+        kept |= {name: one for name, one in project.seen.items() if one != Seen() or name in kept}
+        if not kept:
+            del self._state.seen[slug]
+        for name, value in project.highest.items():
             self._state.note(name, slug, value)
         self._messages.state(self._state)
+
+
+def _bookmark_key(stream: Stream, ids: Ids) -> str:
+    """What a list's bookmark stands under: the ids that tell it from the stream's other lists."""
+    names = [ids[name] for name in stream.address]
+    return "/".join([normalise(names[0]) or names[0], *names[1:]]) if names else ""
+
+
+def _is_moment(value: str) -> bool:
+    """Whether a replication key value can be a time at which something changed: services in Go write year 1 for none."""
+    return value >= written(EPOCH)
+
+
+def _whole_seconds(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,6 +9,8 @@ from functools import lru_cache
 from dateutil.parser import ParserError, isoparse, parse
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EVER = datetime.min.replace(tzinfo=timezone.utc)
+"""Before anything."""
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """State timestamps may be this far ahead of CircleCI's clock: clocks of several machines differ by some minutes."""
 
@@ -28,11 +30,15 @@ def lenient(text: str) -> datetime:
 
 
 def moment(value: object) -> datetime | None:
-    """When something happened, or None where the API does not tell in a way that can be read."""
+    """When something happened, or None where the API does not tell in a way that can be read.
+
+    Nothing happened before 1970: services in Go write year 1 for a time that is not set.
+    """
     try:
-        return lenient(value) if isinstance(value, str) and value else None
+        found = lenient(value) if isinstance(value, str) and value else None
     except ValueError:
         return None
+    return None if found is None or found < EPOCH else found
 
 
 def written(time: datetime) -> str:

@@ -1,102 +1,170 @@
-"""The walk through projects: pipelines, their workflows, their jobs, read by many threads and given in order."""
+"""The walk: a project's pipelines, newest first, and all that lies below them, read by many threads, given in order.
+
+The organization-wide streams are read stream by stream (`organizations`), so that a run can go on at one of them. Here
+all streams are read pipeline by pipeline, so that memory stays flat however long the history is.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
-from functools import partial
+from datetime import datetime, timedelta
+from functools import cached_property, partial
 from itertools import count
 from typing import Any
 
-from tap_circleci import bookmarks
-from tap_circleci.bookmarks import Owed, Pass, Range, Walk
 from tap_circleci.client import Client
 from tap_circleci.config import Config
-from tap_circleci.errors import LocalError, NotFound
-from tap_circleci.paging import Page, Row, Rows, pages, read
+from tap_circleci.errors import LocalError
+from tap_circleci.paging import Ids, Page, Row, Rows, context_of, pages, path_of, read, value_of
+from tap_circleci.seen import OLDEST_LOOK, Plan, Seen, is_complete, next_due
+from tap_circleci.service_time import ServiceTime
 from tap_circleci.slugs import usable_id
-from tap_circleci.streams import STREAMS, WALK, Stream
-from tap_circleci.times import EPOCH, moment
-from tap_circleci.workers import Pool, ahead
+from tap_circleci.streams import ROOT, STREAMS, Stream, children_of, family_of, walk_streams
+from tap_circleci.times import brief, moment
+from tap_circleci.workers import Once, Pool, ahead
+
+LOGGER = logging.getLogger(__name__)
 
 ROWS_AHEAD = 500
 """About how many rows may be read before they are written."""
-MOMENT = timedelta(microseconds=1)
 
+AsOf = Mapping[str, datetime | None]
+"""The streams of which something below a row may be lacking, and as of when the rest is in the tables (None: never)."""
 Wait = Callable[[Future[Any]], Any]
 """Gives the result of a future, while the run stays ready to be stopped."""
 
 
 @dataclass(frozen=True)
+class Node:
+    """A row, whether it is to be sent, and the lists below it that were asked for, in the order of the streams."""
+
+    row: Row
+    is_wanted: bool
+    lists: tuple[Future[Branch], ...] = ()
+
+
+@dataclass(frozen=True)
 class Branch:
-    """A workflow, whether its row is to be sent, and its jobs if they are."""
+    """The list of one stream below one row, as nodes. `wanted` are the streams that lack something if it is not whole.
 
-    workflow: Row
-    wanted: bool
-    jobs: Future[Rows] | None
-
-
-@dataclass(frozen=True)
-class Tree:
-    """What is below a pipeline."""
-
-    branches: tuple[Branch, ...]
-    workflows: Rows
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A pipeline, whether its row is to be sent, and what is below it, as far as it was asked for.
-
-    For the streams in `asked`; `in_full` are those of them of which nothing was left out as settled.
+    `name` is what the list belongs to, for messages.
     """
 
-    slug: str
-    pipeline: Row
-    date: datetime
-    wanted: bool
-    tree: Future[Tree] | None
-    asked: frozenset[str]
-    in_full: frozenset[str]
+    stream: Stream
+    name: str
+    rows: Rows
+    nodes: tuple[Node, ...]
+    wanted: frozenset[str]
 
-    def size(self) -> int:
-        """How many rows it holds, once it has been read."""
-        branches = self.tree.result().branches if self.tree is not None else ()
-        return 1 + len(branches) + sum(len(branch.jobs.result().rows) for branch in branches if branch.jobs is not None)
+    def size(self) -> tuple[int, int]:
+        """How many rows and lists it holds, once all of it has been read."""
+        sizes = [child.result().size() for node in self.nodes for child in node.lists]
+        return len(self.nodes) + sum(rows for rows, _ in sizes), 1 + sum(lists for _, lists in sizes)
+
+
+@dataclass(frozen=True)
+class ProjectWalk:
+    """One way down the list of a project's pipelines: what it is to look at for each stream."""
+
+    slug: str
+    plans: Mapping[str, Plan]
+
+    @cached_property
+    def horizon(self) -> datetime:
+        """No pipeline created before this is due for any stream."""
+        return min(plan.horizon for plan in self.plans.values())
+
+    def further(self, lookback: timedelta) -> timedelta | None:
+        """How far it looks back, if that is more than a day further than on every sync."""
+        if any(not plan.seen.steps for plan in self.plans.values()):
+            return None
+        depth = max(plan.now for plan in self.plans.values()) - self.horizon
+        return depth if depth > lookback + timedelta(days=1) else None
+
+    def wanted(self, created_at: datetime | None, name: str) -> AsOf:
+        """The streams below a pipeline for which it is due."""
+        return {
+            stream: plan.as_of(created_at, name)
+            for stream, plan in self.plans.items()
+            if stream != ROOT.name and plan.is_due(created_at, name)
+        }
+
+    def sends(self, row: Row, created_at: datetime | None) -> bool:
+        """Whether a pipeline's own row may have changed; its list tells, so also where nothing below it is due."""
+        plan = self.plans.get(ROOT.name)
+        if plan is None or not plan.reaches(created_at):
+            return False
+        changed_at = _ended_at(ROOT, row) or created_at
+        return plan.is_pending(created_at) or not is_complete(_is_final(ROOT, row), changed_at, plan.as_of(created_at))
+
+    def awaits(self, row: Row, created_at: datetime) -> bool:
+        """Whether a pipeline is to be sent again once it is in a final state."""
+        plan = self.plans.get(ROOT.name)
+        return (
+            plan is not None
+            and plan.reaches(created_at)
+            and created_at >= plan.now - OLDEST_LOOK
+            and not _is_final(ROOT, row)
+        )
+
+    def why(self, created_at: datetime | None, is_wanted: bool, wanted: AsOf) -> str:
+        """Why a pipeline is looked at or not, for the log."""
+        if created_at is None:
+            return "created nobody knows when: looked at"
+        known = {name: as_of and brief(as_of) for name, as_of in wanted.items()}
+        following = next_due(created_at, max(plan.now for plan in self.plans.values()))
+        return (
+            f"created {brief(created_at)}; sent: {is_wanted}; due and in the tables as of: {known or 'nothing'};"
+            f" next look: {brief(following) if following else 'none'}"
+        )
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline with what is below it, as far as it was asked for, for the streams in `asked`."""
+
+    walk: ProjectWalk
+    node: Node
+    date: datetime | None
+    asked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class PageDone:
-    """All pipelines of a page have been given, all of the pass that were created after `down_to`.
+    """All pipelines of a page have been given: all of the walk that were created after `down_to`.
 
-    `pending` is when the oldest of the pass was created that is not in a final state.
+    `is_last`: all that are due. `pending` is when the oldest of them was created that is not in a final state.
     """
 
-    slug: str
-    this: Pass
+    walk: ProjectWalk
     down_to: datetime | None
     pending: datetime | None
-    broken: int
-    warning: str | None
+    broken: int = 0
+    is_last: bool = False
 
     @property
     def share(self) -> float:
-        """How much of the interval that the pass goes through is done."""
-        if self.down_to is None:
-            return 0.0
-        return min((self.this.started - self.down_to) / max(self.this.started - self.this.horizon, MOMENT), 1.0)
+        """How much of the time between now and the horizon is done."""
+        if self.is_last or self.down_to is None:
+            return float(self.is_last)
+        now = max(plan.now for plan in self.walk.plans.values())
+        length = (now - self.walk.horizon).total_seconds()
+        return min((now - self.down_to).total_seconds() / length, 1.0) if length > 0 else 1.0
 
 
 @dataclass(frozen=True)
-class PassDone:
-    """A way down a project's list has ended, with a `problem` if it did not come all the way down."""
+class ListEnded:
+    """The list of a project's pipelines has ended, with a `problem` if it was not read as far as was due.
+
+    `further`: how old the oldest of the pipelines was that were looked at, if that is much more than on every sync.
+    """
 
     slug: str
-    this: Pass | None
-    pending: datetime | None
     problem: LocalError | None = None
+    further: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +174,7 @@ class ProjectDone:
     slug: str
 
 
-Event = Unit | PageDone | PassDone | ProjectDone
+Event = Pipeline | PageDone | ListEnded | ProjectDone
 
 
 class Walker:
@@ -115,192 +183,215 @@ class Walker:
     Used by the one thread that writes.
     """
 
-    def __init__(self, config: Config, client: Client, pool: Pool, wait: Wait, selected: Iterable[str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        client: Client,
+        pool: Pool,
+        wait: Wait,
+        time: ServiceTime,
+        start: datetime,
+        selected: Iterable[str],
+    ) -> None:
         self._config = config
         self._client = client
         self._pool = pool
         self._wait = wait
-        self._selected = tuple(stream for stream in WALK if stream in set(selected))
+        self._time = time
+        self._start = start
+        self._selected = tuple(selected)
+        self._children = {stream.name: children_of(stream) for stream in walk_streams()}
+        self._families = {stream.name: frozenset(one.name for one in family_of(stream)) for stream in walk_streams()}
         self._order = count()
-        self._units, self._rows = 1, 100  # until the first units tell, they may be wide
+        self._pipelines_read, self._rows_read, self._lists_read = (
+            1,
+            100,
+            1,
+        )  # until the first ones tell, they may be wide
 
-    def events(self, slugs: list[str], walks: Mapping[str, Walk]) -> Iterator[Event]:
+    def events(self, slugs: list[str], seen: Mapping[str, Mapping[str, Seen]]) -> Iterator[Event]:
         """What happens on the walk, in order, begun so far ahead that no thread is idle.
 
-        `walks` are the marks of earlier runs.
+        `seen` is what earlier runs have seen, by slug and stream.
         """
-        for event in ahead(self._all(slugs, walks), self._window):
+        for event in ahead(self._all(slugs, seen), self._window):
             yield event
-            if isinstance(event, Unit):
-                self._units += 1
-                self._rows += event.size()
+            if isinstance(event, Pipeline):
+                sizes = [branch.result().size() for branch in event.node.lists]
+                self._pipelines_read += 1
+                self._rows_read += 1 + sum(rows for rows, _ in sizes)
+                self._lists_read += sum(lists for _, lists in sizes)
 
     def _window(self) -> int:
         """How many events to be ahead of the output: enough to keep all threads busy while one request is tried
         again, but not so many that the rows of wide pipelines fill the memory."""
-        wanted = ROWS_AHEAD * self._units // self._rows
-        return min(max(wanted, self._config.max_workers * 2), self._config.max_workers * 16)
+        workers = self._config.max_workers
+        enough = max(2, 2 * workers * self._pipelines_read // self._lists_read)
+        return max(min(ROWS_AHEAD * self._pipelines_read // self._rows_read, workers * 16), min(enough, workers * 2))
 
-    def _all(self, slugs: list[str], walks: Mapping[str, Walk]) -> Iterator[Event]:
-        lists: dict[str, Descent] = {}
+    def _all(self, slugs: list[str], seen: Mapping[str, Mapping[str, Seen]]) -> Iterator[Event]:
+        lists: dict[str, PipelineList] = {}
 
         def open_from(number: int) -> None:
             """Ask for the first pages of the next projects, most of which have no more than that."""
             for slug in slugs[number : number + self._config.max_workers * 2]:
                 if slug not in lists:
-                    lists[slug] = self._descent(slug)
+                    listing = pages(self._client, ROOT, {"project_slug": slug}, self._config.page_size)
+                    lists[slug] = PipelineList(listing, self._pool, self._order)
 
         open_from(0)
         for number, slug in enumerate(slugs, start=1):
-            yield from self._project(slug, walks.get(slug, Walk()), lists.pop(slug), partial(open_from, number))
+            before = {name: seen.get(slug, {}).get(name, Seen()) for name in self._selected}
+            yield from self._project(slug, before, lists.pop(slug), partial(open_from, number))
             yield ProjectDone(slug)
 
-    def _project(self, slug: str, walk: Walk, down: Descent, ended: Callable[[], None]) -> Iterator[Event]:
-        """The unfinished walk, if there is one, then what is new or due, then what could not be read last time."""
-        lookback, start_date = self._config.lookback_days, self._config.start_date
-        attempted: set[str] = set()
-        rest = bookmarks.unfinished(walk, self._selected, lookback, start_date)
-        if rest is not None:
-            for event in self._pass(slug, down, lambda date: rest, walk.retry, attempted, lambda: None):
-                yield event
-                if isinstance(event, PageDone):
-                    walk = bookmarks.page_done(walk, event.this, event.down_to, event.pending, walk.retry)
-                elif isinstance(event, PassDone) and isinstance(event.problem, NotFound):
-                    ended()
-                    return
-                elif isinstance(event, PassDone) and event.problem is None:
-                    walk = bookmarks.pass_done(walk, rest, event.pending, walk.retry)
-            down = self._descent(slug)
-
-        def plan(now: datetime) -> Pass:
-            return bookmarks.fresh(walk, self._selected, now, lookback, start_date)
-
-        yield from self._pass(slug, down, plan, walk.retry, attempted, ended)
-        for name, streams in walk.retry.items():
-            if name not in attempted and usable_id(name) and self._owed(streams):
-                yield self._again(slug, name, streams)
-
-    def _pass(
-        self,
-        slug: str,
-        down: Descent,
-        plan: Callable[[datetime], Pass],
-        retry: Owed,
-        attempted: set[str],
-        ended: Callable[[], None],
+    def _project(
+        self, slug: str, seen: Mapping[str, Seen], listed: PipelineList, on_last_page: Callable[[], None]
     ) -> Iterator[Event]:
-        """One way down the list. `ended` is called when no page is left to ask for.
+        """One way down the list, then the pipelines of earlier failures that it did not come to."""
+        retried: set[str] = set()
+        walk: ProjectWalk | None = None
+        for event in self._descend(slug, seen, listed, on_last_page):
+            if isinstance(event, Pipeline):
+                walk = event.walk
+                if event.asked:
+                    retried.add(str(event.node.row.get("id")))
+            yield event
+        if walk is None:
+            walk = self._planned(slug, seen, None, [])
+        for name in dict.fromkeys(name for plan in walk.plans.values() for name in plan.seen.retry):
+            if name not in retried and usable_id(name) is not None:
+                wanted = {stream: None for stream, plan in walk.plans.items() if name in plan.retry}
+                yield self._grown(walk, Node({"id": name}, False), None, wanted)
 
-        Adds those pipelines of `retry` whose children are asked for to `attempted`.
-        """
-        this: Pass | None = None
+    def _descend(
+        self, slug: str, seen: Mapping[str, Seen], listed: PipelineList, on_last_page: Callable[[], None]
+    ) -> Iterator[Event]:
+        """One way down the list. `on_last_page` is called when no page is left to ask for."""
+        walk: ProjectWalk | None = None
         done: PageDone | None = None
         pending: datetime | None = None
-        oldest: datetime | None = None
         more = True
         while more:
             try:
-                page = self._wait(down.page)
+                page: Page | None = self._wait(listed.page)
             except LocalError as problem:
-                ended()
+                on_last_page()
                 if done is not None:
                     yield done
-                # Further down is what the extended walk has yet to read: that one tells of the problem.
-                all_read = this is not None and this.extends and oldest is not None and oldest < this.horizon
-                yield PassDone(slug, this, pending, None if all_read else problem)
+                yield ListEnded(slug, problem)
                 return
             if page is None:
                 break
-            this = this or plan(page.date)
             created = [moment(row.get("created_at")) for row in page.rows]
             known = [date for date in created if date is not None]
-            if done is not None:  # so a list that is not quite in order loses nothing
+            if walk is None:
+                walk = self._planned(slug, seen, page.date, known)
+            if done is not None:  # the newest of what is still to come, so that a list out of order loses nothing
                 yield replace(done, down_to=max(known, default=done.down_to))
-            oldest = min(known, default=None)
-            whole_page_below = bool(created) and all(date is not None and date < this.horizon for date in created)
-            more = page.more and not whole_page_below
+            below_all = bool(created) and all(date is not None and date < walk.horizon for date in created)
+            more = page.more and not below_all
             if more:
-                down = down.further()
+                listed = listed.following()
             else:
-                ended()
+                on_last_page()
             for row, date in zip(page.rows, created, strict=True):
-                unit = self._unit(slug, this, row, date, page, retry)
-                if unit is not None:
-                    attempted.update({str(row.get("id"))}.intersection(retry if unit.tree else ()))
-                    yield unit
-                if date is not None and this.awaits(row.get("state"), date):
+                yield from self._pipeline(walk, row, date, page.date)
+                if date is not None and walk.awaits(row, date):
                     pending = min(date, pending or date)
-            done = PageDone(slug, this, max(known, default=None), pending, page.broken, page.warning)
+            done = PageDone(walk, max(known, default=done.down_to if done else None), pending, page.broken)
         if done is not None:
-            yield done
-        yield PassDone(slug, this, pending)
+            yield replace(done, is_last=True)
+        yield ListEnded(slug, further=None if walk is None else walk.further(self._config.lookback_days))
 
-    def _unit(
-        self, slug: str, this: Pass, row: Row, created_at: datetime | None, page: Page, retry: Owed
-    ) -> Unit | None:
-        """What a pipeline of a page gives, with its children asked for; None if nothing is to be sent."""
-        ranges = {stream: taken for stream, taken in this.ranges.items() if taken.takes(created_at)}
-        own = ranges.pop(WALK[0], None)
+    def _planned(
+        self, slug: str, seen: Mapping[str, Seen], date: datetime | None, known: list[datetime]
+    ) -> ProjectWalk:
+        """The walk that begins with an answer of that `date`, whose pipelines were created at `known` times."""
+        now, certain = self._time.latest(date), self._time.certain(date, known)
+        return ProjectWalk(
+            slug,
+            {
+                name: Plan(before, now, certain, self._config.lookback_days, self._start)
+                for name, before in seen.items()
+            },
+        )
+
+    def _pipeline(
+        self, walk: ProjectWalk, row: Row, created_at: datetime | None, date: datetime | None
+    ) -> Iterator[Pipeline]:
+        """A pipeline of the list, with what is below it asked for; nothing if there is nothing to send."""
         name = usable_id(row.get("id"))
-        tree = None
-        if name is not None:
-            ranges |= self._owed(retry.get(name, ()))
-            tree = self._grown(name, created_at, ranges)
-        updated_at = moment(row.get("updated_at")) or created_at
-        wanted = own is not None and not own.pipeline_is_settled(row.get("state"), updated_at, created_at)
-        if tree is None and not wanted:
-            return None
-        in_full = frozenset(stream for stream, taken in ranges.items() if taken.synced_at is None)
-        return Unit(slug, row, page.date, wanted, tree, frozenset(ranges), in_full)
+        wanted = walk.wanted(created_at, name) if name is not None else {}
+        is_wanted = walk.sends(row, created_at)
+        if LOGGER.isEnabledFor(logging.DEBUG):
+            LOGGER.debug("%s: pipeline %s: %s", walk.slug, name, walk.why(created_at, is_wanted, wanted))
+        if is_wanted or wanted:
+            yield self._grown(walk, Node(row, is_wanted), date, wanted)
 
-    def _again(self, slug: str, name: str, streams: Iterable[str]) -> Unit:
-        """What is below a pipeline that could not be read last time and is not among those looked at anyway."""
-        ranges = self._owed(streams)
-        now = datetime.now(timezone.utc)
-        asked = frozenset(ranges)
-        return Unit(slug, {"id": name}, now, False, self._grown(name, None, ranges), asked, asked)
+    def _grown(self, walk: ProjectWalk, node: Node, date: datetime | None, wanted: AsOf) -> Pipeline:
+        """The pipeline with the lists below it asked for, as far as something may be lacking there."""
+        lists = self._lists(ROOT, node.row, {"project_slug": walk.slug}, wanted, (next(self._order),), Once(self._pool))
+        return Pipeline(walk, replace(node, lists=lists), date, frozenset(wanted))
 
-    def _owed(self, streams: Iterable[str]) -> dict[str, Range]:
-        """The range of everything, for those of the streams that are selected."""
-        everything = Range(EPOCH, None, self._config.lookback_days)
-        return {stream: everything for stream in streams if stream in self._selected}
+    def _lists(
+        self, stream: Stream, row: Row, ids: Ids, wanted: AsOf, order: tuple[int, ...], once: Once
+    ) -> tuple[Future[Branch], ...]:
+        """Have the lists below a row read, of each child stream that lacks something or has a descendant that does."""
+        context = {**ids, **context_of(stream, row)}
+        lists = []
+        for place, child in enumerate(self._children[stream.name]):
+            below = {name: moment for name, moment in wanted.items() if name in self._families[child.name]}
+            if below and child.needs <= context.keys() and self._has_list(child, stream, row):
+                work = partial(self._branch, child, context, below, (*order, place), once)
+                # A rerun lists jobs of the workflow before it again: they are asked for once.
+                key = (child.name, path_of(child, context), *sorted(below))
+                lists.append(once.submit(key, (*order, place), work))
+        return tuple(lists)
 
-    def _grown(self, name: str, created_at: datetime | None, ranges: Mapping[str, Range]) -> Future[Tree] | None:
-        """What is below a pipeline, asked for if there is a stream that takes it."""
-        if not ranges:
-            return None
-        number = next(self._order)
-        return self._pool.submit((number,), partial(self._tree, number, name, created_at, ranges))
+    def _has_list(self, child: Stream, stream: Stream, row: Row) -> bool:
+        """Whether a list of the child stream can be there below this row, and the user wants it."""
+        if child.below_final and not (_is_final(stream, row) and _ended_at(stream, row)):
+            return False
+        if any(value_of(row, column) in values for column, values in child.not_below.items()):
+            return False
+        names = getattr(self._config, child.parent_names) if child.parent_names else None
+        return names is None or names.matches(str(row.get("name")))
 
-    def _tree(self, number: int, name: str, created_at: datetime | None, ranges: Mapping[str, Range]) -> Tree:
-        """Read the workflows of a pipeline and have their jobs read, if they may have changed; in a pool's thread."""
-        workflows = self._below(STREAMS["workflows"], {"pipeline_id": name})
-        branches = []
-        for place, workflow in enumerate(workflows.rows):
-            status, stopped_at = workflow.get("status"), moment(workflow.get("stopped_at"))
-            wanted = {
-                stream
-                for stream, taken in ranges.items()
-                if not taken.workflow_is_settled(status, stopped_at, created_at)
-            }
-            jobs = None
-            workflow_id = usable_id(workflow.get("id"))
-            if "jobs" in wanted and workflow_id is not None:
-                ids = {"pipeline_id": name, "workflow_id": workflow_id}
-                jobs = self._pool.submit((number, place), partial(self._below, STREAMS["jobs"], ids))
-            branches.append(Branch(workflow, "workflows" in wanted, jobs))
-        return Tree(tuple(branches), workflows)
+    def _branch(self, stream: Stream, ids: Ids, wanted: AsOf, order: tuple[int, ...], once: Once) -> Branch:
+        """Read a list, and have read what is below its rows; in a pool's thread."""
+        rows = read(self._client, stream, ids, self._config.page_size)
+        nodes = tuple(
+            self._node(stream, row, ids, wanted, (*order, place), once) for place, row in enumerate(rows.rows)
+        )
+        return Branch(stream, _name(stream, ids), rows, nodes, frozenset(wanted))
 
-    def _below(self, stream: Stream, ids: Mapping[str, str]) -> Rows:
-        """Read a list; in a pool's thread."""
-        return read(self._client, stream, ids, self._config.page_size)
-
-    def _descent(self, slug: str) -> Descent:
-        listing = pages(self._client, STREAMS["pipelines"], {"project_slug": slug}, self._config.page_size)
-        return Descent(listing, self._pool, self._order)
+    def _node(self, stream: Stream, row: Row, ids: Ids, wanted: AsOf, order: tuple[int, ...], once: Once) -> Node:
+        is_final, ended_at = _is_final(stream, row), _ended_at(stream, row)
+        lacking = {name: as_of for name, as_of in wanted.items() if not is_complete(is_final, ended_at, as_of)}
+        is_wanted = stream.name in (wanted if stream.belongs_to_parent else lacking)
+        return Node(row, is_wanted, self._lists(stream, row, ids, lacking, order, once))
 
 
-class Descent:
+def _is_final(stream: Stream, row: Row) -> bool:
+    return stream.status is not None and value_of(row, stream.status) in stream.final
+
+
+def _ended_at(stream: Stream, row: Row) -> datetime | None:
+    return None if stream.ended_at is None else moment(value_of(row, stream.ended_at))
+
+
+def _name(stream: Stream, ids: Ids) -> str:
+    """What a list is, for messages: the jobs of workflow … of pipeline …."""
+    words = [f"the {stream.name}"]
+    while stream.parent is not None:
+        stream = STREAMS[stream.parent]
+        name = next(iter(stream.child_context.values()))
+        words.append(f"of {name.removesuffix('_id')} {ids[name]}")
+    return " ".join(words)
+
+
+class PipelineList:
     """The list of a project's pipelines, of which one page has been asked for."""
 
     def __init__(self, listing: Iterator[Page], pool: Pool, order: Iterator[int]) -> None:
@@ -309,6 +400,6 @@ class Descent:
         self._order = order
         self.page = pool.submit((next(order),), lambda: next(listing, None))
 
-    def further(self) -> Descent:
+    def following(self) -> PipelineList:
         """The same list with its next page asked for."""
-        return Descent(self._listing, self._pool, self._order)
+        return PipelineList(self._listing, self._pool, self._order)

@@ -7,9 +7,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tap_circleci.errors import Stopped
 
@@ -85,6 +85,22 @@ class Pool:
         """Let the threads go once they have done what they are at; what has not been begun is never done."""
         for _ in range(self.workers):
             self._queue.put(((), next(self._ticket), None))
+
+
+class Once:
+    """Work that several may ask for and that is done once. Safe to use from many threads."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._futures: dict[Hashable, Future[Any]] = {}
+
+    def submit(self, key: Hashable, order: tuple[int, ...], work: Callable[[], T]) -> Future[T]:
+        """Have `work` done, or give the future of what was asked for under the same key before."""
+        with self._lock:
+            if key not in self._futures:
+                self._futures[key] = self._pool.submit(order, work)
+            return self._futures[key]
 
 
 def result(future: Future[T], clock: Clock, tick: Callable[[], None]) -> T:

@@ -20,6 +20,9 @@ from tap_circleci.streams import STREAMS
 from tap_circleci.workers import Clock
 from tests.circleci import Row, Server, moment
 
+DEFAULT = tuple(name for name, stream in STREAMS.items() if not stream.is_optional)
+"""The streams that are synced unless the user says otherwise."""
+
 Tables = dict[str, dict[tuple[Any, ...], Row]]
 
 
@@ -39,10 +42,10 @@ class FastClock(Clock):
 
 
 class EagerClock(FastClock):
-    """Time that passes a second whenever somebody looks: every checkpoint becomes a STATE."""
+    """Time that passes a minute whenever somebody looks: every checkpoint becomes a STATE."""
 
     def now(self) -> float:
-        self.waited += 1.0
+        self.waited += 60.0
         return super().now()
 
 
@@ -145,7 +148,7 @@ def sync(
         return run(argv, clock)
 
 
-def expected(truth: Mapping[str, list[Row]], streams: Iterable[str] = STREAMS) -> Tables:
+def expected(truth: Mapping[str, list[Row]], streams: Iterable[str] = DEFAULT) -> Tables:
     """The tables that a target should hold: the truth's rows in the shape of the schemas."""
     loaded: Tables = {}
     for stream in streams:

@@ -1,0 +1,221 @@
+"""The state: what one run leaves to the next, its JSON, and the reading of it.
+
+    {"currently_syncing": null,
+     "bookmarks": {
+       "<stream>": {"<project slug or parent's id>": "<highest replication key value sent>"},
+       "<stream of the walk>": {"<project slug>": {
+          "<replication key>": "<highest value sent>",
+          "seen": [{"as_of": T, "looked_back_to": T, "since": T}, ...],
+          "pending": T,
+          "retry": ["<pipeline id>", ...]}}}}
+
+`seen`, `pending` and `retry` are explained in `seen.py`. What is not known is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tap_circleci.errors import BadInput
+from tap_circleci.seen import Seen, Step
+from tap_circleci.slugs import normalise
+from tap_circleci.streams import ROOT, STREAMS, Stream, walk_streams
+from tap_circleci.takeover import taken_over
+from tap_circleci.text import quoted, type_name
+from tap_circleci.times import EPOCH, brief, iso, written
+
+_SEEN_KEYS = ("seen", "pending", "retry")
+
+
+@dataclass
+class State:
+    """What one run leaves to the next. Changed by the one thread that writes.
+
+    `bookmarks` are the highest replication key values sent, by stream and parent; `seen` is what the streams of the
+    walk have read, by project and stream.
+    """
+
+    currently_syncing: str | None = None
+    bookmarks: dict[str, dict[str, str]] = field(default_factory=dict)
+    seen: dict[str, dict[str, Seen]] = field(default_factory=dict)
+
+    def note(self, stream: str, key: str, value: str) -> None:
+        """Take note of the highest replication key value that has been sent, if there was any."""
+        if value:
+            values = self.bookmarks.setdefault(stream, {})
+            values[key] = max(value, values.get(key, ""))
+
+    def as_json(self) -> dict[str, Any]:
+        """The value of a STATE message."""
+        walk = {stream.name for stream in walk_streams()}
+        marks: dict[str, dict[str, Any]] = {
+            name: dict(values) for name, values in self.bookmarks.items() if values and name not in walk
+        }
+        for stream in walk_streams():
+            values = self.bookmarks.get(stream.name, {})
+            found = {}
+            for slug in dict.fromkeys((*values, *self.seen)):
+                entry = {str(stream.replication_key): values[slug]} if slug in values else {}
+                entry |= _seen_as_json(self.seen.get(slug, {}).get(stream.name, Seen()))
+                if entry:
+                    found[slug] = entry
+            if found:
+                marks[stream.name] = found
+        return {"currently_syncing": self.currently_syncing, "bookmarks": marks}
+
+    def latest(self) -> tuple[str, datetime] | None:
+        """The moment that is furthest in time, with its place in the state, for a look whether it is in the future."""
+        moments = [
+            (iso(value), f"bookmarks.{stream}.{key}")
+            for stream, values in self.bookmarks.items()
+            for key, value in values.items()
+        ]
+        moments += [
+            (step.as_of, f"bookmarks.{stream}.{slug}.seen")
+            for slug, streams in self.seen.items()
+            for stream, seen in streams.items()
+            for step in seen.steps
+        ]
+        if not moments:
+            return None
+        moment, place = max(moments)
+        return place, moment
+
+
+def _seen_as_json(seen: Seen) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    if seen.steps:
+        value["seen"] = [
+            {
+                "as_of": brief(step.as_of),
+                "looked_back_to": brief(step.looked_back_to),
+                **({} if step.since is None else {"since": brief(step.since)}),
+            }
+            for step in seen.steps
+        ]
+    if seen.pending is not None:
+        value["pending"] = brief(seen.pending)
+    if seen.retry:
+        value["retry"] = list(seen.retry)
+    return value
+
+
+def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
+    """The state in `raw`, read from `path`, and sentences on what an older or another tap's state gave.
+
+    A whole STATE message stands for its value. Raises `BadInput` for what cannot be understood, one sentence each.
+    """
+    if raw.get("type") == "STATE" and isinstance(raw.get("value"), dict):
+        raw = raw["value"]
+    value, remarks = taken_over(raw, path)
+    reader = _Reader(path)
+    state = reader.state(value)
+    if reader.mistakes:
+        raise BadInput(*reader.mistakes)
+    return state, remarks
+
+
+class _Reader:
+    """Reads one state and collects what is wrong with it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._walk = {stream.name for stream in walk_streams()}
+        self.mistakes: list[str] = []
+
+    def state(self, raw: Mapping[str, Any]) -> State:
+        state = State()
+        for key in raw.keys() - {"bookmarks", "currently_syncing"}:
+            self._wrong(key, raw[key], "nothing that this tap writes")
+        syncing = raw.get("currently_syncing")
+        if isinstance(syncing, str) and syncing in STREAMS:
+            state.currently_syncing = ROOT.name if syncing in self._walk else syncing
+        elif syncing:
+            self._wrong("currently_syncing", syncing, "one of this tap's streams or null")
+        for name, marks in self._object("bookmarks", raw.get("bookmarks")).items():
+            place = f"bookmarks.{name}"
+            if name not in STREAMS:
+                self._wrong(place, marks, "one of this tap's streams")
+                continue
+            for key, value in self._object(place, marks).items():
+                self._entry(state, STREAMS[name], key, value, f"{place}.{key}")
+        return state
+
+    def _entry(self, state: State, stream: Stream, key: str, value: object, place: str) -> None:
+        """What is kept of one stream below one parent."""
+        if stream.name not in self._walk:
+            self._bookmark(state, stream, normalise(key) or key, value, place)
+            return
+        slug = normalise(key)
+        if slug is None:
+            self._wrong(place, key, "the bookmark of a project slug such as gh/acme/api")
+            return
+        entry = self._object(place, value)
+        known = (*_SEEN_KEYS, *([stream.replication_key] if stream.replication_key else []))
+        for name in entry.keys() - set(known):
+            self._wrong(f"{place}.{name}", entry[name], "one of " + ", ".join(sorted(known)))
+        if stream.replication_key and entry.get(stream.replication_key) is not None:
+            self._bookmark(state, stream, slug, entry[stream.replication_key], f"{place}.{stream.replication_key}")
+        state.seen.setdefault(slug, {})[stream.name] = Seen(
+            tuple(self._steps(f"{place}.seen", entry.get("seen"))),
+            self._moment_if_any(f"{place}.pending", entry.get("pending")),
+            tuple(self._ids(f"{place}.retry", entry.get("retry"))),
+        )
+
+    def _bookmark(self, state: State, stream: Stream, key: str, value: object, place: str) -> None:
+        moment = self._moment(place, value)
+        if moment is None:
+            return
+        if moment < EPOCH:
+            self._wrong(place, value, "a date-time after 1970")
+            return
+        state.bookmarks.setdefault(stream.name, {})[key] = written(moment)
+
+    def _steps(self, place: str, value: object) -> Iterator[Step]:
+        for number, item in enumerate(self._list(place, value)):
+            here = f"{place}[{number}]"
+            step = self._object(here, item)
+            as_of = self._moment(f"{here}.as_of", step.get("as_of"))
+            looked_back_to = self._moment(f"{here}.looked_back_to", step.get("looked_back_to"))
+            since = self._moment_if_any(f"{here}.since", step.get("since"))
+            if as_of is not None and as_of < EPOCH:
+                self._wrong(f"{here}.as_of", step["as_of"], "a date-time after 1970")
+            if as_of is not None and looked_back_to is not None:
+                yield Step(as_of, looked_back_to, since)
+
+    def _ids(self, place: str, value: object) -> Iterable[str]:
+        names = self._list(place, value)
+        if not all(isinstance(name, str) for name in names):
+            self._wrong(place, value, "a list of pipeline ids")
+            return ()
+        return names
+
+    def _object(self, place: str, value: object) -> Mapping[str, Any]:
+        if isinstance(value, dict):
+            return value
+        if value is not None:
+            self._wrong(place, value, f"an object, not {type_name(value)}")
+        return {}
+
+    def _list(self, place: str, value: object) -> list[Any]:
+        if isinstance(value, list):
+            return value
+        if value is not None:
+            self._wrong(place, value, f"a list, not {type_name(value)}")
+        return []
+
+    def _moment(self, place: str, value: object) -> datetime | None:
+        try:
+            return iso(value if isinstance(value, str) else "")
+        except ValueError:
+            self._wrong(place, value, "an ISO 8601 date-time")
+            return None
+
+    def _moment_if_any(self, place: str, value: object) -> datetime | None:
+        return None if value is None else self._moment(place, value)
+
+    def _wrong(self, place: str, value: object, wanted: str) -> None:
+        self.mistakes.append(f"{self._path}: {place} must be {wanted}, found {quoted(value)}.")
