@@ -56,7 +56,8 @@ def hidden(text: str, secret: str) -> str:
     it. A secret that is shorter is masked as a whole."""
     if not secret:
         return text
-    shown, end = [], 0
+    shown: list[str] = []
+    end = 0
     for match in _parts_of(secret).finditer(text):
         if match.start() > end or not shown:  # what touches is masked as one
             shown += [text[end : match.start()], HIDDEN]
