@@ -8,6 +8,9 @@ from typing import Any
 
 from tap_circleci.text import printable
 
+SHORTEST = 8
+"""Characters of a secret that is masked: what is shorter is none, and stands in many a word."""
+
 
 def protect(secret: str) -> None:
     """From now on have every record of every logger shown printable, on one line and without the secret.
@@ -15,6 +18,7 @@ def protect(secret: str) -> None:
     The records themselves are made so, since singer replaces the handlers of the root logger with its own again and
     again. The lines of a traceback are indented, so that none of them looks like a record.
     """
+    secret = secret if len(secret) >= SHORTEST else ""
 
     class Record(logging.LogRecord):
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -319,15 +319,17 @@ def test_a_connection_is_used_again_however_the_body_comes(how):
 
 @pytest.mark.parametrize(
     "cut",
-    [answer(gzip.compress(PAGE)[:-9]), HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{\r\n", HEAD + b"\r\n{", None],
+    [
+        answer(gzip.compress(PAGE)[:-9]),
+        HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\r\n",
+        HEAD + b"Connection: close\r\n\r\n{",
+        None,
+    ],
 )
 def test_a_cut_body_is_asked_for_again(cut):
     """A body that ends early counts as a failed attempt."""
 
-    def send(connection):
-        connection.sendall(cut)
-
-    with Wire(None if cut is None else send, answer(PAGE)) as wire:
+    with Wire(cut, answer(PAGE)) as wire:
         client = client_of(wire.url)
         assert client.get("/x", {}, "x", a_page).body["items"] == []
         assert (len(wire.requests), client.traffic().retries) == (2, 1)

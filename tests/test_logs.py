@@ -40,6 +40,12 @@ def test_every_logger_writes_one_printable_line():
     assert output.getvalue() == f"{SHOWN} and ***\n{SHOWN}\n"
 
 
+def test_a_token_of_a_few_letters_spoils_no_word():
+    """Whoever tries the tap with the token "x" can read what it says."""
+    protect("x")
+    assert logging.makeLogRecord({"msg": "max_workers"}).getMessage() == "max_workers"
+
+
 def test_the_live_line_is_as_safe_as_the_log(monkeypatch):
     """What stands on the terminal's last line goes the same way."""
     output = io.StringIO()
