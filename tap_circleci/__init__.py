@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
 
-if TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself takes longer to import than all the rest of this file
+    from collections.abc import Sequence
+    from typing import NoReturn
+
     from tap_circleci.workers import Clock
 
 __all__ = ["main"]
