@@ -14,7 +14,13 @@ setup(
     python_requires=">=3.10",
     packages=["tap_circleci"],
     package_data={"tap_circleci": ["schemas/*.json"]},
-    install_requires=["singer-python>=6.8,<7", "requests>=2.32,<3", "backoff>=2.2.1,<3", "python-dateutil>=2.9,<3"],
+    install_requires=[
+        "singer-python>=6.8,<7",
+        "requests>=2.32,<3",
+        "urllib3>=2,<3",
+        "backoff>=2.2.1,<3",
+        "python-dateutil>=2.9,<3",
+    ],
     extras_require={
         "dev": [
             "build",

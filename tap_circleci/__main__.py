@@ -2,4 +2,5 @@
 
 from tap_circleci import main
 
-main()
+if __name__ == "__main__":
+    main()

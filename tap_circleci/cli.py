@@ -1,4 +1,4 @@
-"""A Singer tap for CircleCI: `main` reads the command line, discovers or syncs, and turns errors into exit codes."""
+"""The command line: discovers, syncs or looks, ends on signals, and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from typing import Any, NoReturn, TypeVar
 
 from tap_circleci import config
 from tap_circleci import state as states
-from tap_circleci.discover import Selected, discover, select
+from tap_circleci.about import about
+from tap_circleci.discover import EXTRA, Selected, discover, select
 from tap_circleci.errors import BadInput, Stopped, TapError
 from tap_circleci.inspection import check, get
+from tap_circleci.logs import protect
 from tap_circleci.messages import print_json
 from tap_circleci.sync import sync
 from tap_circleci.workers import Clock
@@ -29,6 +31,15 @@ T = TypeVar("T")
 SHUTDOWN_SECONDS = 1.5
 """Seconds that a run which was told to stop may take to end in order."""
 
+CALLS = """\
+the usual calls:
+  tap-circleci --config config.json --discover > catalog.json
+  tap-circleci --config config.json --catalog catalog.json | target-x > states.jsonl
+  tap-circleci --config config.json --catalog catalog.json --state state.json | target-x > states.jsonl
+
+state.json holds the last line that the target printed in the run before.
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are sentences like all others."""
@@ -39,7 +50,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tap-circleci", description="Reads CircleCI's API v2 and writes Singer messages.")
+    parser = _Parser(
+        prog="tap-circleci",
+        description="Reads CircleCI's API v2 and writes Singer messages.",
+        epilog=CALLS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("-c", "--config", metavar="FILE", help="the config (JSON)")
     parser.add_argument("-s", "--state", metavar="FILE", help="the last state that a target printed (JSON)")
     parser.add_argument("--catalog", metavar="FILE", help="the catalog with what is selected (JSON)")
@@ -48,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="tell on stderr whether the config works, and end")
     parser.add_argument("--get", metavar="PATH", help="print what the API has at PATH, /me for instance, and end")
     parser.add_argument("--all", action="store_true", help="with --get: the items of all pages")
+    parser.add_argument("--about", action="store_true", help="print what the tap is and takes (JSON), and end")
+    parser.add_argument("--format", choices=["json"], help=argparse.SUPPRESS)  # hubs ask for --about --format=json
     parser.add_argument("--version", action="version", version=f"tap-circleci {config.VERSION}")
     return parser
 
@@ -56,6 +74,7 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> NoRet
     """Run the command line and exit: 0 all was delivered, 1 something was not, 128 + n after signal n."""
     clock = clock or Clock()
     _stop_on_signals(clock)
+    protect("")
     try:
         failures = _run(_parser().parse_args(argv), clock)
     except Stopped as stopped:
@@ -63,6 +82,9 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> NoRet
         sys.exit(128 + stopped.signum)
     except TapError as error:
         failures = [str(sentence) for sentence in error.args]
+    except Exception:
+        LOGGER.critical("The tap has a bug; please report it, with these lines:", exc_info=True)
+        sys.exit(1)
     for sentence in failures:
         LOGGER.critical("%s", sentence)
     sys.exit(1 if failures else 0)
@@ -73,8 +95,9 @@ def _stop_on_signals(clock: Clock) -> None:
 
     def stop(signum: int, _frame: FrameType | None) -> None:
         clock.stop(signum)
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + signum))
-        signal.setitimer(signal.ITIMER_REAL, SHUTDOWN_SECONDS)
+        if hasattr(signal, "setitimer"):  # elsewhere nothing interrupts a write, not even this handler
+            signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + signum))
+            signal.setitimer(signal.ITIMER_REAL, SHUTDOWN_SECONDS)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
@@ -82,14 +105,20 @@ def _stop_on_signals(clock: Clock) -> None:
 
 def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
     """Do what the command line asks for; gives a sentence for each thing that could not be delivered."""
+    keys = config.keys(EXTRA)
+    if arguments.about:
+        print_json(json.dumps(about(keys, EXTRA), indent=2))
+        return []
     raw = config.load_json(arguments.config, "config") if arguments.config else None
+    protect(config.token_of(raw or {}))
     if arguments.discover:
-        print_json(json.dumps(discover().to_dict(), indent=2))
+        extra = next(key for key in keys if key.name == "extra_streams")
+        print_json(json.dumps(discover(config.value_of(extra, raw or {}, arguments.config)).to_dict(), indent=2))
         return []
     if raw is None:
         raise BadInput("--config is needed; see tap-circleci --help.")
     mistakes: list[str] = []
-    settings = _read(partial(_settings, raw, arguments.config), mistakes)
+    settings = _read(partial(_settings, raw, arguments.config, keys), mistakes)
     if arguments.all and arguments.get is None:
         raise BadInput("--all belongs to --get; see tap-circleci --help.")
     if arguments.check or arguments.get is not None:
@@ -99,7 +128,8 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
             return check(settings, clock)
         get(settings, clock, arguments.get, every_page=arguments.all)
         return []
-    selected = _read(partial(_selected, arguments.catalog or arguments.properties), mistakes)
+    extra_streams = settings.extra_streams if settings is not None else ()
+    selected = _read(partial(_selected, arguments.catalog or arguments.properties, extra_streams), mistakes)
     state = _read(partial(_state, arguments.state), mistakes)
     if settings is None or selected is None or state is None:
         raise BadInput(*mistakes)
@@ -115,8 +145,8 @@ def _read(reader: Callable[[], T], mistakes: list[str]) -> T | None:
         return None
 
 
-def _settings(raw: dict[str, Any], path: str) -> config.Config:
-    settings, unknown = config.check(raw, path)
+def _settings(raw: dict[str, Any], path: str, keys: Sequence[config.Key]) -> config.Config:
+    settings, unknown = config.check(raw, path, keys)
     if unknown:
         LOGGER.warning("%s: unknown keys, which mean nothing here: %s", path, ", ".join(unknown))
     if config.is_open_to_others(path):
@@ -124,8 +154,8 @@ def _settings(raw: dict[str, Any], path: str) -> config.Config:
     return settings
 
 
-def _selected(path: str | None) -> Selected:
-    return select(config.load_json(path, "catalog") if path else None, path or "")
+def _selected(path: str | None, extra: Sequence[str]) -> Selected:
+    return select(config.load_json(path, "catalog") if path else None, path or "", extra)
 
 
 def _state(path: str | None) -> states.State:

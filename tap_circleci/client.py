@@ -1,4 +1,4 @@
-"""One GET: authenticated, paced, retried, checked, decoded. The only place that speaks HTTP."""
+"""One request: authenticated, paced, retried, checked, decoded. The only place that asks CircleCI anything."""
 
 from __future__ import annotations
 
@@ -6,21 +6,36 @@ import json
 import logging
 import math
 import random
-import re
 import threading
+import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import urlsplit
 
 import backoff
-import requests
 
-from tap_circleci.config import Config
-from tap_circleci.errors import BadRequest, Forbidden, NotFound, Refused, Unreadable
+from tap_circleci.config import Config, is_loopback
+from tap_circleci.errors import BadRequest, Forbidden, LinkExpired, NotFound, Refused, Throttled, Unreadable
 from tap_circleci.rate_limit import RateLimiter
+from tap_circleci.text import hidden, quoted
 from tap_circleci.times import http_date
+from tap_circleci.transport import (
+    LARGEST,
+    Failed,
+    Params,
+    Response,
+    Session,
+    TooLarge,
+    Untrusted,
+    blocks,
+    content,
+    exchange,
+    session,
+    unpacked,
+)
 from tap_circleci.workers import Clock
 
 LOGGER = logging.getLogger(__name__)
@@ -34,14 +49,20 @@ MAX_RATE_LIMIT_WAIT = 60.0
 WORTH_A_LINE = 5.0
 """Seconds without a request that need a word in the log."""
 A_DAY = 86_400.0
+LARGEST_ERROR = 65_536
+"""Bytes of the body of an error that are read for its message."""
+EXPIRED = frozenset({400, 401, 403, 404, 410})
+"""What hosts of files answer to a pre-signed address that is not valid any more."""
 
-Params = Mapping[str, str] | Mapping[str, list[str]]
 Shape = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A decoded body and the service's time when it answered."""
+    """A decoded body and when the service answered.
+
+    `date` is the service's time, to the second; None where the answer tells none, or one that cannot be.
+    """
 
     body: Any
     date: datetime | None
@@ -62,29 +83,25 @@ class Traffic:
 
 
 class _Passing(Exception):
-    """A failure that another attempt may mend; `after` is how long the service asked to wait, in seconds."""
+    """A failure that another attempt may mend; `after` is how long the service asked to wait, in seconds.
 
-    def __init__(self, reason: str, after: float = 0.0) -> None:
+    `done`: for all we know, the service has done what it was asked for.
+    """
+
+    def __init__(self, reason: str, after: float = 0.0, *, done: bool = False) -> None:
         super().__init__(reason)
         self.after = after
+        self.done = done
 
 
-class _Session(requests.Session):
-    """A session that follows no redirect, and does not even try to understand where it leads."""
+@dataclass(frozen=True)
+class _Reply:
+    """An answer before it is judged; the body of an error may be cut or missing."""
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """There never is one."""
-
-
-class _TokenHeader(requests.auth.AuthBase):
-    """Puts the token into the header of requests to the service, and keeps `.netrc` out of it."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Circle-Token"] = self._token
-        return request
+    name: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | bytearray
 
 
 class Client:
@@ -95,37 +112,45 @@ class Client:
         self._clock = clock
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._sessions: list[requests.Session] = []
+        self._sessions: list[Session] = []
         self._traffic = Traffic()
         self.rate_limiter = RateLimiter(clock, config.max_workers)
 
-    def get(self, path: str, params: Params, label: str, shape: Shape) -> Answer:
+    def get(
+        self,
+        path: str,
+        params: Params,
+        label: str,
+        shape: Shape,
+        *,
+        forbidden: Collection[int] = (403,),
+        own_limit: bool = False,
+    ) -> Answer:
         """The JSON that the service has at `path` (from the root of the host, already escaped).
 
         Waits and tries again as often as is sensible, also when the body is not of the `shape` that is expected.
-        `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden`, `Unreadable` (all attempts failed) for
-        this resource, `Refused` for the run, `Stopped`.
+        `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` (for these statuses), `Unreadable` (all
+        attempts failed) for this resource, `Refused` for the run, `Stopped`. A route with an `own_limit` raises
+        `Throttled` for a 429, and holds nobody else up.
         """
-        waits = _growing_waits()
+        attempts = _Attempts(self, f"GET {path}")
         pauses = _growing_waits()
-        failures = refusals = 0
+        refusals = 0
         patience = MAX_RATE_LIMIT_WAIT
         while True:
             left_at = self.rate_limiter.acquire()
             try:
-                response = self._send(path, params, label)
-                if response.status_code != 429:
-                    return self._read(response, path, shape)
+                reply = self._send(self._session(), "GET", path, label, params=params)
+                if reply.status != 429:
+                    return self._read(reply, shape, forbidden)
             except _Passing as passing:
-                failures += 1
-                if failures == ATTEMPTS:
-                    raise Unreadable(f"{_named(path)}: {passing} in each of {ATTEMPTS} attempts") from None
-                self._count(retries=1, reason=str(passing))
-                self._clock.wait(max(next(waits), passing.after))
+                attempts.failed(passing)
                 continue
+            if own_limit:
+                raise _throttled(reply)
             refusals += 1
             self._count(refusals=1)
-            asked = _asked_to_wait(response)
+            asked = _asked_to_wait(reply)
             pause = next(pauses) if asked is None else asked
             if self.rate_limiter.on_throttled(left_at, pause):
                 LOGGER.info(
@@ -136,6 +161,73 @@ class Client:
             if refusals == REFUSALS or pause > patience:
                 self._give_up(asked, refusals, 0.0 if refusals == REFUSALS else patience)
             patience -= pause
+
+    def post(self, path: str, body: Mapping[str, Any], label: str, shape: Shape) -> Answer:
+        """What the service answers when it is asked to do something, and has done so: once, not twice.
+
+        So only what has not been done for sure is asked for again: the connection could not be made, or the service
+        itself says that it failed (408, 5xx but for 502 and 504, with which a gateway says that it does not know). What
+        may have been done is `Unreadable` at once: a cut or undecodable answer, or none. 429 is `Throttled`, and 401
+        `Forbidden` like 403, since the limit and the right are those of the route. Otherwise like `get`.
+        """
+        attempts = _Attempts(self, f"POST {path}")
+        while True:
+            self.rate_limiter.acquire()
+            try:
+                # A connection of its own: one that was kept may be closed by the service while the request is sent.
+                with self._new_session() as fresh:
+                    reply = self._send(fresh, "POST", path, label, body=body)
+                if reply.status == 429:
+                    raise _throttled(reply)
+                return self._read(reply, shape, (401, 403))
+            except _Passing as passing:
+                if passing.done:
+                    raise Unreadable(
+                        f"POST {path}: {passing}; it may have been done all the same, so it is not asked for again"
+                    ) from None
+                attempts.failed(passing)
+
+    def download(self, url: str, label: str) -> Iterator[bytes]:
+        """The file at a pre-signed address of any host, unpacked if it is gzip, in blocks of bounded size.
+
+        The request carries our user agent and nothing else; the query of the address is a secret. A download that
+        breaks off is begun anew, five attempts in all, and goes on where it was: no byte is given twice. Each read is
+        bounded, the whole is not, unless it drips. Raises `LinkExpired` (a fresh address may work; what has been given
+        by then will come again from its start) and `Unreadable`, which also means a file that is not what it was in the
+        attempt before; `Refused` for a certificate that cannot be verified; `Stopped`.
+        """
+        host, on_loopback = _file_host(url)
+        name = f"the file at {host}"
+        attempts = _Attempts(self, name)
+        given = digest = 0
+        headers = {"User-Agent": self._config.user_agent}
+        with session(url, headers, on_loopback=on_loopback, download=True) as files:
+            while True:
+                position = check = 0
+                try:
+                    with self._exchange(files, "GET", url, label) as response:
+                        _judge_file(_Reply(name, response.status_code, response.headers, b"", self._clock.now()))
+                        for block in unpacked(unpacked(blocks(response))):  # the file, and perhaps its transport
+                            self._clock.check()
+                            known = block[: max(given - position, 0)]
+                            fresh = block[len(known) :]
+                            position += len(block)
+                            check = zlib.crc32(known, check)
+                            if known and position >= given and check != digest:
+                                raise Unreadable(f"{name}: it has changed while it was read")
+                            if fresh:
+                                digest = zlib.crc32(fresh, digest)
+                                given += len(fresh)
+                                yield fresh
+                    if position < given:
+                        raise Unreadable(f"{name}: it has changed while it was read")
+                    return
+                except Failed as failed:
+                    attempts.failed(_Passing(str(failed)))
+                except _Passing as passing:
+                    attempts.failed(passing)
+                except Untrusted as untrusted:
+                    raise Unreadable(f"{name}: its host cannot be trusted: {untrusted}") from None
 
     def _give_up(self, asked: float | None, refusals: int, patience: float) -> None:
         """End the run for its rate limit, after the patience that is left: a runner that starts us again at once
@@ -149,33 +241,69 @@ class Client:
         self.rate_limiter.close(reason)
         raise reason
 
-    def _send(self, path: str, params: Params, label: str) -> requests.Response:
+    def _send(
+        self,
+        via: Session,
+        method: str,
+        path: str,
+        label: str,
+        *,
+        params: Params | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> _Reply:
+        name = f"{method} {path}"
+        try:
+            with self._exchange(via, method, self._config.base_url + path, label, params, body) as response:
+                status, headers = response.status_code, response.headers
+                if 200 <= status < 300:
+                    return _Reply(name, status, headers, content(response))
+                try:
+                    said = content(response, LARGEST_ERROR)
+                except (Failed, TooLarge):
+                    said = bytearray()  # its status says enough
+                return _Reply(name, status, headers, said)
+        except Failed as failed:
+            raise _Passing(str(failed), done=not failed.unsent) from None
+        except Untrusted as untrusted:
+            reason = Refused(
+                f"{self._config.base_url} cannot be trusted: {untrusted}; REQUESTS_CA_BUNDLE may name a file with the"
+                " certificates to trust."
+            )
+            self.rate_limiter.close(reason)  # no other request would fare better
+            raise reason from None
+        except TooLarge:
+            raise Unreadable(f"{name}: the answer is larger than {LARGEST // 2**20} MB") from None
+        except UnicodeError:
+            raise Unreadable(f"{name}: the page token that the service gave is no text") from None
+
+    def _exchange(
+        self,
+        via: Session,
+        method: str,
+        url: str,
+        label: str,
+        params: Params | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """An answer, its body unread, counted and timed until its headers came."""
         began = self._clock.now()
         try:
-            return self._session().get(
-                self._config.base_url + path,
-                params=params,
-                timeout=self._config.request_timeout,
-                allow_redirects=False,
-            )
-        except OSError as error:  # what requests raises, and a certificate file that is not there
-            raise _Passing(_reason(error)) from None
-        except UnicodeError:
-            raise Unreadable(f"{_named(path)}: the page token that the service gave is no text") from None
+            return exchange(via, method, url, self._config.request_timeout, params=params, json=body)
         finally:
             self._count(label=label, seconds=self._clock.now() - began)
 
-    def _read(self, response: requests.Response, path: str, shape: Shape) -> Answer:
-        status = response.status_code
-        date = _date_of(response)
+    def _read(self, reply: _Reply, shape: Shape, forbidden: Collection[int]) -> Answer:
+        status, name = reply.status, reply.name
         if 200 <= status < 300:
+            date = http_date(reply.headers.get("Date"))
             self.rate_limiter.on_success()
-            self._heed_limit(response, date or datetime.now(timezone.utc))
-            return Answer(_decode(response, shape), date)
-        if status == 408 or status >= 500:
-            after = _asked_to_wait(response) or 0.0
-            raise _Passing(f"status {status}", min(after, MAX_RATE_LIMIT_WAIT))
-        said = self._said(response)
+            self._heed_limit(reply)
+            return Answer(_decode(reply, shape), date)
+        if _may_pass(status):
+            raise _passing(reply)
+        said = self._said(reply)
+        if status in forbidden:
+            raise Forbidden(f"{name}: {status}{said}")
         if status == 401:
             reason = Refused(
                 f"CircleCI does not accept the token (401{said}): it is wrong, expired, or a project token;"
@@ -183,49 +311,49 @@ class Client:
             )
             self.rate_limiter.close(reason)  # no other request would fare better
             raise reason
-        if status == 403:
-            raise Forbidden(f"{_named(path)}: 403{said}")
         if status == 404:
-            raise NotFound(f"{_named(path)}: 404{said}")
+            raise NotFound(f"{name}: 404{said}")
         if 300 <= status < 400:
             raise Refused(
-                f"{_named(path)} answered with a redirect ({status}), which is never followed with the token;"
-                " check base_url."
+                f"{name} answered with a redirect ({status}), which is never followed with the token; check base_url."
             )
         refusal = BadRequest if status == 400 else Refused
-        raise refusal(f"CircleCI refused {_named(path)} ({status}{said}).")
+        raise refusal(f"CircleCI refused {name} ({status}{said}).")
 
-    def _heed_limit(self, response: requests.Response, date: datetime) -> None:
+    def _heed_limit(self, reply: _Reply) -> None:
         """Hold everybody when the service says that nothing is left of its limit, though no longer than a 429 could."""
-        if _header(response, "Remaining") == 0:
-            seconds = min(_until_reset(response, date) or 0.0, MAX_RATE_LIMIT_WAIT)
+        if _header(reply, "Remaining") == 0:
+            seconds = min(_until_reset(reply) or 0.0, MAX_RATE_LIMIT_WAIT)
             if self.rate_limiter.pause(seconds) and seconds >= WORTH_A_LINE:
                 LOGGER.info("CircleCI's rate limit is used up: all requests wait for %.3g s", seconds)
 
-    def _said(self, response: requests.Response) -> str:
-        """The API's own message, fit for a log line."""
+    def _said(self, reply: _Reply) -> str:
+        """The API's own message, fit for a sentence."""
         try:
-            message = response.json()["message"]
-        except (ValueError, LookupError, TypeError):
+            message = json.loads(reply.body)["message"]
+        except (ValueError, LookupError, TypeError, RecursionError):
             return ""
-        text = re.sub(r"[\x00-\x1f\x7f\s]+", " ", str(message)).strip().replace(self._config.token, "***")
+        text = message if isinstance(message, str) else quoted(message)
+        text = hidden(" ".join(text.split()), self._config.token)  # before a cut can leave a part of it
         return f": {text[:200]}" if text else ""
 
-    def _session(self) -> requests.Session:
+    def _session(self) -> Session:
         """The connection of the thread that asks."""
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = _Session()
-            session.auth = _TokenHeader(self._config.token)
-            session.headers.update({"Accept": "application/json", "User-Agent": self._config.user_agent})
-            if not self._config.on_loopback:  # nothing of loopback goes through a proxy
-                ours = session.merge_environment_settings(self._config.base_url, {}, None, None, None)
-                session.proxies, session.verify = ours["proxies"], ours["verify"]
-            session.trust_env = False  # the environment has been asked, once and not for every request
-            self._local.session = session
+        kept: Session | None = getattr(self._local, "session", None)
+        if kept is None:
+            kept = self._local.session = self._new_session()
             with self._lock:
-                self._sessions.append(session)
-        return session
+                self._sessions.append(kept)
+        return kept
+
+    def _new_session(self) -> Session:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "Circle-Token": self._config.token,
+            "User-Agent": self._config.user_agent,
+        }
+        return session(self._config.base_url, headers, on_loopback=self._config.on_loopback)
 
     def _count(
         self, *, label: str = "", seconds: float = 0.0, retries: int = 0, reason: str = "", refusals: int = 0
@@ -238,6 +366,11 @@ class Client:
             self._traffic.reason = reason or self._traffic.reason
             self._traffic.refusals += refusals
 
+    def _repeat(self, reason: str, seconds: float) -> None:
+        """Count an attempt that failed, and wait for the next."""
+        self._count(retries=1, reason=reason)
+        self._clock.wait(seconds)
+
     def traffic(self) -> Traffic:
         """What has been asked so far, in figures that stay as they are while others ask on."""
         with self._lock:
@@ -246,8 +379,25 @@ class Client:
     def close(self) -> None:
         """Give the connections back."""
         with self._lock:
-            for session in self._sessions:
-                session.close()
+            for kept in self._sessions:
+                kept.close()
+
+
+class _Attempts:
+    """The attempts at one request that fails in a way that may pass."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._waits = _growing_waits()
+        self._failures = 0
+
+    def failed(self, passing: _Passing) -> None:
+        """Wait for the next attempt; after the last one raise `Unreadable`."""
+        self._failures += 1
+        if self._failures == ATTEMPTS:
+            raise Unreadable(f"{self._name}: {passing} in each of {ATTEMPTS} attempts") from None
+        self._client._repeat(str(passing), max(next(self._waits), passing.after))
 
 
 def who_am_i(client: Client) -> Answer:
@@ -275,31 +425,6 @@ def _growing_waits() -> Iterator[float]:
         yield seconds / 2 + random.uniform(0, seconds / 2)  # noqa: S311 - nothing secret about it
 
 
-def _named(path: str) -> str:
-    return f"GET {path}"
-
-
-def _reason(error: OSError) -> str:
-    """What happened to a request, without its URL and headers."""
-    failures = requests.exceptions
-    if isinstance(error, failures.SSLError):
-        return "TLS failed: the certificate could not be verified"
-    if isinstance(error, (failures.ProxyError, failures.InvalidProxyURL, failures.InvalidSchema)):
-        return "the proxy that the environment names could not be reached"
-    if isinstance(error, failures.Timeout) or "Read timed out" in str(error):
-        return "timed out"
-    if not isinstance(error, requests.RequestException):
-        return str(error)
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower()
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, (failures.ChunkedEncodingError, failures.ContentDecodingError)):
-        return "the answer ended early or could not be decoded"
-    return "the connection failed"
-
-
 def a_page(body: Any) -> bool:
     """Whether a body is a page of a list: `{"items": [...]}` or a bare array (null stands for no items)."""
     if isinstance(body, dict) and "items" in body:
@@ -312,13 +437,13 @@ def an_object(body: Any) -> bool:
     return isinstance(body, dict) and bool(body.get("id"))
 
 
-def _decode(response: requests.Response, shape: Shape) -> Any:
+def _decode(reply: _Reply, shape: Shape) -> Any:
     try:
-        body = json.loads(response.content, parse_constant=_refuse_constant, parse_float=_finite)
+        body = json.loads(reply.body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
-        raise _Passing(f"status {response.status_code} with a body that is not JSON") from None
+        raise _Passing(f"status {reply.status} with a body that is not JSON", done=True) from None
     if not shape(body):
-        raise _Passing(f"status {response.status_code} with JSON of an unexpected shape")
+        raise _Passing(f"status {reply.status} with JSON of an unexpected shape", done=True)
     return body
 
 
@@ -332,37 +457,83 @@ def _finite(text: str) -> float | str:
     return number if math.isfinite(number) else text
 
 
-def _date_of(response: requests.Response) -> datetime | None:
-    """The service's time, to the second, None where the answer does not tell."""
-    return http_date(response.headers.get("Date"))
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
-def _asked_to_wait(response: requests.Response) -> float | None:
+def _may_pass(status: int) -> bool:
+    """Whether this status may be another one in a moment."""
+    return status == 408 or status >= 500
+
+
+def _passing(reply: _Reply) -> _Passing:
+    """That another attempt may be answered otherwise; a gateway does not know what became of the request."""
+    after = min(_asked_to_wait(reply) or 0.0, MAX_RATE_LIMIT_WAIT)
+    return _Passing(f"status {reply.status}", after, done=reply.status in (502, 504))
+
+
+def _throttled(reply: _Reply) -> Throttled:
+    asked = _asked_to_wait(reply)
+    told = "without saying for how long" if asked is None else f"and asked to wait {asked:g} s"
+    return Throttled(f"{reply.name}: refused for a rate limit of its own (429) {told}", asked)
+
+
+def _file_host(url: str) -> tuple[str, bool]:
+    """The host of a file, and whether it is this machine. Raises `Unreadable` for an address that is not used."""
+    try:
+        parts = urlsplit(url if isinstance(url, str) and url.isascii() else "")
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host or "@" in parts.netloc:
+        raise Unreadable("a file that the service offers: its address is no URL that can be used")
+    on_loopback = is_loopback(host)
+    if parts.scheme != "https" and not (parts.scheme == "http" and on_loopback):
+        raise Unreadable(f"the file at {host}: its address does not begin with https")
+    return host, on_loopback
+
+
+def _judge_file(reply: _Reply) -> None:
+    """Let a file through; anything else that its host may answer is raised."""
+    if reply.status in EXPIRED:
+        raise LinkExpired(f"{reply.name}: its address is not valid any more ({reply.status})")
+    if reply.status == 429 or _may_pass(reply.status):
+        raise _passing(reply)
+    if not 200 <= reply.status < 300:
+        why = " a redirect, which is never followed" if 300 <= reply.status < 400 else ""
+        raise Unreadable(f"{reply.name}: its host answered{why} ({reply.status})")
+
+
+def _asked_to_wait(reply: _Reply) -> float | None:
     """Seconds that the service asks to wait before the next request, if it says so."""
-    text = response.headers.get("Retry-After", "").strip()
+    text = reply.headers.get("Retry-After", "").strip()
     seconds: float | None
     try:
         seconds = float(text)
     except ValueError:
         until = http_date(text)
-        seconds = (until - (_date_of(response) or datetime.now(timezone.utc))).total_seconds() if until else None
+        seconds = (until - _date_of(reply)).total_seconds() if until else None
     if seconds is None or not math.isfinite(seconds) or seconds <= 0:
-        seconds = _until_reset(response, _date_of(response) or datetime.now(timezone.utc))
+        seconds = _until_reset(reply)
     return seconds
 
 
-def _until_reset(response: requests.Response, date: datetime) -> float | None:
+def _date_of(reply: _Reply) -> datetime:
+    return http_date(reply.headers.get("Date")) or _now()
+
+
+def _until_reset(reply: _Reply) -> float | None:
     """Seconds until the limit is fresh again; a figure of more than a day can only be an epoch."""
-    seconds = _header(response, "Reset")
+    seconds = _header(reply, "Reset")
     if seconds is not None and seconds > A_DAY:
-        seconds -= date.timestamp()
+        seconds -= _date_of(reply).timestamp()
     return seconds if seconds and seconds > 0 else None
 
 
-def _header(response: requests.Response, name: str) -> float | None:
+def _header(reply: _Reply, name: str) -> float | None:
     for header in (f"RateLimit-{name}", f"X-RateLimit-{name}"):
         try:
-            number = float(response.headers.get(header, ""))
+            number = float(reply.headers.get(header, ""))
         except ValueError:
             continue
         if math.isfinite(number):

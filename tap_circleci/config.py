@@ -8,7 +8,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tap_circleci.errors import BadInput
+from tap_circleci.patterns import JobNames
 from tap_circleci.slugs import ProjectSlugs, normalise, sort_out
 from tap_circleci.text import quoted, type_name
 from tap_circleci.times import iso
@@ -27,23 +28,44 @@ CLOUD = "https://circleci.com"
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a user can set; the README's table says what each means. Times are UTC."""
+    """Everything that a user can set, checked: one field for each of the `keys`, which say what it means. Times are
+    UTC; `start_date` is None where the user leaves it to the tap."""
 
     token: str = field(repr=False)
     project_slugs: ProjectSlugs
-    start_date: datetime | None = None
-    base_url: str = CLOUD
-    max_workers: int = 8
-    lookback_days: timedelta = timedelta(days=1)
-    request_timeout: float = 60.0
-    page_size: int = 50
-    user_agent: str = f"tap-circleci/{VERSION}"
-    activate_version: bool = False
+    start_date: datetime | None
+    base_url: str
+    max_workers: int
+    lookback_days: timedelta
+    request_timeout: float
+    page_size: int
+    user_agent: str
+    activate_version: bool
+    extra_streams: tuple[str, ...]
+    job_names: JobNames
 
     @property
     def on_loopback(self) -> bool:
         """Whether the service runs on this very machine."""
-        return _is_loopback(urlsplit(self.base_url).hostname or "")
+        return is_loopback(urlsplit(self.base_url).hostname or "")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of the config file.
+
+    `read` gives the value that a JSON value stands for, or raises; `accepted` says which do, after "must be".
+    `json_type` is what a form or a schema should offer, `default` what stands for a key that is left out.
+    """
+
+    name: str
+    read: Callable[[Any], Any]
+    accepted: str
+    description: str
+    json_type: str | tuple[str, ...] = "string"
+    default: Any = None
+    required: bool = False
+    secret: bool = False
 
 
 def load_json(path: str, what: str) -> dict[str, Any]:
@@ -73,29 +95,47 @@ def is_open_to_others(path: str) -> bool:
     return os.name == "posix" and bool(Path(path).stat().st_mode & stat.S_IROTH)
 
 
-def check(raw: Mapping[str, Any], path: str) -> tuple[Config, list[str]]:
-    """The config that `raw`, read from `path`, stands for, and the names of keys that mean nothing to this tap.
+def check(raw: Mapping[str, Any], path: str, known: Sequence[Key]) -> tuple[Config, list[str]]:
+    """The config that `raw`, read from `path`, stands for, and the names of keys that are not among the `known`.
 
-    Raises `BadInput` with one sentence for every mistake. Strings that hold a number are numbers: some runners send all
-    values as strings. null and "" are the same as leaving the key out.
+    Raises `BadInput` with one sentence for every mistake.
     """
     values: dict[str, Any] = {}
     mistakes: list[str] = []
-    secret = str(raw.get("token") or "").strip()  # which may have been put in a wrong place as well
-    for key, read in _READERS.items():
-        value = raw.get(key)
-        if value is None or (isinstance(value, str) and not value.strip()):
-            if key in ("token", "project_slugs"):
-                mistakes.append(f"{path}: {key} is missing; {_ACCEPTED[key]} is needed.")
-            continue
+    for key in known:
         try:
-            values[key] = read(value)
-        except _Wrong as wrong:
-            found = wrong.said or quoted(value if wrong.part is None else wrong.part, secret)
-            mistakes.append(f"{path}: {key} must be {_ACCEPTED[key]}{'' if key == 'token' else f', found {found}'}.")
+            values[key.name] = value_of(key, raw, path)
+        except BadInput as wrong:
+            mistakes += wrong.args
     if mistakes:
         raise BadInput(*mistakes)
-    return Config(**values), [quoted(key, secret) for key in sorted(set(raw) - set(_READERS))]
+    names = sorted(set(raw) - {key.name for key in known})
+    return Config(**values), [quoted(name, token_of(raw)) for name in names]
+
+
+def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
+    """What the config says under one key, or its default. Raises `BadInput`.
+
+    Strings that hold a number are numbers: some runners send all values as strings. null and "" are the same as leaving
+    the key out.
+    """
+    value = raw.get(key.name)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        if key.required:
+            raise BadInput(f"{path}: {key.name} is missing; {key.accepted} is needed.")
+        return None if key.default is None else key.read(key.default)
+    try:
+        return key.read(value)
+    except _Wrong as wrong:
+        # The token may have been put in a wrong place as well.
+        found = wrong.said or quoted(value if wrong.part is None else wrong.part, token_of(raw))
+        told = "" if key.secret else f", found {found}"
+        raise BadInput(f"{path}: {key.name} must be {key.accepted}{told}.") from None
+
+
+def token_of(raw: Mapping[str, Any]) -> str:
+    """What stands under `token`, sound or not: never to be shown."""
+    return str(raw.get("token") or "").strip()
 
 
 class _Wrong(Exception):
@@ -113,18 +153,23 @@ def _token(value: object) -> str:
     return value.strip()
 
 
-def _slugs(value: object) -> ProjectSlugs:
+def _listed(value: object) -> list[Any]:
+    """The items of a list as JSON, as JSON in a text, or as a text with blanks, commas or newlines between them."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _Wrong from None
     if isinstance(value, str):
         value = re.split(r"[\s,]+", value.strip(" \t\r\n,"))
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not value or value == [""]:
         raise _Wrong
+    return value
+
+
+def _slugs(value: object) -> ProjectSlugs:
     slugs = []
-    for item in value:
+    for item in _listed(value):
         slug = normalise(item.strip().removeprefix("!")) if isinstance(item, str) else None
         if slug is None:
             raise _Wrong(item)
@@ -135,6 +180,29 @@ def _slugs(value: object) -> ProjectSlugs:
     if not found.single and not found.patterns:
         raise _Wrong(said="only slugs to leave out")
     return found
+
+
+def _streams(extra: Sequence[str]) -> Callable[[object], tuple[str, ...]]:
+    def read(value: object) -> tuple[str, ...]:
+        if value == []:  # a form that nobody has filled in
+            return ()
+        named = [item.strip() if isinstance(item, str) else item for item in _listed(value)]
+        unknown = [name for name in named if name != "all" and name not in extra]
+        if unknown:
+            raise _Wrong(unknown if len(unknown) > 1 else unknown[0])
+        return tuple(name for name in extra if name in named or "all" in named)
+
+    return read
+
+
+def _job_names(value: object) -> JobNames:
+    if value == []:
+        return JobNames()
+    patterns = _listed(value)
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern.strip().removeprefix("!").strip():
+            raise _Wrong(pattern)
+    return JobNames.of(patterns)
 
 
 def _date(value: object) -> datetime:
@@ -159,13 +227,14 @@ def _base_url(value: object) -> str:
         raise _Wrong(said="a URL with a user name or password in it")  # which may be a secret: not quoted
     if not host or parts.query or parts.fragment or parts.scheme not in ("http", "https"):
         raise _Wrong
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise _Wrong
     path = re.sub(r"(/api)?(/v2)?/*$", "", parts.path.rstrip("/"))
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this very machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -211,29 +280,106 @@ def _boolean(value: object) -> bool:
     return text == "true"
 
 
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "token": _token,
-    "project_slugs": _slugs,
-    "start_date": _date,
-    "base_url": _base_url,
-    "max_workers": _whole(1, 64),
-    "lookback_days": _lookback,
-    "request_timeout": _number(0, 3600, above_low=True),
-    "page_size": _whole(1, 50),
-    "user_agent": _header,
-    "activate_version": _boolean,
-}
-
-_ACCEPTED = {
-    "token": "a personal API token (printable characters without blanks)",
-    "project_slugs": "slugs such as gh/acme/api or circleci/<organization id>/<project id>, patterns such as"
-    " gh/acme/* or !gh/acme/old-*, separated by blanks or commas or as a JSON list",
-    "start_date": "an ISO 8601 date such as 2026-01-31 or 2026-01-31T12:00:00Z",
-    "base_url": "an https URL such as https://circleci.example.com (plain http for a loopback address only)",
-    "max_workers": "a whole number from 1 to 64",
-    "lookback_days": "a number of days above 0 and up to 180",
-    "request_timeout": "a number of seconds above 0 and up to 3600",
-    "page_size": "a whole number from 1 to 50",
-    "user_agent": "a text of printable ASCII characters",
-    "activate_version": "true or false",
-}
+def keys(extra: Sequence[str]) -> tuple[Key, ...]:
+    """Every key of the config, in the order in which they are documented; `extra` are the streams that
+    `extra_streams` may name."""
+    return (
+        Key(
+            "token",
+            _token,
+            "a personal API token (printable characters without blanks)",
+            "A personal API token of CircleCI; never logged, and sent to base_url only.",
+            required=True,
+            secret=True,
+        ),
+        Key(
+            "project_slugs",
+            _slugs,
+            "slugs such as gh/acme/api or circleci/<organization id>/<project id>, patterns such as"
+            " gh/acme/* or !gh/acme/old-*, separated by blanks or commas or as a JSON list",
+            "The projects whose pipelines, workflows and jobs are synced: slugs and patterns, separated by blanks,"
+            " commas or newlines, or as a JSON list.",
+            json_type=("string", "array"),
+            required=True,
+        ),
+        Key(
+            "start_date",
+            _date,
+            "an ISO 8601 date such as 2026-01-31 or 2026-01-31T12:00:00Z",
+            "Where the first sync of each stream begins; one year ago unless given.",
+        ),
+        Key(
+            "base_url",
+            _base_url,
+            "an https URL such as https://circleci.example.com (plain http for a loopback address only)",
+            "The root of a CircleCI Server.",
+            default=CLOUD,
+        ),
+        Key(
+            "max_workers",
+            _whole(1, 64),
+            "a whole number from 1 to 64",
+            "Requests at once, 1 to 64.",
+            json_type="integer",
+            default=8,
+        ),
+        Key(
+            "lookback_days",
+            _lookback,
+            "a number of days above 0 and up to 180",
+            "Each sync looks again at pipelines that were created up to so many days before the one before it.",
+            json_type="number",
+            default=1,
+        ),
+        Key(
+            "request_timeout",
+            _number(0, 3600, above_low=True),
+            "a number of seconds above 0 and up to 3600",
+            "Seconds for connecting and for each read; a whole answer may take five times that.",
+            json_type="number",
+            default=60,
+        ),
+        Key(
+            "page_size",
+            _whole(1, 50),
+            "a whole number from 1 to 50",
+            "Rows in a page where the API lets the caller choose, 1 to 50.",
+            json_type="integer",
+            default=50,
+        ),
+        Key(
+            "user_agent",
+            _header,
+            "a text of printable ASCII characters",
+            "How the tap introduces itself to the service.",
+            default=f"tap-circleci/{VERSION}",
+        ),
+        Key(
+            "activate_version",
+            _boolean,
+            "true or false",
+            "Send ACTIVATE_VERSION after each full table that was read whole, so that a target removes rows that are"
+            " gone.",
+            json_type="boolean",
+            default=False,
+        ),
+        Key(
+            "extra_streams",
+            _streams(extra),
+            f"all, or names among {', '.join(extra)}, separated by blanks or commas or as a JSON list"
+            if extra
+            else "empty: this version has no extra streams",
+            "Streams beyond the eleven usual ones: names separated by blanks, commas or newlines, a JSON list, or all.",
+            json_type=("string", "array"),
+            default=[],
+        ),
+        Key(
+            "job_names",
+            _job_names,
+            "patterns of job names such as build* or !lint, separated by blanks or commas or as a JSON list",
+            "The jobs to which the streams below jobs are limited: patterns with * and ?, ! before those to leave out;"
+            " names with blanks as a JSON list. All jobs unless given.",
+            json_type=("string", "array"),
+            default=[],
+        ),
+    )

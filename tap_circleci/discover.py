@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -40,9 +40,17 @@ def schema_of(name: str) -> dict[str, Any]:
     return schema
 
 
-def discover() -> Catalog:
-    """The catalog of all streams, each selected by default. Asks nobody."""
-    return Catalog([_entry(stream) for stream in STREAMS.values() if not stream.is_optional])
+EXTRA = tuple(name for name, stream in STREAMS.items() if stream.is_optional)
+"""The streams that are discovered and synced only for those who ask for them, in their order."""
+
+
+def discover(extra: Collection[str] = ()) -> Catalog:
+    """The catalog of the usual streams and of these extra ones, each selected by default. Asks nobody."""
+    return Catalog([_entry(STREAMS[name]) for name in _offered(extra)])
+
+
+def _offered(extra: Collection[str]) -> list[str]:
+    return [name for name in STREAMS if name not in EXTRA or name in extra]
 
 
 def _entry(stream: Stream) -> CatalogEntry:
@@ -67,14 +75,14 @@ def _entry(stream: Stream) -> CatalogEntry:
     )
 
 
-def select(raw: Mapping[str, Any] | None, path: str) -> Selected:
-    """What the catalog in `raw`, read from `path`, selects; everything without one.
+def select(raw: Mapping[str, Any] | None, path: str, extra: Collection[str] = ()) -> Selected:
+    """What the catalog in `raw`, read from `path`, selects; without one the usual streams and these extra ones.
 
     `selected` counts in a stream's metadata and, the old way, in its schema. If no stream carries any, all are selected
     that are not deselected by default. Raises `BadInput`.
     """
     if raw is None:
-        return Selected({name: schema_of(name) for name, stream in STREAMS.items() if not stream.is_optional})
+        return Selected({name: schema_of(name) for name in _offered(extra)})
     mistakes: list[str] = []
     entries = dict(_entries(raw, path, mistakes))
     if mistakes:
@@ -88,11 +96,15 @@ def select(raw: Mapping[str, Any] | None, path: str) -> Selected:
         wanted = _said(entries[name]) if explicit else marks.get((), {}).get("selected-by-default", True)
         if wanted:
             schemas[name] = _reduced(STREAMS[name], schema_of(name), marks)
-    return Selected(schemas)
+    full_table = {name for name in schemas if STREAMS[name].replication_key and entries[name][2] == FULL_TABLE}
+    return Selected(schemas, frozenset(full_table))
 
 
-Entry = tuple[dict[Breadcrumb, Mapping[str, Any]], Mapping[str, Any]]
-"""The metadata by breadcrumb, and the schema."""
+FULL_TABLE = "FULL_TABLE"
+METHODS = (FULL_TABLE, "INCREMENTAL")
+
+Entry = tuple[dict[Breadcrumb, Mapping[str, Any]], Mapping[str, Any], str | None]
+"""The metadata by breadcrumb, the schema, and the replication method if it says one."""
 
 
 def _entries(raw: Mapping[str, Any], path: str, mistakes: list[str]) -> Iterator[tuple[str, Entry]]:
@@ -119,7 +131,10 @@ def _entries(raw: Mapping[str, Any], path: str, mistakes: list[str]) -> Iterator
             mistakes.append(f"{place}.schema must be an object, not {type_name(schema)}.")
             schema = None
         marks = _metadata(entry.get("metadata"), f"{place}.metadata", mistakes)
-        yield name, ({**_old_marks(schema or {}), **marks}, schema or {})
+        method = marks.get((), {}).get("replication-method") or entry.get("replication_method")
+        if method and str(method).upper() not in METHODS:
+            mistakes.append(f"{place}: the replication method must be {' or '.join(METHODS)}, found {quoted(method)}.")
+        yield name, ({**_old_marks(schema or {}), **marks}, schema or {}, str(method).upper() if method else None)
 
 
 def _old_marks(schema: Mapping[str, Any]) -> dict[Breadcrumb, Mapping[str, Any]]:
@@ -158,7 +173,7 @@ def _metadata(raw: Any, place: str, mistakes: list[str]) -> dict[Breadcrumb, Map
 
 def _said(entry: Entry) -> bool | None:
     """Whether the user has selected or deselected a stream; None if neither."""
-    marks, schema = entry
+    marks, schema, _ = entry
     said = marks.get((), {}).get("selected")
     if said is None and isinstance(schema.get("selected"), bool):
         said = schema["selected"]

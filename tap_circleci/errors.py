@@ -10,7 +10,9 @@ TapError                ends the run with exit 1 and its own sentences, no trace
     ├── Forbidden       403: named and skipped
     ├── Unreadable      still failing after all attempts: named, exit 1 at the end
     ├── PageLost        404 for a page in the middle of a list: what is below was not seen
-    └── EndlessList     a list without an end: what is below was not seen
+    ├── EndlessList     a list without an end: what is below was not seen
+    ├── Throttled       429 from a route with a limit of its own: asked again in another run
+    └── LinkExpired     the address of a file is not valid any more: a new one is asked for
 Stopped                 SIGTERM or SIGINT: not an error of the run, so outside the tree
 """
 
@@ -59,6 +61,18 @@ class PageLost(LocalError):
 
 class EndlessList(LocalError):
     """A list went round in circles: the same page token again, or many pages without a new row."""
+
+
+class Throttled(LocalError):
+    """A route that has a rate limit of its own answered 429; `seconds` is how long it asked to wait, if it told."""
+
+    def __init__(self, sentence: str, seconds: float | None) -> None:
+        super().__init__(sentence)
+        self.seconds = seconds
+
+
+class LinkExpired(LocalError):
+    """The host of a file refuses its address; a fresh one may work."""
 
 
 class Stopped(BaseException):

@@ -8,8 +8,10 @@ all the rest of the tap together.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -24,49 +26,74 @@ Convert = Callable[[Any], Any]
 
 INT64 = 2**63
 SECRET = "**REDACTED**"  # noqa: S105 - what stands in place of one
+_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _PLAIN = re.compile(r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d(?:\.(\d{1,9}))?Z", re.ASCII)
 
 
-def converter(schema: Schema, wanted: Schema, secrets: Iterable[Path], report: Report) -> Convert:
+def converter(
+    schema: Schema,
+    wanted: Schema,
+    secrets: Iterable[Path],
+    report: Report,
+    *,
+    hidden: Iterable[Path] = (),
+    empty_keys: Iterable[str] = (),
+) -> Convert:
     """A function from a row to a record with every field of `wanted`, a part of `schema`; null where the row has none.
 
     Fields that `schema` does not name, and values that do not fit it, are left out and given to `report`. Paths in
-    `secrets` lead to URLs whose query is masked.
+    `secrets` lead to URLs whose query is masked, those in `hidden` to fields that no schema names and nobody is told
+    of. `empty_keys` are the key columns that the API may leave empty: "" stands there instead of null.
     """
-    convert = _object(schema["properties"], wanted["properties"], (), frozenset(secrets), report)
+    special = _Special(frozenset(secrets), frozenset(hidden), report)
+    convert = _object(schema["properties"], wanted["properties"], (), special)
     blank = dict.fromkeys(wanted["properties"])
-    return lambda row: {**blank, **convert(row)}
+    filled = [name for name in empty_keys if name in blank]
+
+    def convert_row(row: Mapping[str, Any]) -> dict[str, Any]:
+        record = {**blank, **convert(row)}
+        for name in filled:
+            if record[name] is None:
+                record[name] = ""
+        return record
+
+    return convert_row
 
 
-def _compile(schema: Schema, wanted: Schema, path: Path, secrets: frozenset[Path], report: Report) -> Convert:
+@dataclass(frozen=True)
+class _Special:
+    """What is told to every part of a schema: the paths that are not treated as their types say, and who is told."""
+
+    secrets: frozenset[Path]
+    hidden: frozenset[Path]
+    report: Report
+
+
+def _compile(schema: Schema, wanted: Schema, path: Path, special: _Special) -> Convert:
     types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
     name = next(item for item in types if item != "null")
-    if path in secrets:
+    report = special.report
+    if path in special.secrets:
         return _leaf(masked, path, report)
     if name == "object" and "properties" not in schema:
         return _expecting(dict, tidy, path, report)
     if name == "object":
-        convert = _object(schema["properties"], wanted["properties"], path, secrets, report)
-        return _expecting(dict, convert, path, report)
+        return _expecting(dict, _object(schema["properties"], wanted["properties"], path, special), path, report)
     if name == "array":
-        item = _compile(schema["items"], wanted["items"], path, secrets, report)
+        item = _compile(schema["items"], wanted["items"], path, special)
         return _expecting(list, lambda values: [item(value) for value in values], path, report)
-    leaf = {"integer": integer, "boolean": boolean, "string": text}[name]
+    leaf = {"integer": integer, "number": number, "boolean": boolean, "string": text}[name]
     return _leaf(date_time if schema.get("format") == "date-time" else leaf, path, report)
 
 
-def _object(
-    properties: Mapping[str, Schema],
-    wanted: Mapping[str, Schema],
-    path: Path,
-    secrets: frozenset[Path],
-    report: Report,
-) -> Convert:
+def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path: Path, special: _Special) -> Convert:
     """A function for maps whose fields are declared; also knows them by the other spelling, `a_b` for `a-b`."""
-    known: dict[str, tuple[str, Convert | None]] = {}
+    known: dict[str, tuple[str, Convert | None]] = {
+        name: (name, None) for *parent, name in special.hidden if tuple(parent) == path
+    }
     for name, field in properties.items():
         leave_out = name not in wanted
-        convert = None if leave_out else _compile(field, wanted[name], (*path, name), secrets, report)
+        convert = None if leave_out else _compile(field, wanted[name], (*path, name), special)
         known[name] = (name, convert)
     spelled = {name.translate({ord("-"): "_", ord("_"): "-"}): field for name, field in known.items()}
     fields = {**spelled, **known}
@@ -76,7 +103,7 @@ def _object(
         for name, value in row.items():
             field, convert = fields.get(name, (None, None))
             if field is None:
-                report((*path, name), "is not in the schema")
+                special.report((*path, name), "is not in the schema")
             elif convert is None or (value is None and field in record):  # a null hides no other spelling
                 continue
             elif field == name or row.get(field) is None:
@@ -107,6 +134,9 @@ def _leaf(convert: Convert, path: Path, report: Report) -> Convert:
             return None
         try:
             return convert(value)
+        except RecursionError:
+            report(path, "is nested too deeply")
+            return None
         except (ValueError, OverflowError):
             report(path, f"has a {type(value).__name__} that is no {convert.__name__.replace('_', '-')}")
             return None
@@ -138,16 +168,29 @@ def integer(value: Any) -> int | None:
     """A whole number that 64 bits can hold; raises ValueError."""
     if value == "":
         return None
-    number = int(value.replace(",", "")) if isinstance(value, str) else int(_whole(value))
-    if not -INT64 <= number < INT64:
+    whole = int(value.replace(",", "")) if isinstance(value, str) else int(_whole(value))
+    if not -INT64 <= whole < INT64:
         raise ValueError("more than 64 bits")
-    return number
+    return whole
 
 
 def _whole(value: Any) -> Any:
     if not isinstance(value, (int, float)) or value != int(value):
         raise ValueError("not a whole number")
     return value
+
+
+def number(value: Any) -> int | float | None:
+    """A number that a float can hold, as it is, or the number that a text spells plainly; raises ValueError."""
+    if value == "":
+        return None
+    if isinstance(value, str):
+        if not _NUMBER.fullmatch(value):
+            raise ValueError("not a plain number")
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError("not a number")
+    return value if isinstance(value, float) or -INT64 <= value < INT64 else float(value)
 
 
 def boolean(value: Any) -> bool | None:

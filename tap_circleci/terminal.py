@@ -22,9 +22,10 @@ class TerminalLine:
         return watched is not None and watched.isatty() and not (piped is not None and piped.isatty())
 
     def show(self, text: str) -> None:
-        """Show a text in place of the last one, cut to the width of the terminal."""
+        """Show a text in place of the last one, as a line of the log shows it, cut to the width of the terminal."""
         width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write(f"\r\x1b[K{text[:width]}")
+        shown = logging.makeLogRecord({"msg": text}).getMessage()
+        sys.stderr.write(f"\r\x1b[K{shown[:width]}")
         sys.stderr.flush()
         self._shown = True
 

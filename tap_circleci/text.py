@@ -1,12 +1,20 @@
-"""Values that are not ours, as they may be quoted in a message."""
+"""Text that is not ours, as it may be shown: quoted, printable, short, and without the token."""
 
 from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
+from urllib.parse import quote
 
 UNPAIRED = re.compile("[\ud800-\udfff]")
 """Lone surrogates, which JSON can spell and no encoding can hold."""
+
+HIDDEN = "***"
+PART = 12
+"""Characters of a secret in a row that are masked wherever they stand."""
+LONGEST = 4_000
+"""Characters of one line of the log."""
 
 
 def type_name(value: object) -> str:
@@ -23,11 +31,46 @@ def quoted(value: object, secret: str = "") -> str:
         text = json.dumps(value, default=str)
     except RecursionError:
         return f"{type_name(value)} nested too deeply"
-    for spelled in (secret, json.dumps(secret)[1:-1]):
-        text = text.replace(spelled, "***") if spelled else text
+    text = hidden(text, secret)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def first_few(names: list[str]) -> str:
     """The first ten names of a list that may be long."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def printable(text: str, secret: str = "") -> str:
+    """A text as it may be shown on one line: what moves the cursor, is invisible or turns the direction of writing is
+    escaped, the secret is masked, and the end of a very long text is left out."""
+    text = hidden(text, secret)
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}... ({len(text) - LONGEST} more characters)"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def hidden(text: str, secret: str) -> str:
+    """A text in which the secret is masked, and each part of it of 12 characters or more, also as JSON and URLs spell
+    it. A secret that is shorter is masked as a whole."""
+    if not secret:
+        return text
+    shown: list[str] = []
+    end = 0
+    for match in _parts_of(secret).finditer(text):
+        if match.start() > end or not shown:  # what touches is masked as one
+            shown += [text[end : match.start()], HIDDEN]
+        end = max(end, match.end(1))
+    return "".join(shown) + text[end:]
+
+
+@lru_cache(maxsize=1)
+def _parts_of(secret: str) -> re.Pattern[str]:
+    """Finds the places at which a part of the secret begins, also within another part."""
+    parts = set()
+    for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
+        size = min(PART, len(spelled))
+        parts |= {spelled[start : start + size] for start in range(len(spelled) - size + 1)}
+    longest_first = sorted(parts, key=len, reverse=True)
+    return re.compile(f"(?=({'|'.join(map(re.escape, longest_first))}))")

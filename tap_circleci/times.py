@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
-from dateutil.parser import ParserError, isoparse, parse
+from dateutil.parser import isoparse, parse
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 EVER = datetime.min.replace(tzinfo=timezone.utc)
 """Before anything."""
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """State timestamps may be this far ahead of CircleCI's clock: clocks of several machines differ by some minutes."""
+PLAUSIBLE_YEARS = range(2011, 2100)
+"""CircleCI was founded in 2011; a clock that tells another year is broken."""
+_TWO_WAYS = re.compile(r":\d\d[\d.]*\s*(?![ap]m\b)[a-z]+\s*[+-]\s*\d", re.ASCII | re.IGNORECASE)
+"""A zone such as GMT+3, which means east of Greenwich to some and west of it to others."""
 
 
 def iso(text: str) -> datetime:
@@ -41,6 +46,12 @@ def moment(value: object) -> datetime | None:
     return None if found is None or found < EPOCH else found
 
 
+def can_be_bookmark(time: datetime) -> bool:
+    """Whether a replication key value can be a bookmark: a service that knows no time sends one from before 1970, such
+    as Go's zero time, 0001-01-01T00:00:00Z."""
+    return time >= EPOCH
+
+
 def written(time: datetime) -> str:
     """A moment as singer writes it: six decimals, Z. Such texts compare like the moments themselves."""
     return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
@@ -53,12 +64,15 @@ def brief(time: datetime) -> str:
 
 @lru_cache(maxsize=8)
 def http_date(text: str | None) -> datetime | None:
-    """The moment in an HTTP header, or None for one that no sane clock tells."""
+    """The moment in an HTTP header; None for one that cannot be read, or that no sane clock tells."""
     try:
         date = parsedate_to_datetime(text or "")
-        return _as_utc(date) if 1970 <= date.year < 9000 else None
-    except (ValueError, TypeError):
+        if date.tzinfo is None and re.search("[A-Za-z]$", text or ""):
+            return None  # a zone that is not known
+        date = _as_utc(date)
+    except (ValueError, TypeError, OverflowError):
         return None
+    return date if date.year in PLAUSIBLE_YEARS else None
 
 
 def _as_utc(time: datetime) -> datetime:
@@ -71,13 +85,22 @@ def _as_utc(time: datetime) -> datetime:
 
 
 def _parsed(text: str) -> datetime:
+    if _TWO_WAYS.search(text):
+        raise ValueError("a zone that can be read in two ways")
     # dateutil completes what is missing from a default: with two defaults, a part of a date shows itself.
     found = []
     for default in (datetime(2000, 1, 1), datetime(2001, 2, 2)):
         try:
-            found.append(parse(text, default=default))
-        except (ParserError, OverflowError):
+            found.append(parse(text, default=default, tzinfos=_offset))
+        except (ValueError, OverflowError):  # ParserError is a ValueError
             raise ValueError("not a date") from None
     if found[0] != found[1]:
         raise ValueError("part of a date")
     return found[0]
+
+
+def _offset(zone: str | None, seconds: int | None) -> int | None:
+    """The offset of a zone from UTC; a name alone, such as EST or that of this machine's zone, may mean several."""
+    if zone and seconds is None:
+        raise ValueError("a zone that is not known")
+    return seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import queue
 import threading
 import time
@@ -11,7 +12,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from tap_circleci.errors import Stopped
+from tap_circleci.errors import Stopped, TapError
+
+LOGGER = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -50,16 +53,23 @@ class Pool:
     """Threads that always take up the work that comes earliest in the order of the output.
 
     So work that a piece of work hands in (the jobs of a workflow) goes before all that stands later, and no thread
-    ever waits for another.
+    ever waits for another. Where the machine allows fewer threads than asked for, those that could be started do all
+    the work, and `workers` says how many they are; without any it raises `TapError`.
     """
 
     def __init__(self, workers: int) -> None:
         self._queue: queue.PriorityQueue[tuple[tuple[int, ...], int, Callable[[], None] | None]] = queue.PriorityQueue()
         self._ticket = itertools.count()
-        for number in range(workers):
-            # Daemons, since a thread that waits for a slow answer must not hold up the end of the program.
-            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True).start()
-        self.workers = workers
+        self.workers = 0
+        try:
+            while self.workers < workers:
+                # Daemons, since a thread that waits for a slow answer must not hold up the end of the program.
+                threading.Thread(target=self._work, name=f"worker-{self.workers}", daemon=True).start()
+                self.workers += 1
+        except RuntimeError:  # a container's limit, or no memory for another stack
+            if not self.workers:
+                raise TapError("The machine allows no thread: raise the limit of processes or memory.") from None
+            LOGGER.warning("Only %d of %d threads could be started; these do all the work", self.workers, workers)
 
     def submit(self, order: tuple[int, ...], work: Callable[[], T]) -> Future[T]:
         """Have `work` done, after all that has a smaller `order` and waits as well."""

@@ -7,8 +7,12 @@ import io
 import json
 import logging
 import signal
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,6 +26,7 @@ from tests.circleci import Row, Server, moment
 
 DEFAULT = tuple(name for name, stream in STREAMS.items() if not stream.is_optional)
 """The streams that are synced unless the user says otherwise."""
+PROGRAM = str(Path(sys.executable).with_name("tap-circleci"))
 
 Tables = dict[str, dict[tuple[Any, ...], Row]]
 
@@ -181,6 +186,31 @@ def _expected(schema: Mapping[str, Any], value: Any) -> Any:
 def written(time: datetime) -> str:
     """A time as records have it."""
     return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@contextmanager
+def running(server: Server, folder: Path, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
+    """The tap as a process of its own, its output and log in the files `out` and `log`."""
+    config = folder / "config.json"
+    config.write_text(json.dumps(config_for(server, **settings)))
+    config.chmod(0o600)
+    with (
+        (folder / "out").open("wb") as out,
+        (folder / "log").open("wb") as log,
+        subprocess.Popen([PROGRAM, "-c", str(config)], stdout=out, stderr=log) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for a condition, but not for ever."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
 
 
 def assert_same(loaded: Tables, wanted: Tables) -> None:

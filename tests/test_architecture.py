@@ -15,8 +15,10 @@ MODULES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in PA
 LAYERS = [
     "errors",
     "text",
+    "logs",
     "times",
     "slugs",
+    "patterns",
     "streams",
     "terminal",
     "workers",
@@ -24,6 +26,7 @@ LAYERS = [
     "config",
     "records",
     "bookmarks",
+    "transport",
     "client",
     "discover",
     "paging",
@@ -33,6 +36,7 @@ LAYERS = [
     "walk",
     "sync",
     "inspection",
+    "about",
     "cli",
     "__init__",
     "__main__",
@@ -62,9 +66,10 @@ def test_imports_point_one_way(module):
 @pytest.mark.parametrize(
     ("library", "users"),
     [
-        ("requests", {"client"}),
+        ("requests", {"transport"}),
+        ("urllib3.connection", {"transport"}),
         ("threading", {"client", "rate_limit", "workers"}),
-        ("signal", {"cli"}),
+        ("signal", {"__init__", "cli"}),
     ],
 )
 def test_some_libraries_are_used_in_one_place(library, users):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tap_circleci import bookmarks, config
-from tap_circleci.config import Config, check
+from tap_circleci.config import Config
 from tap_circleci.discover import select
 from tap_circleci.errors import BadInput
 from tests.circleci import Server, odd_world
@@ -24,13 +24,70 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 SOUND = {"token": "s3cret-t0ken", "project_slugs": "gh/acme/api"}
 
 
+EXTRA = ("tests", "artifacts", "usage")
+KEYS = config.keys(EXTRA)
+
+
+def check(raw: Any, path: str) -> tuple[Config, list[str]]:
+    """Check a config of a tap with three extra streams."""
+    return config.check(raw, path, KEYS)
+
+
 def checked(**values: Any) -> Config:
     return check({**SOUND, **values}, "config.json")[0]
 
 
-def test_every_key_has_a_reader():
-    """What a config holds and what is read from the file are the same keys."""
-    assert set(config._READERS) == {item.name for item in fields(Config)} == set(config._ACCEPTED)
+def test_a_config_has_a_field_for_every_key():
+    """What a config holds and what is read from the file are the same keys; each says what it means and accepts."""
+    assert [key.name for key in KEYS] == [item.name for item in fields(Config)]
+    for key in KEYS:
+        assert key.description.endswith(".")
+        assert key.accepted[-1] not in ". "
+
+
+def test_a_default_is_what_it_stands_for():
+    """A key that is left out is the same as its default, written as JSON has it or as a text."""
+    for key in KEYS:
+        if key.default is not None and not isinstance(key.default, list):
+            assert checked(**{key.name: key.default}) == checked() == checked(**{key.name: str(key.default)})
+    assert checked() == checked(**{key.name: None for key in KEYS if not key.required})
+    assert checked().request_timeout == 60
+
+
+@pytest.mark.parametrize(
+    ("value", "streams"),
+    [
+        (None, ()),
+        ("", ()),
+        ([], ()),
+        ("all", EXTRA),
+        (["all"], EXTRA),
+        ("usage tests", ("tests", "usage")),
+        ("usage,\ntests,tests", ("tests", "usage")),
+        (["usage"], ("usage",)),
+        ('["artifacts", "usage"]', ("artifacts", "usage")),
+        ("usage all", EXTRA),
+    ],
+)
+def test_extra_streams_come_in_any_customary_way(value, streams):
+    """Blanks, commas, newlines, a JSON list, or all; each once, in the order of the streams."""
+    assert checked(extra_streams=value).extra_streams == streams
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "unwanted"),
+    [
+        (None, ["a", "a b"], []),
+        ([], ["a", "a b"], []),
+        ("build* !build-docs", ["build"], ["build-docs", "lint"]),
+        (["deploy to prod", "e2e-?"], ["deploy to prod", "e2e-1"], ["deploy"]),
+        ('["deploy to prod"]', ["deploy to prod"], ["deploy"]),
+    ],
+)
+def test_job_names_come_in_any_customary_way(value, wanted, unwanted):
+    """A text with blanks or commas, or a JSON list for names with blanks in them."""
+    names = checked(job_names=value).job_names
+    assert [names.matches(name) for name in wanted + unwanted] == [True] * len(wanted) + [False] * len(unwanted)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +169,17 @@ WRONG = [
     ("page_size", 51),
     ("user_agent", "a\r\nHost: b"),
     ("activate_version", "perhaps"),
+    ("extra_streams", "test"),
+    ("extra_streams", ["tests", 5]),
+    ("extra_streams", {"tests": True}),
+    ("extra_streams", "pipelines"),
+    ("extra_streams", "[" * 5000),
+    ("job_names", ["build", 5]),
+    ("job_names", {}),
+    ("job_names", 7),
+    ("job_names", "build !"),
+    ("job_names", ["", "build"]),
+    ("project_slugs", "[" * 5000),
 ]
 
 
@@ -181,14 +249,6 @@ def test_files_that_hold_no_object_are_named(tmp_path: Path, role, content):
     assert f"The {role} file {tmp_path / role}" in found.criticals()[0]
 
 
-@pytest.mark.parametrize("argv", [[], ["--config"], ["--config", "/nowhere"], ["--frobnicate"], ["--state", "x"]])
-def test_a_wrong_command_line_ends_with_a_sentence(argv):
-    """No config, a file that is not there, an unknown option: exit 1 and one CRITICAL line."""
-    found = run(argv)
-    assert (found.status, found.lines) == (1, ())
-    assert len(found.criticals()) == 1
-
-
 def test_a_config_that_others_can_read_is_warned_about(tmp_path: Path):
     """A world-readable config file gets one warning."""
     path = tmp_path / "config.json"
@@ -213,14 +273,26 @@ def test_a_bookmark_in_the_future_is_an_error(state):
     assert "in the future" in found.criticals()[0]
 
 
-KEYS = ["bookmarks", "walks", "pipelines", "gh/a/b", "open", "from", "down_to", "streams", "synced_at", "retry", "jobs"]
-KEYS += ["currently_syncing", "metadata", "breadcrumb", "selected", "tap_stream_id", "schema", "properties", "x"]
+NAMES = [
+    "bookmarks",
+    "walks",
+    "pipelines",
+    "gh/a/b",
+    "open",
+    "from",
+    "down_to",
+    "streams",
+    "synced_at",
+    "retry",
+    "jobs",
+]
+NAMES += ["currently_syncing", "metadata", "breadcrumb", "selected", "tap_stream_id", "schema", "properties", "x"]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 99) | st.text(max_size=8) | st.sampled_from(["gh/a/b", "2026-01-01"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(KEYS),
+            st.sampled_from(NAMES),
             inner,
             max_size=4,
         )
@@ -230,7 +302,10 @@ json_values = st.recursive(
 
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
-@given(st.dictionaries(st.sampled_from([*config._READERS, "bookmarks", "streams", "x"]), json_values), json_values)
+@given(
+    st.dictionaries(st.sampled_from([*(key.name for key in KEYS), "bookmarks", "streams", "x"]), json_values),
+    json_values,
+)
 def test_any_json_gives_a_sentence_or_a_value(raw, value):
     """Whatever JSON object stands in a file, reading it gives a value or a clear sentence, never a traceback."""
     for read in (check, bookmarks.read, select):

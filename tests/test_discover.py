@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tap_circleci.discover import schema_of
+from tap_circleci.discover import schema_of, select
+from tap_circleci.errors import BadInput
 from tap_circleci.streams import STREAMS
 from tests.circleci import Server, odd_world
 from tests.tap import catalog_of, run, sync
@@ -131,3 +132,28 @@ def test_a_field_that_no_schema_names_is_warned_about_once():
     assert found.status == 0
     warned = [line for line in found.log.splitlines() if line.startswith("WARNING pipelines: the field")]
     assert sorted(line.split()[4] for line in warned) == ["brand_new", "trigger.actor.badge"]
+
+
+@pytest.mark.parametrize("place", ["metadata", "entry"])
+def test_a_stream_may_be_asked_for_in_full(catalog, place):
+    """FULL_TABLE in the metadata or on the stream, as Meltano writes it, holds for incremental streams."""
+    chosen = json.loads(json.dumps(catalog))
+    for entry in chosen["streams"]:
+        if entry["tap_stream_id"] in ("pipelines", "deploy", "context"):
+            if place == "metadata":
+                metadata(entry)["replication-method"] = "FULL_TABLE"
+            else:
+                entry["replication_method"] = "full_table"
+    assert select(chosen, "c").full_table == {"pipelines", "deploy"}
+    assert select(catalog, "c").full_table == select(None, "").full_table == frozenset()
+    for entry in chosen["streams"]:
+        metadata(entry)["replication-method"] = "INCREMENTAL"  # which was said later than what discovery wrote
+    assert select(chosen, "c").full_table == frozenset()
+
+
+def test_a_replication_method_that_there_is_none_of_is_a_mistake(catalog):
+    """LOG_BASED is named with its place."""
+    wrong = json.loads(json.dumps(catalog))
+    metadata(wrong["streams"][1])["replication-method"] = "LOG_BASED"
+    with pytest.raises(BadInput, match=r"^c: streams\[1\]: the replication method must be FULL_TABLE or INCREMENTAL"):
+        select(wrong, "c")

@@ -2,210 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
-import time
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tap_circleci.workers import Clock
-from tests.circleci import Fault, Server, World
-from tests.tap import EagerClock, FastClock, assert_same, expected, sync, tables
-
-NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
-WALK = ("pipelines", "workflows", "jobs")
-
-
-def world_of(pipelines: int = 10, slug: str = "gh/acme/api", world: World | None = None) -> World:
-    """A project with pipelines every seven hours, two jobs each."""
-    world = world or World(NOW)
-    project = world.add_project(slug)
-    for number in range(pipelines):
-        world.add_pipeline(
-            project,
-            NOW - timedelta(hours=1 + 7 * number),
-            workflows=[{"name": "build", "stopped_at": timedelta(minutes=9), "jobs": 2}],
-        )
-    return world
-
-
-def furnished(world: World) -> World:
-    """The world with some rows of each of the other streams, more than a page of some."""
-    organization, project = world.organization("gh/acme"), world.project("gh/acme/api")
-    for number in range(4):
-        world.add_context(organization, f"context-{number}", NOW)
-        world.add_group(organization, f"group-{number}")
-        world.add_environment(organization, f"env-{number}", NOW - timedelta(days=number))
-        world.add_schedule(project, f"schedule-{number}", NOW - timedelta(days=number))
-        definition = world.add_definition(project, f"definition-{number}")
-        world.add_trigger(definition, "push", {"provider": "github_app"})
-    return world
-
-
-def truth_of(world: World):
-    return expected(world.truth([row["slug"] for row in world.projects.values()]))
-
-
-def pipeline_ids(world: World, slug: str = "gh/acme/api") -> list[str]:
-    return [row["id"] for row in world.pipelines([world.project(slug)["id"]])]
-
-
-PASSING = {
-    "500": Fault(500),
-    "503 that says when": Fault(503, {"Retry-After": "7"}),
-    "502 in HTML": Fault(502, {"Content-Type": "text/html"}, "<html>Bad gateway</html>"),
-    "408": Fault(408),
-    "599": Fault(599),
-    "reset": Fault(broken="reset"),
-    "closed": Fault(broken="closed"),
-    "cut": Fault(broken="cut"),
-    "HTML with 200": Fault(200, {"Content-Type": "text/html"}, "<html>Login</html>"),
-    "wrong shape": Fault(200, {}, {"message": "hello"}),
-    "a list where items are no list": Fault(200, {}, {"items": "none"}),
-    "an empty object where items are": Fault(200, {}, {"items": {}}),
-    "false where items are": Fault(200, {}, {"items": False}),
-    "a number": Fault(200, {}, "17"),
-    "not JSON": Fault(200, {}, '{"items": [NaN]}'),
-    "empty": Fault(200, {}, ""),
-    "429 in seconds": Fault(429, {"Retry-After": "3"}, "Rate limited."),
-    "429 with a date": Fault(429, {"Retry-After": "Tue, 10 Mar 2026 12:00:20 GMT"}, "Rate limited."),
-    "429 without a word": Fault(429),
-    "429 with a reset": Fault(429, {"X-RateLimit-Reset": "4"}),
-    "nothing left": Fault(None, {"RateLimit-Remaining": "0", "RateLimit-Reset": "5"}),
-}
-
-
-@pytest.mark.parametrize("name", PASSING)
-def test_what_passes_leaves_no_trace_in_the_tables(name):
-    """Each fault that may pass, on each route, is waited out and tried again."""
-    with Server(world_of()) as server:
-        for route in ("/me", "/collaborations", "/private/project", "/pipeline", "/workflow", "/job"):
-            server.script(rf"{route}($|\?)", [PASSING[name], PASSING[name]])
-        clock = FastClock()
-        run = sync(server, clock=clock)
-        assert run.status == 0, run.log
-        assert_same(tables(run.lines), truth_of(server.world))
-    assert clock.waited > 1
-
-
-def test_an_answer_that_does_not_come_is_asked_for_again():
-    """No request waits longer than request_timeout."""
-    with Server(world_of(3)) as server:
-        server.script("/workflow", [Fault(delay=20)])
-        began = time.monotonic()
-        run = sync(server, request_timeout=0.3)
-        assert time.monotonic() - began < 10
-        assert_same(tables(run.lines), truth_of(server.world))
-    assert run.status == 0
-
-
-def test_waits_are_as_long_as_the_service_says():
-    """Seconds, a date against the answer's own clock, or what RateLimit-Reset says."""
-    for fault, seconds in (
-        ("429 in seconds", 3),
-        ("429 with a date", 20),
-        ("429 with a reset", 4),
-        ("nothing left", 5),
-    ):
-        with Server(world_of(1)) as server:
-            server.script("/collaborations", [PASSING[fault]])
-            clock = FastClock()
-            sync(server, clock=clock, streams=["context"])
-        assert clock.waited == pytest.approx(seconds, abs=1.0), fault
-
-
-def test_a_limit_that_is_used_up_for_long_is_asked_about_after_a_minute():
-    """RateLimit-Remaining: 0 with a Reset in an hour holds the run for a minute and says so; then it asks again."""
-    with Server(world_of(1)) as server:
-        spent = {"RateLimit-Remaining": "0", "RateLimit-Reset": "3600"}
-        server.script("/collaborations", [Fault(None, spent)])
-        clock = FastClock()
-        run = sync(server, clock=clock, streams=["context"])
-    assert run.status == 0
-    assert clock.waited == pytest.approx(60, abs=1.0)
-    assert "used up: all requests wait for 60 s" in run.log
-
-
-def test_while_asked_to_wait_no_request_leaves():
-    """After a 429, all workers are silent for the time that it names, but for what was under way."""
-    with Server(world_of(60), latency=0.02) as server:
-        server.script("/job", [None] * 20 + [Fault(429, {"Retry-After": "1"})])
-        run = sync(server, clock=Clock())
-        refused = next(request.at for request in server.requests if request.status == 429)
-        times = sorted(request.at - refused for request in server.requests)
-    assert run.status == 0
-    assert not [time for time in times if 0.1 < time < 0.95]
-    assert [time for time in times if time > 0.95]
-
-
-def test_a_rate_limit_without_end_ends_the_run():
-    """After six refusals, or a minute of waiting, exit 1 says how long the service asked to wait."""
-    for asked, attempts in (("2", 6), ("3600", 1), ("40", 2)):
-        with Server(world_of()) as server:
-            server.script("/workflow", [Fault(429, {"Retry-After": asked})] * 99)
-            clock = FastClock()
-            run = sync(server, clock=clock, streams=WALK, max_workers=1)
-            refused = [request for request in server.requests if request.status == 429]
-        assert run.status == 1
-        assert len(refused) == attempts
-        assert f"asked to wait {asked} s" in run.criticals()[-1]
-        assert clock.waited <= 61
-
-
-def test_a_bad_token_is_told_at_once():
-    """GET /me answers 401: exit 1 after one call, and the token stands nowhere."""
-    with Server(world_of()) as server:
-        run = sync(server, token="wr0ng-t0ken")
-        assert server.calls == 1
-    assert run.status == 1
-    assert "does not accept the token" in run.criticals()[0]
-    assert "wr0ng" not in run.log
-
-
-def test_a_token_that_is_revoked_in_the_middle_ends_all_requests():
-    """After a 401 nothing more is asked, whatever stands before it in the order of the output."""
-    with Server(world_of(100)) as server:
-        slow, name = pipeline_ids(server.world)[38:40]
-        server.fault = lambda path, nth: Fault(401) if name in path else Fault(delay=1) if slow in path else None
-        run = sync(server, streams=WALK, max_workers=2)
-        asked = [request.path for request in server.requests]
-    assert run.status == 1
-    assert "does not accept the token" in run.criticals()[0]
-    assert len(asked) - next(number for number, path in enumerate(asked) if name in path) <= 4
-
-
-def test_the_token_is_hidden_where_an_answer_is_cut():
-    """A message of the API that repeats the token shows no part of it."""
-    with Server(world_of(1)) as server:
-        server.script("/me$", [Fault(400, {}, {"message": "x" * 190 + server.world.token})])
-        run = sync(server)
-    assert run.status == 1
-    assert server.world.token[:8] not in run.log
-
-
-def test_a_service_that_knows_nobody_is_told_at_once():
-    """GET /me answers 404, as to a project token or where no CircleCI is: exit 1 after one call says both."""
-    with Server(world_of()) as server:
-        server.script("/me", [Fault(404)])
-        run = sync(server)
-        assert server.calls == 1
-    assert run.status == 1
-    assert "no CircleCI API at base_url, or the token is not a personal one" in run.criticals()[0]
-
-
-def test_a_bad_request_ends_the_run_with_the_apis_own_words():
-    """A 400 is no empty list; what was sent before it is vouched for."""
-    with Server(world_of()) as server:
-        ids = pipeline_ids(server.world)
-        server.script(f"/pipeline/{ids[5]}/workflow", [Fault(400, {}, {"message": "Bad\n id."})])
-        run = sync(server, streams=WALK)
-    assert run.status == 1
-    assert "(400: Bad id.)" in run.criticals()[0]
-    assert [row["id"] for row in run.rows("pipelines")] == ids[:5]
+from tests.circleci import Fault, Server
+from tests.tap import EagerClock, assert_same, expected, sync, tables
+from tests.worlds import NOW, PASSING, WALK, furnished, pipeline_ids, truth_of, world_of
 
 
 def test_a_definition_whose_triggers_cannot_be_asked_for_has_none():
@@ -264,18 +71,6 @@ def test_without_any_project_the_other_streams_are_delivered(slugs):
     for run in runs:
         assert (run.status, len(run.rows("context")), len(run.criticals())) == (1, 1, 1)
         assert run.state["currently_syncing"] is None
-
-
-def test_a_page_token_that_is_no_text_is_a_page_that_is_lost():
-    """Half a character as a page token: a sentence and exit 1, what came before is delivered."""
-    with Server(world_of(5)) as server:
-        items = server.world.pipelines([server.world.project("gh/acme/api")["id"]])
-        page = json.dumps({"items": items, "next_page_token": "\ud83d"})
-        server.fault = lambda path, nth: Fault(200, {}, page) if path.endswith("/api/pipeline") else None
-        run = sync(server, streams=WALK)
-    assert run.status == 1
-    assert len(run.rows("pipelines")) == 5
-    assert "page token" in run.criticals()[0]
 
 
 def test_a_forbidden_organization_is_named_and_skipped():
@@ -422,35 +217,6 @@ def test_a_list_that_goes_round_in_circles_ends():
             assert server.calls < 10
         assert run.status == 0
         assert "goes round in circles" in run.log
-
-
-def test_a_redirect_is_never_followed():
-    """The token goes to no other host: a redirect is an error, also one that leads nowhere."""
-    with Server(world_of()) as elsewhere:
-        for location in (f"{elsewhere.url}/api/v2/me", "http://[::1", "/caf\xe9"):
-            with Server(world_of()) as server:
-                server.script("/me$", [Fault(302, {"Location": location})])
-                run = sync(server)
-            assert elsewhere.calls == 0
-            assert run.status == 1
-            assert "redirect" in run.criticals()[0]
-
-
-def test_a_certificate_file_that_is_not_there_is_told(tmp_path, monkeypatch):
-    """REQUESTS_CA_BUNDLE that leads nowhere ends the run with a sentence, before anything is sent."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nowhere.pem"))
-    with Server(world_of()) as server:
-        run = sync(server, base_url="https://circleci.invalid")
-    assert run.status == 1
-    assert "nowhere.pem" in run.criticals()[0]
-
-
-def test_a_date_of_which_nothing_can_be_reckoned_is_none():
-    """With a Date header at the end of time, this machine's clock serves."""
-    with Server(world_of(1)) as server:
-        server.fault = lambda path, nth: Fault(None, {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"})
-        run = sync(server)
-    assert run.status == 0, run.log
 
 
 def test_ids_are_data_and_never_path():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-from tap_circleci.config import Config, check
+from tap_circleci.config import check, keys
+from tap_circleci.discover import EXTRA
 from tap_circleci.streams import STREAMS
 from tests.circleci import Fault, Server, World
 from tests.tap import run, sync
@@ -35,15 +35,15 @@ def fenced(mark: str) -> str:
 
 def test_the_config_table_names_every_key_and_default():
     """Each key that the tap reads is in the table with its default, and no other."""
-    defaults = {field.name: field.default for field in fields(Config)}
     rows = {key.strip("`"): default.strip("`") for key, default, _ in table("Configuration")}
-    assert list(rows) == list(defaults)
-    for key in ("base_url", "max_workers", "page_size"):
-        assert rows[key] == str(defaults[key])
-    assert float(rows["request_timeout"]) == defaults["request_timeout"]
-    assert timedelta(days=float(rows["lookback_days"])) == defaults["lookback_days"]
-    assert rows["activate_version"] == str(defaults["activate_version"]).lower()
-    assert rows["user_agent"].replace("<version>", version("tap-circleci")) == defaults["user_agent"]
+    known = keys(EXTRA)
+    assert list(rows) == [key.name for key in known]
+    for key in known:
+        if key.required:
+            assert rows[key.name] == "required"
+        elif key.default not in (None, []):
+            shown = key.default if isinstance(key.default, str) else json.dumps(key.default)
+            assert rows[key.name].replace("<version>", version("tap-circleci")) == shown
 
 
 def test_the_stream_table_is_that_of_the_code():
@@ -64,7 +64,7 @@ def test_the_sample_config_is_the_one_shown_and_is_sound():
     """README and sample_config.json show the same config, which is accepted but for its token."""
     sample = (ROOT / "sample_config.json").read_text(encoding="utf-8")
     assert sample in README
-    check({**json.loads(sample), "token": "x"}, "sample_config.json")
+    check({**json.loads(sample), "token": "x"}, "sample_config.json", keys(EXTRA))
 
 
 def test_the_state_shown_is_what_a_run_writes():

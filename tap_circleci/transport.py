@@ -1,0 +1,282 @@
+"""One HTTP exchange: bounded in time and in size, following nothing, keeping nothing. Knows nothing of CircleCI."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from http.client import HTTPResponse
+from http.cookiejar import DefaultCookiePolicy
+from itertools import chain
+from typing import Any
+
+import requests
+from requests import exceptions
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.util import SKIP_HEADER
+
+Session = requests.Session
+Response = requests.Response
+Params = Mapping[str, str] | Mapping[str, list[str]]
+
+BLOCK = 65_536
+"""Bytes that are read and unpacked at once."""
+WHOLE_ANSWER = 5
+"""A whole answer may take so many times the timeout for one read."""
+DRIP = 1_000
+"""Bytes a second below which a download counts as a drip: for each of them it may take that much longer."""
+LARGEST = 256 * 2**20
+"""Bytes of a body, unpacked."""
+GZIP = b"\x1f\x8b"
+BROKEN = "the answer ended early or could not be decoded"
+
+# It logs whole URLs, and the query of a file's is a secret.
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+
+
+class Failed(Exception):
+    """No whole answer came, which may pass; `unsent`: the request has certainly not reached the service."""
+
+    def __init__(self, reason: str, *, unsent: bool = False) -> None:
+        super().__init__(reason)
+        self.unsent = unsent
+
+
+class Untrusted(Exception):
+    """The other side's certificate could not be verified, and will not be in another attempt."""
+
+
+class TooLarge(Exception):
+    """A body of more than 256 MB."""
+
+
+def session(url: str, headers: Mapping[str, str], *, on_loopback: bool, download: bool = False) -> Session:
+    """A session for one thread and the host of `url` that sends these headers and what HTTP itself needs, no more.
+
+    It follows no redirect, keeps no cookie and asks no `.netrc`. Proxies and certificates are those that the
+    environment names now; nothing of loopback goes through a proxy. A `download` may take as long as it needs, unless
+    it drips.
+    """
+    made = _Session()
+    made.headers.clear()
+    made.headers.update({"Accept-Encoding": SKIP_HEADER, **headers})
+    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    ours = made.merge_environment_settings(url, {}, None, None, None)
+    made.proxies, made.verify = {} if on_loopback else ours["proxies"], ours["verify"]
+    made.trust_env = False  # the environment has been asked, once and not for every request
+    adapter = _Adapter(_File if download else _Answer)
+    made.mount("https://", adapter)
+    made.mount("http://", adapter)
+    return made
+
+
+def exchange(
+    session: Session, method: str, url: str, timeout: float, *, params: Params | None = None, json: Any = None
+) -> Response:
+    """Send a request and give the answer, its body unread; it is to be used as a context manager.
+
+    `timeout` bounds the connecting and each read, in seconds; the whole answer may take five times that. Raises
+    `Failed` or `Untrusted`, and UnicodeError for parameters that are no text.
+    """
+    try:
+        return session.request(
+            method, url, params=params, json=json, timeout=timeout, allow_redirects=False, stream=True
+        )
+    except (OSError, HTTPError) as error:  # all that requests raises is an OSError
+        raise _failure(error) from None
+
+
+def content(response: Response, largest: int = LARGEST) -> bytearray:
+    """The whole body, unpacked. Raises `TooLarge`, `Failed`."""
+    body = bytearray()
+    for block in unpacked(blocks(response)):
+        body += block
+        if len(body) > largest:
+            raise TooLarge
+    return body
+
+
+def blocks(response: Response) -> Iterator[bytes]:
+    """The body as it came over the wire. Raises `Failed`."""
+    while block := _block(response):
+        yield block
+
+
+def _block(response: Response) -> bytes:
+    try:
+        block: bytes = response.raw.read(BLOCK, decode_content=False)
+    except (OSError, HTTPError) as error:
+        raise _failure(error) from None
+    return block
+
+
+def unpacked(source: Iterable[bytes]) -> Iterator[bytes]:
+    """The bytes of a gzip file in blocks of bounded size, or what is no gzip file as it is.
+
+    The first two bytes tell, not a header: whether a file is packed, or its transport, is all the same. Raises `Failed`
+    when the file is cut or damaged.
+    """
+    rest = iter(source)
+    head = b""
+    while len(head) < len(GZIP) and (block := next(rest, b"")):
+        head += block
+    if not head.startswith(GZIP):
+        yield from chain([head] if head else [], rest)
+        return
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS + 16)
+    for packed in chain([head], rest):
+        block, more = packed, True
+        while more:
+            if unpacker.eof:  # a gzip file may be several, one after the other, with padding at the end
+                block = block.lstrip(b"\0")
+                if not block:
+                    break
+                unpacker = zlib.decompressobj(zlib.MAX_WBITS + 16)
+            try:
+                piece = unpacker.decompress(block, BLOCK)
+            except zlib.error:
+                raise Failed(BROKEN) from None
+            if piece:
+                yield piece
+            block = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+            more = bool(block) or len(piece) == BLOCK
+    if not unpacker.eof:
+        raise Failed(BROKEN)
+
+
+class _Session(requests.Session):
+    """A session that follows no redirect, and does not even try to understand where it leads."""
+
+    def get_redirect_target(self, resp: Response) -> None:
+        """There never is one."""
+
+
+class _Answer(HTTPResponse):
+    """An answer whose headers and body come within a bounded time; preliminary answers (1xx) are passed over."""
+
+    seconds_per_byte = 0.0
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Bounded(self.fp.detach(), sock, self.seconds_per_byte), BLOCK)
+
+    def begin(self) -> None:
+        """Read the status and the headers."""
+        super().begin()
+        while 100 <= self.status < 200 and self.status != 101:
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first call
+            super().begin()
+
+
+class _File(_Answer):
+    """An answer that may take as long as it needs, unless it drips."""
+
+    seconds_per_byte = 1 / DRIP
+
+
+class _Adapter(HTTPAdapter):
+    """Connections whose answers are of this class."""
+
+    def __init__(self, answer: type[_Answer]) -> None:
+        class Http(HTTPConnection):
+            response_class = answer
+
+        class Https(HTTPSConnection):
+            response_class = answer
+
+        class HttpPool(HTTPConnectionPool):
+            ConnectionCls = Http
+
+        class HttpsPool(HTTPSConnectionPool):
+            ConnectionCls = Https
+
+        self._pools = {"http": HttpPool, "https": HttpsPool}
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Have direct connections bounded."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Have connections through a proxy bounded; those through SOCKS are of another kind."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+class _Bounded(io.RawIOBase):
+    """A socket's bytes, as long as reading them has not taken too long in all: a server may drip a byte at a time."""
+
+    def __init__(self, source: io.RawIOBase, sock: socket.socket, seconds_per_byte: float) -> None:
+        self._source = source
+        self._sock = sock
+        self._timeout = sock.gettimeout()
+        self._left = math.inf if self._timeout is None else WHOLE_ANSWER * self._timeout
+        self._seconds_per_byte = seconds_per_byte
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._left <= 0:
+            raise TimeoutError("timed out")
+        if self._timeout is not None:
+            self._sock.settimeout(min(self._timeout, self._left))
+        began = time.monotonic()
+        count: int | None = self._source.readinto(buffer)
+        self._left += (count or 0) * self._seconds_per_byte - (time.monotonic() - began)
+        self._sock.settimeout(self._timeout)
+        return count
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+def _failure(error: Exception) -> Exception:
+    """What happened to a request, without its URL and headers."""
+    causes = list(_causes(error))
+    unverified = [cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)]
+    if unverified:
+        return Untrusted(unverified[0].verify_message or str(unverified[0]))
+    if not isinstance(error, (requests.RequestException, HTTPError)):
+        return Untrusted(str(error))  # a file of certificates that is not there
+    unsent = any(isinstance(cause, (exceptions.ConnectTimeout, NewConnectionError)) for cause in causes)
+    return Failed(_reason(error, causes), unsent=unsent)
+
+
+def _reason(error: Exception, causes: list[BaseException]) -> str:
+    if isinstance(error, (exceptions.ProxyError, exceptions.InvalidProxyURL, exceptions.InvalidSchema)):
+        return "the proxy that the environment names could not be reached"
+    if any(isinstance(cause, (exceptions.Timeout, TimeoutError)) for cause in causes):
+        return "timed out"
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS failed ({(cause.reason or 'no reason given').replace('_', ' ').lower()})"
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+    reading = not isinstance(error, requests.RequestException)
+    return BROKEN if reading else "the connection failed"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that it was raised for."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if isinstance(cause, BaseException) and not any(cause is known for known in seen):
+            seen.append(cause)
+            yield cause
+            waiting += [getattr(cause, "reason", None), cause.__cause__, cause.__context__, *cause.args]

@@ -1,0 +1,213 @@
+"""The command line: what it prints, how it ends, and how it is ended. Most of it runs the installed command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.circleci import Fault, Server, demo_world
+from tests.tap import PROGRAM, assert_same, config_for, run, running, tables, until
+from tests.worlds import NOW, truth_of, world_of
+
+
+def config_in(folder: Path, content: object) -> str:
+    """The path of a config file."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(content))
+    path.chmod(0o600)
+    return str(path)
+
+
+def python(*lines: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run these lines in a Python of their own."""
+    program = [sys.executable, "-c", "\n".join(lines)]
+    return subprocess.run(program, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_wait_of_minutes_within_two_seconds(tmp_path: Path, signum, status):
+    """While the service asks to wait for ten minutes, SIGTERM and SIGINT end the run with their usual status."""
+    with Server(demo_world(NOW)) as server:
+        server.script("/job", [None] * 50 + [Fault(429, {"Retry-After": "600"})])
+        with running(server, tmp_path) as process:
+            until(lambda: any(request.status == 429 for request in server.requests))
+            time.sleep(0.3)
+            process.send_signal(signum)
+            began = time.monotonic()
+            assert process.wait(timeout=10) == status
+            assert time.monotonic() - began < 2
+    log = (tmp_path / "log").read_text()
+    assert "Traceback" not in log
+    assert f"CRITICAL Stopped by {signal.Signals(signum).name}." in log
+    lines = (tmp_path / "out").read_text().split("\n")
+    assert lines[-1] == ""
+    assert json.loads(lines[-2])["type"] == "STATE"
+    assert all(json.loads(line) for line in lines[:-1])
+
+
+def test_a_signal_ends_a_run_whose_answer_does_not_come(tmp_path: Path):
+    """A request that hangs holds nothing up."""
+    with Server(demo_world(NOW)) as server:
+        server.script("/workflow", [Fault(delay=30)])
+        with running(server, tmp_path) as process:
+            until(lambda: any("/workflow" in request.path for request in server.requests))
+            process.terminate()
+            assert process.wait(timeout=5) == 143
+        server.reset()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_signal_ends_a_run_whose_target_does_not_read(tmp_path: Path, unbuffered):
+    """A pipe that is full and read by nobody holds nothing up, and has whole lines in it."""
+    config = tmp_path / "config.json"
+    with Server(demo_world(NOW)) as server:
+        config.write_text(json.dumps(config_for(server)))
+        config.chmod(0o600)
+        with subprocess.Popen(
+            [PROGRAM, "-c", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        ) as process:
+            asked = -1
+            while asked != server.calls or not asked:
+                asked = server.calls
+                time.sleep(0.5)
+            process.terminate()
+            assert process.wait(timeout=5) == 143
+            assert process.stdout is not None
+            lines = process.stdout.read().decode().split("\n")
+    assert lines[-1] == ""
+    assert all(json.loads(line) for line in lines[:-1])
+
+
+@pytest.mark.parametrize("argv", [[], ["--config"], ["--config", "/nowhere"], ["--frobnicate"], ["--state", "x"]])
+def test_a_wrong_command_line_ends_with_a_sentence(argv):
+    """No config, a file that is not there, an unknown option: exit 1 and one CRITICAL line."""
+    found = run(argv)
+    assert (found.status, found.lines) == (1, ())
+    assert len(found.criticals()) == 1
+
+
+def test_ctrl_c_while_python_imports_is_no_bug():
+    """Whichever of our modules or libraries is being imported: status 130 and not a word."""
+    for module in ("tap_circleci.cli", "tap_circleci.client", "singer", "urllib3", "tap_circleci.sync"):
+        found = python(
+            "import os, signal, sys",
+            "class Press:",
+            "    def find_spec(self, name, path=None, target=None):",
+            f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)",
+            "sys.meta_path.insert(0, Press())",
+            "from tap_circleci import main",
+            "main(['--version'])",
+        )
+        assert (found.returncode, found.stdout, found.stderr) == (130, "", ""), module
+
+
+def test_importing_the_package_imports_nothing_else():
+    """So that nothing of ours can be interrupted before `main` has said what an interruption means."""
+    found = python(
+        "import sys",
+        "import tap_circleci",
+        "print([name for name in sys.modules if name.split('.')[0] in ('requests', 'singer', 'dateutil')])",
+        "print([name for name in sys.modules if name.startswith('tap_circleci.')])",
+    )
+    assert found.stdout == "[]\n[]\n", found.stderr
+
+
+def test_a_machine_without_posix_signals_syncs(tmp_path: Path):
+    """Without SIGALRM and setitimer, as on Windows, a run is whole, and SIGTERM still ends one in order."""
+    with Server(demo_world(NOW)) as server:
+        config = config_in(tmp_path, config_for(server))
+        lines = ["import signal", "del signal.SIGALRM, signal.setitimer", "from tap_circleci import main"]
+        found = python(*lines, f"main(['--config', {config!r}])")
+        assert found.returncode == 0, found.stderr
+        assert_same(tables(found.stdout.splitlines()), truth_of(server.world))
+        server.script("/job", [None] * 50 + [Fault(429, {"Retry-After": "600"})])
+        stop = "import threading, os; threading.Timer(1.5, os.kill, [os.getpid(), signal.SIGTERM]).start()"
+        stopped = python(lines[0], stop, *lines[1:], f"main(['--config', {config!r}])")
+    assert stopped.returncode == 143
+    assert json.loads(stopped.stdout.splitlines()[-1])["type"] == "STATE"
+
+
+def test_a_machine_with_few_threads_left_does_with_those(tmp_path: Path):
+    """What cannot start eight threads starts what it can and says so; without any, one sentence and exit 1."""
+    few = ["import resource, threading", "threading.stack_size(256 * 2**20)", "from tap_circleci import cli, main"]
+    limit = "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()"
+    with Server(world_of(5)) as server:
+        config = config_in(tmp_path, config_for(server))
+        for stacks in (3, 0):
+            allowed = f"resource.setrlimit(resource.RLIMIT_AS, (used + {stacks} * 256 * 2**20 + 200 * 2**20,) * 2)"
+            found = python(*few, limit, allowed, f"main(['--config', {config!r}])")
+            assert "Traceback" not in found.stderr
+            if stacks:
+                assert re.search("WARNING Only [1-7] of 8 threads could be started", found.stderr)
+                assert_same(tables(found.stdout.splitlines()), truth_of(server.world))
+            else:
+                assert found.stderr.endswith(
+                    "CRITICAL The machine allows no thread: raise the limit of processes or memory.\n"
+                )
+            assert found.returncode == (0 if stacks else 1)
+
+
+def test_a_bug_is_told_with_its_traceback_and_without_the_token(tmp_path: Path):
+    """What nobody has foreseen ends with exit 1; no line of it can be taken for one of the log's own."""
+    token = "t0ken-that-nobody-may-see"
+    config = config_in(tmp_path, {"token": token, "project_slugs": "gh/a/b"})
+    found = python(
+        "from tap_circleci import cli, main",
+        "def broken(*_): raise LookupError('first\\nCRITICAL forged \x1b[2J " + token + "')",
+        "cli.sync = broken",
+        f"main(['--config', {config!r}])",
+    )
+    assert found.returncode == 1
+    lines = found.stderr.splitlines()
+    assert lines[0] == "CRITICAL The tap has a bug; please report it, with these lines:"
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert "  LookupError: first" in lines
+    assert "  CRITICAL forged \\x1b[2J ***" in lines
+
+
+def test_what_the_tap_is_and_takes_is_told_as_json():
+    """--about needs no config and names all settings and streams, also the way hubs ask for it."""
+    found = run(["--about", "--format=json"])
+    told = json.loads("\n".join(found.lines))
+    assert (found.status, told) == (0, json.loads("\n".join(run(["--about"]).lines)))
+    assert told["name"] == "tap-circleci"
+    assert f"tap-circleci {told['version']}" == subprocess.check_output([PROGRAM, "--version"], text=True).strip()
+    assert {"catalog", "discover", "state"} <= set(told["capabilities"])
+    assert told["settings"]["required"] == ["token", "project_slugs"]
+    assert told["settings"]["properties"]["token"]["secret"] is True
+    assert told["settings"]["properties"]["max_workers"]["default"] == 8
+    catalog = json.loads("\n".join(run(["--discover"]).lines))["streams"]
+    assert [(stream["name"], stream["key_properties"]) for stream in told["streams"] if not stream["extra"]] == [
+        (entry["tap_stream_id"], entry["key_properties"]) for entry in catalog
+    ]
+
+
+def test_help_shows_the_usual_calls():
+    """Discover, the first sync, and each further one."""
+    shown = subprocess.check_output([PROGRAM, "--help"], text=True)
+    assert [line.split()[-1] for line in shown.splitlines() if line.startswith("  tap-circleci --config")] == [
+        "catalog.json",
+        "states.jsonl",
+        "states.jsonl",
+    ]
+
+
+def test_discovery_reads_nothing_of_a_config_but_the_extra_streams(tmp_path: Path):
+    """No token is needed and no other mistake is told; an extra stream that is not there is."""
+    sound = run(["--discover", "--config", config_in(tmp_path, {"max_workers": "x", "extra_streams": "all"})])
+    assert (sound.status, sound.lines) == (0, run(["--discover"]).lines)
+    wrong = run(["--discover", "--config", config_in(tmp_path, {"extra_streams": "nonsense"})])
+    assert (wrong.status, wrong.lines, len(wrong.criticals())) == (1, (), 1)
+    assert "extra_streams must be" in wrong.criticals()[0]
+    assert '"nonsense"' in wrong.criticals()[0]

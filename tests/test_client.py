@@ -1,0 +1,707 @@
+"""One request: authenticated, paced, retried, checked, decoded; the service misbehaving in every way that passes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tap_circleci.client import Client, a_page
+from tap_circleci.config import check, keys
+from tap_circleci.errors import Forbidden, LinkExpired, LocalError, NotFound, Refused, TapError, Throttled, Unreadable
+from tap_circleci.workers import Clock
+from tests.circleci import Fault, Server
+from tests.tap import FastClock, assert_same, sync, tables
+from tests.wire import HEAD, Wire, answer, certificate, drip
+from tests.worlds import PASSING, WALK, pipeline_ids, truth_of, world_of
+
+TOKEN = "CCIPAT_abcdefghijklmnopqrstuvwxyz_0123456789"
+PAGE = b'{"items": [], "next_page_token": null}'
+FILE = b"A,B\n" + b"".join(b"%d,%d\n" % (number, number * number) for number in range(60_000))
+
+
+def client_of(url: str, **settings: Any) -> Client:
+    """A client whose waits take no time."""
+    raw = {"token": TOKEN, "project_slugs": "gh/acme/api", "base_url": url, **settings}
+    return Client(check(raw, "config.json", keys(()))[0], FastClock())
+
+
+def anything(_body: Any) -> bool:
+    """Any JSON will do."""
+    return True
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_passes_leaves_no_trace_in_the_tables(name):
+    """Each fault that may pass, on each route, is waited out and tried again."""
+    with Server(world_of()) as server:
+        for route in ("/me", "/collaborations", "/private/project", "/pipeline", "/workflow", "/job"):
+            server.script(rf"{route}($|\?)", [PASSING[name], PASSING[name]])
+        clock = FastClock()
+        run = sync(server, clock=clock)
+        assert run.status == 0, run.log
+        assert_same(tables(run.lines), truth_of(server.world))
+    assert clock.waited > 1
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again():
+    """No request waits longer than request_timeout."""
+    with Server(world_of(3)) as server:
+        server.script("/workflow", [Fault(delay=20)])
+        began = time.monotonic()
+        run = sync(server, request_timeout=0.3)
+        assert time.monotonic() - began < 10
+        assert_same(tables(run.lines), truth_of(server.world))
+    assert run.status == 0
+
+
+def test_waits_are_as_long_as_the_service_says():
+    """Seconds, a date against the answer's own clock, or what RateLimit-Reset says."""
+    for fault, seconds in (
+        ("429 in seconds", 3),
+        ("429 with a date", 20),
+        ("429 with a reset", 4),
+        ("nothing left", 5),
+    ):
+        with Server(world_of(1)) as server:
+            server.script("/collaborations", [PASSING[fault]])
+            clock = FastClock()
+            sync(server, clock=clock, streams=["context"])
+        assert clock.waited == pytest.approx(seconds, abs=1.0), fault
+
+
+def test_a_limit_that_is_used_up_for_long_is_asked_about_after_a_minute():
+    """RateLimit-Remaining: 0 with a Reset in an hour holds the run for a minute and says so; then it asks again."""
+    with Server(world_of(1)) as server:
+        spent = {"RateLimit-Remaining": "0", "RateLimit-Reset": "3600"}
+        server.script("/collaborations", [Fault(None, spent)])
+        clock = FastClock()
+        run = sync(server, clock=clock, streams=["context"])
+    assert run.status == 0
+    assert clock.waited == pytest.approx(60, abs=1.0)
+    assert "used up: all requests wait for 60 s" in run.log
+
+
+def test_while_asked_to_wait_no_request_leaves():
+    """After a 429, all workers are silent for the time that it names, but for what was under way."""
+    with Server(world_of(60), latency=0.02) as server:
+        server.script("/job", [None] * 20 + [Fault(429, {"Retry-After": "1"})])
+        run = sync(server, clock=Clock())
+        refused = next(request.at for request in server.requests if request.status == 429)
+        times = sorted(request.at - refused for request in server.requests)
+    assert run.status == 0
+    assert not [time for time in times if 0.1 < time < 0.95]
+    assert [time for time in times if time > 0.95]
+
+
+def test_a_rate_limit_without_end_ends_the_run():
+    """After six refusals, or a minute of waiting, exit 1 says how long the service asked to wait."""
+    for asked, attempts in (("2", 6), ("3600", 1), ("40", 2)):
+        with Server(world_of()) as server:
+            server.script("/workflow", [Fault(429, {"Retry-After": asked})] * 99)
+            clock = FastClock()
+            run = sync(server, clock=clock, streams=WALK, max_workers=1)
+            refused = [request for request in server.requests if request.status == 429]
+        assert run.status == 1
+        assert len(refused) == attempts
+        assert f"asked to wait {asked} s" in run.criticals()[-1]
+        assert clock.waited <= 61
+
+
+def test_a_bad_token_is_told_at_once():
+    """GET /me answers 401: exit 1 after one call, and the token stands nowhere."""
+    with Server(world_of()) as server:
+        run = sync(server, token="wr0ng-t0ken")
+        assert server.calls == 1
+    assert run.status == 1
+    assert "does not accept the token" in run.criticals()[0]
+    assert "wr0ng" not in run.log
+
+
+def test_a_token_that_is_revoked_in_the_middle_ends_all_requests():
+    """After a 401 nothing more is asked, whatever stands before it in the order of the output."""
+    with Server(world_of(100)) as server:
+        slow, name = pipeline_ids(server.world)[38:40]
+        server.fault = lambda path, nth: Fault(401) if name in path else Fault(delay=1) if slow in path else None
+        run = sync(server, streams=WALK, max_workers=2)
+        asked = [request.path for request in server.requests]
+    assert run.status == 1
+    assert "does not accept the token" in run.criticals()[0]
+    assert len(asked) - next(number for number, path in enumerate(asked) if name in path) <= 4
+
+
+def test_the_token_is_hidden_where_an_answer_is_cut():
+    """A message of the API that repeats the token shows no part of it."""
+    with Server(world_of(1)) as server:
+        server.script("/me$", [Fault(400, {}, {"message": "x" * 190 + server.world.token})])
+        run = sync(server)
+    assert run.status == 1
+    assert server.world.token[:8] not in run.log
+
+
+def test_a_service_that_knows_nobody_is_told_at_once():
+    """GET /me answers 404, as to a project token or where no CircleCI is: exit 1 after one call says both."""
+    with Server(world_of()) as server:
+        server.script("/me", [Fault(404)])
+        run = sync(server)
+        assert server.calls == 1
+    assert run.status == 1
+    assert "no CircleCI API at base_url, or the token is not a personal one" in run.criticals()[0]
+
+
+def test_a_bad_request_ends_the_run_with_the_apis_own_words():
+    """A 400 is no empty list; what was sent before it is vouched for."""
+    with Server(world_of()) as server:
+        ids = pipeline_ids(server.world)
+        server.script(f"/pipeline/{ids[5]}/workflow", [Fault(400, {}, {"message": "Bad\n id."})])
+        run = sync(server, streams=WALK)
+    assert run.status == 1
+    assert "(400: Bad id.)" in run.criticals()[0]
+    assert [row["id"] for row in run.rows("pipelines")] == ids[:5]
+
+
+def test_a_page_token_that_is_no_text_is_a_page_that_is_lost():
+    """Half a character as a page token: a sentence and exit 1, what came before is delivered."""
+    with Server(world_of(5)) as server:
+        items = server.world.pipelines([server.world.project("gh/acme/api")["id"]])
+        page = json.dumps({"items": items, "next_page_token": "\ud83d"})
+        server.fault = lambda path, nth: Fault(200, {}, page) if path.endswith("/api/pipeline") else None
+        run = sync(server, streams=WALK)
+    assert run.status == 1
+    assert len(run.rows("pipelines")) == 5
+    assert "page token" in run.criticals()[0]
+
+
+def test_a_redirect_is_never_followed():
+    """The token goes to no other host: a redirect is an error, also one that leads nowhere."""
+    with Server(world_of()) as elsewhere:
+        for location in (f"{elsewhere.url}/api/v2/me", "http://[::1", "/caf\xe9"):
+            with Server(world_of()) as server:
+                server.script("/me$", [Fault(302, {"Location": location})])
+                run = sync(server)
+            assert elsewhere.calls == 0
+            assert run.status == 1
+            assert "redirect" in run.criticals()[0]
+
+
+def test_a_certificate_file_that_is_not_there_is_told(tmp_path, monkeypatch):
+    """REQUESTS_CA_BUNDLE that leads nowhere ends the run with a sentence, before anything is sent."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nowhere.pem"))
+    with Server(world_of()) as server:
+        run = sync(server, base_url="https://circleci.invalid")
+    assert run.status == 1
+    assert "nowhere.pem" in run.criticals()[0]
+
+
+def test_a_date_of_which_nothing_can_be_reckoned_is_none():
+    """With a Date header at the end of time, this machine's clock serves."""
+    with Server(world_of(1)) as server:
+        server.fault = lambda path, nth: Fault(None, {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"})
+        run = sync(server)
+    assert run.status == 0, run.log
+
+
+# The wire
+
+
+def test_an_answer_tells_when_it_came_and_whose_clock_its_date_is():
+    """`date` is the service's where it tells one that can be; `received_at` is when the headers came."""
+    dated = HEAD + b"Content-Length: 2\r\n\r\n[]"
+    far = answer(b"[]", "Date: Tue, 10 Mar 2200 12:00:00 GMT\r\n")
+    with Wire(dated, answer(b"[]"), far) as wire:
+        client = client_of(wire.url)
+        answers = [client.get("/x", {}, "x", a_page) for _ in range(3)]
+    assert [found.told for found in answers] == [True, False, False]
+    assert answers[0].date.isoformat() == "2026-03-10T12:00:00+00:00"
+    assert all(abs(found.date.timestamp() - time.time()) < 60 for found in answers[1:])
+    assert time.monotonic() - 60 < answers[0].received_at <= answers[1].received_at <= answers[2].received_at
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        drip(HEAD + b"X-Long: " + b"x" * 500, 0.01),
+        drip(HEAD + b"Content-Length: 999\r\n\r\n" + b" " * 900, 0.01),
+        drip(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 200, 0.01),
+        drip(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40, 0.01),
+    ],
+    ids=["headers", "body", "chunks", "hints"],
+)
+def test_an_answer_that_drips_is_a_failed_attempt(slow):
+    """A whole answer may take five times request_timeout, however often a byte of it comes."""
+    with Wire(slow, answer(PAGE)) as wire:
+        began = time.monotonic()
+        found = client_of(wire.url, request_timeout=0.1).get("/x", {}, "x", a_page)
+        assert 0.4 < time.monotonic() - began < 2
+        assert len(wire.requests) == 2
+    assert found.body == json.loads(PAGE)
+
+
+def test_an_answer_that_is_slow_but_comes_within_its_time_is_taken():
+    """A byte now and then is no drip, as long as the whole is there in time."""
+    with Wire(drip(answer(PAGE), 0.001)) as wire:
+        client_of(wire.url, request_timeout=0.5).get("/x", {}, "x", a_page)
+        assert len(wire.requests) == 1
+
+
+def test_a_body_of_any_size_takes_bounded_memory_and_ends_in_a_sentence():
+    """A gigabyte of blanks in a megabyte of gzip: refused at 256 MB, once, and no more than that is held."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    packed = b"".join([*(packer.compress(b" " * 2**20) for _ in range(1024)), packer.flush()])
+    with Wire(answer(packed, "Content-Encoding: gzip\r\n")) as wire:
+        client = client_of(wire.url)
+        tracemalloc.start()
+        try:
+            with pytest.raises(Unreadable, match="GET /x: the answer is larger than 256 MB"):
+                client.get("/x", {}, "x", a_page)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(wire.requests) == 1
+    assert peak < 320 * 2**20
+
+
+@pytest.mark.parametrize(
+    "deep", [b'{"message":' * 5000, b'{"message":' + b"[" * 5000 + b"]" * 5000 + b"}", b"[" * 10**6]
+)
+def test_the_body_of_an_error_may_be_nested_as_deeply_as_it_likes(deep):
+    """A status is judged by itself: 403 and 404 are skipped, 400 to 409 are sentences."""
+    for status in range(400, 410):
+        expected = {403: Forbidden, 404: NotFound, 408: Unreadable}.get(status, Refused)
+        with Wire(answer(deep, status=f"{status} No")) as wire, pytest.raises(expected):
+            client_of(wire.url).get("/x", {}, "x", a_page)
+
+
+@pytest.mark.parametrize("body", [b"cut", b"\x1f\x8bbroken", b"x" * 10**6], ids=["cut", "damaged", "large"])
+def test_an_error_whose_body_cannot_be_read_is_what_its_status_says(body):
+    """A 404 with a body that is cut, damaged or without end is a 404."""
+    whole = f"HTTP/1.1 404 No\r\nContent-Length: {len(body) + 5}\r\nConnection: close\r\n\r\n".encode() + body
+    with Wire(whole) as wire, pytest.raises(NotFound):
+        client_of(wire.url).get("/x", {}, "x", a_page)
+    assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "early", [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n"]
+)
+def test_preliminary_answers_end_nothing(early):
+    """What comes before the answer is passed over, however often, and the connection is kept."""
+    with Wire(early + answer(PAGE), b"HTTP/1.1 100 Continue\r\n\r\n" + early * 3 + answer(PAGE)) as wire:
+        client = client_of(wire.url)
+        for _ in range(2):
+            assert client.get("/x", {}, "x", a_page).body["items"] == []
+        assert wire.connections == 1
+
+
+@pytest.mark.parametrize("how", ["gzip", "chunked", "two members", "identity"])
+def test_a_connection_is_used_again_however_the_body_comes(how):
+    """The body is read to its end, so that the next request needs no new connection."""
+    packed = gzip.compress(PAGE)
+    sent = {
+        "gzip": answer(packed, "Content-Encoding: gzip\r\n"),
+        "chunked": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(PAGE) + PAGE + b"\r\n0\r\n\r\n",
+        "two members": answer(gzip.compress(PAGE[:5]) + gzip.compress(PAGE[5:]) + b"\0" * 9),
+        "identity": answer(PAGE),
+    }[how]
+    with Wire(sent) as wire:
+        client = client_of(wire.url)
+        assert [client.get("/x", {}, "x", a_page).body for _ in range(3)] == [json.loads(PAGE)] * 3
+        assert (wire.connections, wire.headers()["accept-encoding"]) == (1, "gzip")
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        answer(gzip.compress(PAGE)[:-9]),
+        HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\r\n",
+        HEAD + b"Connection: close\r\n\r\n{",
+        None,
+    ],
+)
+def test_a_cut_body_is_asked_for_again(cut):
+    """A body that ends early counts as a failed attempt."""
+
+    with Wire(cut, answer(PAGE)) as wire:
+        client = client_of(wire.url)
+        assert client.get("/x", {}, "x", a_page).body["items"] == []
+        assert (len(wire.requests), client.traffic().retries) == (2, 1)
+
+
+def test_no_cookie_is_kept():
+    """A service that sets a new cookie with each answer never makes the requests larger."""
+    with Wire(answer(PAGE, "Set-Cookie: a=b\r\nSet-Cookie: c=d; Path=/\r\n")) as wire:
+        client = client_of(wire.url)
+        for _ in range(2):
+            client.get("/x", {}, "x", a_page)
+        assert "cookie" not in wire.headers()
+
+
+def test_a_certificate_that_does_not_verify_is_not_tried_again(tmp_path: Path, monkeypatch):
+    """One attempt and a sentence with the reason; with the certificate in REQUESTS_CA_BUNDLE, also on loopback, all is
+    well."""
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
+    pem = certificate(tmp_path)
+    with Wire(answer(PAGE), tls=pem) as wire:
+        client = client_of(wire.url)
+        for _ in range(2):
+            with pytest.raises(Refused, match=r"cannot be trusted: self.signed certificate; REQUESTS_CA_BUNDLE"):
+                client.get("/x", {}, "x", a_page)
+        assert (wire.connections, client.traffic().retries) == (1, 0)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+        assert client_of(wire.url).get("/x", {}, "x", a_page).body["items"] == []
+    with Wire(answer(PAGE), tls=certificate(tmp_path, "127.0.0.9")) as wire:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "127.0.0.9.pem"))
+        with pytest.raises(Refused, match="IP address mismatch"):
+            client_of(wire.url).get("/x", {}, "x", a_page)
+
+
+def test_an_answer_over_tls_that_drips_or_is_whole_is_treated_alike(tmp_path: Path, monkeypatch):
+    """The bound on the whole answer holds over TLS, and the connection is closed when the service says so."""
+    pem = certificate(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+    slow = drip(HEAD + b"Content-Length: 999\r\n\r\n" + b" " * 900, 0.01)
+    with Wire(slow, answer(PAGE, "Connection: close\r\n"), tls=pem) as wire:
+        client = client_of(wire.url, request_timeout=0.1)
+        for _ in range(2):
+            assert client.get("/x", {}, "x", a_page).body["items"] == []
+        assert (len(wire.requests), wire.connections) == (3, 3)
+
+
+@pytest.mark.parametrize(("said", "shown"), [("a\n b", ": a b"), ({"a": 1}, ': {"a": 1}'), (None, ": null"), ("", "")])
+def test_a_message_of_the_api_is_quoted_whatever_it_is(said, shown):
+    """A message that is no text is quoted as JSON."""
+    body = json.dumps({"message": said}).encode()
+    with Wire(answer(body, status="409 No")) as wire, pytest.raises(Refused) as refused:
+        client_of(wire.url).get("/x", {}, "x", a_page)
+    assert str(refused.value) == f"CircleCI refused GET /x (409{shown})."
+
+
+def test_a_route_with_a_limit_or_a_right_of_its_own_ends_nothing_else():
+    """429 is `Throttled` with the wait, 401 is `Forbidden`; the next request leaves at once."""
+    with Wire(answer(b"", "Retry-After: 600\r\n", "429 No"), answer(b"", status="401 No"), answer(PAGE)) as wire:
+        client = client_of(wire.url)
+        with pytest.raises(Throttled, match="asked to wait 600 s") as throttled:
+            client.get("/x", {}, "x", a_page, own_limit=True)
+        with pytest.raises(Forbidden, match="401"):
+            client.get("/x", {}, "x", a_page, forbidden=(401, 403))
+        client.get("/x", {}, "x", a_page)
+    assert throttled.value.seconds == 600
+    assert client._clock.waited == 0
+
+
+# Asking for something to be done
+
+
+def test_a_post_carries_the_body_the_token_and_nothing_more():
+    """JSON goes out under the usual headers, and the answer comes back decoded."""
+    with Wire(answer(b'{"id": 1}', status="201 Created")) as wire:
+        found = client_of(wire.url).post("/x", {"start": "é"}, "x", anything)
+        head, _, body = wire.requests[0].partition("\r\n\r\n")
+        assert head.startswith("POST /x HTTP/1.1\r\n")
+        assert wire.headers().keys() - {"host"} == {
+            "user-agent",
+            "accept",
+            "accept-encoding",
+            "circle-token",
+            "content-length",
+            "content-type",
+        }
+    assert json.loads(body.encode("latin-1")) == {"start": "é"}
+    assert found.body == {"id": 1}
+
+
+@pytest.mark.parametrize("status", ["408 No", "500 No", "503 No", "599 No"])
+def test_a_post_that_was_not_carried_out_is_repeated(status):
+    """The service says itself that it failed: five attempts."""
+    with Wire(answer(b"", status=status), answer(b"{}")) as wire:
+        client_of(wire.url).post("/x", {}, "x", anything)
+        assert len(wire.requests) == 2
+    with Wire(answer(b"", status=status)) as wire, pytest.raises(Unreadable, match="in each of 5 attempts"):
+        client_of(wire.url).post("/x", {}, "x", anything)
+    assert len(wire.requests) == 5
+
+
+def test_a_post_that_never_left_is_repeated():
+    """Nobody listens: five attempts, and a sentence."""
+    with Wire(None) as wire:
+        url = wire.url
+    client = client_of(url)
+    with pytest.raises(Unreadable, match="connection refused in each of 5 attempts"):
+        client.post("/x", {}, "x", anything)
+    assert client.traffic().retries == 4
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        lambda connection: time.sleep(0.5),
+        lambda connection: connection.sendall(HEAD),
+        answer(b"{"),
+        answer(b"[]"),
+        answer(b"", status="502 No"),
+        answer(b"", status="504 No"),
+    ],
+    ids=["closed", "timeout", "cut", "no JSON", "wrong shape", "502", "504"],
+)
+def test_a_post_that_may_have_been_carried_out_is_not_repeated(said):
+    """Nobody knows whether the service has done it: one request and a sentence that says so."""
+    with Wire(said) as wire:
+        with pytest.raises(Unreadable, match="it may have been done all the same, so it is not asked for again"):
+            client_of(wire.url, request_timeout=0.2).post("/x", {}, "x", lambda body: isinstance(body, dict))
+        assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [("429 No", Throttled), ("401 No", Forbidden), ("403 No", Forbidden), ("404 No", NotFound), ("400 No", Refused)],
+)
+def test_a_post_that_is_refused_is_told_once(status, error):
+    """Each refusal has its reaction; none is repeated, and none but 400 ends the run."""
+    with Wire(answer(b'{"message": "because"}', "Retry-After: 7\r\n", status)) as wire:
+        client = client_of(wire.url)
+        with pytest.raises(error):
+            client.post("/x", {}, "x", anything)
+        assert len(wire.requests) == 1
+        assert client.rate_limiter.acquire() is not None
+
+
+def test_a_post_goes_over_a_connection_of_its_own():
+    """A connection that the service has meanwhile closed never makes a POST fail."""
+    with Wire(answer(PAGE), answer(b"{}")) as wire:
+        client = client_of(wire.url)
+        client.get("/x", {}, "x", a_page)
+        client.post("/x", {}, "x", anything)
+        assert wire.connections == 2
+
+
+# Files of other hosts
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (FILE, ""),
+        (gzip.compress(FILE), ""),
+        (gzip.compress(FILE), "Content-Encoding: gzip\r\nContent-Type: text/csv\r\n"),
+        (gzip.compress(gzip.compress(FILE)), "Content-Encoding: gzip\r\n"),
+        (gzip.compress(FILE[:999]) + gzip.compress(FILE[999:]), ""),
+    ],
+    ids=["plain", "file", "transport", "both", "members"],
+)
+def test_a_file_comes_unpacked_however_it_is_packed(body, headers):
+    """The bytes are those of the file, in blocks of bounded size."""
+    with Wire(answer(body, headers)) as wire:
+        given_blocks = list(client_of("https://circleci.invalid").download(f"{wire.url}/f?sig=s", "file"))
+    assert b"".join(given_blocks) == FILE
+    assert max(map(len, given_blocks)) <= 65536
+
+
+def test_an_empty_file_is_no_cut_one():
+    """Nothing at all is a file, too."""
+    with Wire(answer(b"")) as wire:
+        assert list(client_of("https://circleci.invalid").download(wire.url, "file")) == []
+
+
+def test_a_file_is_asked_for_with_our_user_agent_and_nothing_else(monkeypatch, tmp_path: Path):
+    """No token, no cookie, no netrc, no Accept: whatever another answer set and whatever lies at home."""
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password hush\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cookie = "Set-Cookie: a=b; Path=/\r\n"
+    with Wire(answer(PAGE, cookie)) as api, Wire(answer(b"", cookie, "503 No"), answer(FILE, cookie)) as host:
+        client = client_of(api.url, user_agent="ours/1")
+        client.get("/x", {}, "x", a_page)
+        for _ in range(2):
+            assert b"".join(client.download(f"{host.url}/f?X-Amz-Signature=a%2Fb", "file")) == FILE
+        assert api.headers()["circle-token"] == TOKEN
+        for number in range(3):
+            assert host.headers(number) == {"host": host.url.removeprefix("http://"), "user-agent": "ours/1"}
+        assert host.requests[0].startswith("GET /f?X-Amz-Signature=a%2Fb HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_an_address_that_has_expired_is_told_at_once(status):
+    """The caller asks for a fresh one; neither the token nor the rest of the run is to blame."""
+    with Wire(answer(b"<Error/>", status=f"{status} No"), answer(PAGE)) as wire:
+        client = client_of(wire.url)
+        with pytest.raises(LinkExpired, match=rf"^the file at 127\.0\.0\.1: .*\({status}\)$"):
+            list(client.download(f"{wire.url}/f?sig=secret", "file"))
+        assert len(wire.requests) == 1
+        client.get("/x", {}, "x", a_page)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        None,
+        answer(b"", "Retry-After: 3\r\n", "503 No"),
+        answer(b"", status="429 No"),
+        lambda connection: connection.sendall(answer(FILE)[:-10]),
+        lambda connection: connection.sendall(answer(gzip.compress(FILE))[:-10]),
+        answer(gzip.compress(FILE)[:-10]),
+        answer(gzip.compress(FILE)[:9000] + b"damaged" * 50 + gzip.compress(FILE)[9350:]),
+        lambda connection: connection.sendall(answer(FILE)[:300_000]),
+    ],
+    ids=["closed", "503", "429", "cut", "cut gzip", "short gzip", "damaged gzip", "half"],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_download_that_breaks_off_goes_on_where_it_was(first, packed):
+    """No byte is lost and none is given twice, wherever the connection broke."""
+    with Wire(first, answer(gzip.compress(FILE) if packed else FILE)) as wire:
+        client = client_of("https://circleci.invalid")
+        assert b"".join(client.download(wire.url, "file")) == FILE
+        assert (len(wire.requests), client.traffic().retries) == (2, 1)
+
+
+def test_a_download_that_breaks_off_each_time_ends_in_a_sentence():
+    """Five attempts, and what came is what came; the query stands nowhere."""
+    with Wire(lambda connection: connection.sendall(answer(FILE)[:200_000])) as wire:
+        with pytest.raises(Unreadable) as broken:
+            list(client_of("https://circleci.invalid").download(f"{wire.url}/f?sig=secret", "file"))
+        assert len(wire.requests) == 5
+    assert str(broken.value).startswith("the file at 127.0.0.1: the answer ended early")
+    assert "secret" not in str(broken.value)
+
+
+@pytest.mark.parametrize("other", [FILE[:-300_000] + b"!" * 300_000, FILE[:100_000], b"X" + FILE[1:]])
+def test_a_file_that_changes_between_two_attempts_is_not_mixed(other):
+    """What was given of the first must be what the second begins with."""
+    part = len(FILE) - 100_000
+    source = Wire(lambda connection: connection.sendall(answer(FILE)[:part]), answer(other))
+    with source as wire, pytest.raises(Unreadable, match="has changed while it was read"):
+        list(client_of("https://circleci.invalid").download(wire.url, "file"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://files.example.com/f",
+        "ftp://127.0.0.1/f",
+        "//127.0.0.1/f",
+        "https://",
+        "https://[::1",
+        "https://user:pass@127.0.0.1/f",
+        "https://127.0.0.1:99999/f",
+        "https://exämple.com/f",
+        "\ud83d",
+        "",
+        None,
+        7,
+    ],
+)
+def test_an_address_that_is_not_safe_is_not_asked(url):
+    """Plain http to another machine, a password, no URL at all: a sentence for this file alone, and no request."""
+    client = client_of("https://circleci.invalid")
+    with pytest.raises(Unreadable) as refused:
+        list(client.download(url, "file"))
+    assert client.traffic().calls.total() == 0
+    assert "pass" not in str(refused.value)
+
+
+def test_a_redirect_of_a_file_is_not_followed():
+    """Whatever it leads to."""
+    with Wire(answer(FILE)) as elsewhere, Wire(answer(b"", f"Location: {elsewhere.url}\r\n", "302 Found")) as wire:
+        with pytest.raises(Unreadable, match="redirect"):
+            list(client_of("https://circleci.invalid").download(wire.url, "file"))
+        assert elsewhere.requests == []
+
+
+def test_a_file_may_take_as_long_as_it_needs_but_may_not_drip():
+    """More than five times the timeout is fine while blocks come, and for a reader that takes its time; a byte now and
+    then is a failed attempt."""
+
+    def slowly(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 160000\r\n\r\n")
+        for _ in range(16):
+            connection.sendall(b"x" * 10_000)
+            time.sleep(0.06)
+
+    with Wire(slowly) as wire:
+        client = client_of("https://circleci.invalid", request_timeout=0.1)
+        assert sum(map(len, client.download(wire.url, "file"))) == 160_000
+        assert client.traffic().retries == 0
+    with Wire(answer(FILE)) as wire:
+        found = b""
+        for block in client.download(wire.url, "file"):
+            found += block
+            time.sleep(0.09)
+        assert (found, client.traffic().retries) == (FILE, 0)
+    with Wire(drip(answer(FILE), 0.02), answer(FILE)) as wire:
+        assert b"".join(client.download(wire.url, "file")) == FILE
+        assert client.traffic().retries == 1
+
+
+def test_a_file_is_read_in_constant_memory():
+    """A file of 64 MB, packed, takes a few blocks."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    packed = b"".join([*(packer.compress(b"a,b,c\n" * 2**17) for _ in range(85)), packer.flush()])
+    with Wire(answer(packed)) as wire:
+        client = client_of("https://circleci.invalid")
+        tracemalloc.start()
+        try:
+            size = sum(map(len, client.download(wire.url, "file")))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert size == 85 * 6 * 2**17
+    assert peak < 4 * 2**20
+
+
+def test_a_stop_ends_a_download(tmp_path: Path):
+    """A run that is told to stop reads no further block."""
+    with Wire(answer(FILE)) as wire:
+        client = client_of("https://circleci.invalid")
+        source = client.download(wire.url, "file")
+        next(source)
+        client._clock.stop(15)
+        with pytest.raises(BaseException, match="15"):
+            list(source)
+
+
+HEADERS = st.sampled_from(
+    ["Retry-After", "RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Reset", "Date", "Location"]
+)
+VALUES = st.sampled_from(
+    ["0", "-1", "1e400", "nan", "inf", "3600", "x", "", "Tue, 10 Mar 2026 12:00:00 GMT", "\xe9", "9" * 400]
+)
+STATUSES = st.sampled_from(
+    ["200 OK", "201 C", "204 N", "206 P", "301 M", "304 N", "400 B", "404 N", "418 T", "429 R", "500 E", "999 X"]
+)
+BODIES = st.sampled_from(
+    [PAGE, b"", b"[]", b"null", b"\x1f\x8b", b"\xff\xfe", b"[" * 9999, b"1" * 5000, gzip.compress(PAGE)[:-1]]
+)
+
+
+@settings(max_examples=300)
+@given(
+    STATUSES,
+    st.dictionaries(HEADERS, VALUES),
+    BODIES | st.binary(max_size=40),
+    st.sampled_from(["get", "post", "download"]),
+)
+def test_any_answer_gives_a_value_or_a_sentence(status, headers, body, how):
+    """Whatever comes over the wire, the client gives a value or one of our own errors, within bounded attempts."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with Wire(answer(body, lines, status)) as wire:
+        client = client_of(wire.url)
+        try:
+            if how == "get":
+                client.get("/x", {}, "x", a_page)
+            elif how == "post":
+                client.post("/x", {}, "x", a_page)
+            else:
+                list(client.download(wire.url, "x"))
+        except TapError as error:
+            assert error.args
+            assert how == "get" or isinstance(error, LocalError | Refused)
+        assert len(wire.requests) <= 6
+        client.close()

@@ -1,0 +1,87 @@
+"""Standard output: whole lines, and a sentence when it cannot be written. Runs the installed command."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from tests.circleci import Server, demo_world
+from tests.tap import PROGRAM, config_for
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_target_that_reads_slowly_gets_everything(unbuffered):
+    """Also from a pipe that refuses to wait, as some runners leave it, the output comes whole."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen([PROGRAM, "--discover"], stdout=writer, env=environment) as process:
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            text = b""
+            while block := pipe.read(2000):
+                text += block
+                time.sleep(0.01)
+    assert process.returncode == 0
+    assert len(json.loads(text)["streams"]) == 11
+
+
+@pytest.mark.parametrize("lines", [0, 1, 40])
+def test_a_closed_pipe_ends_the_run_with_a_sentence(tmp_path: Path, lines):
+    """When the target goes away, exit 1 and one CRITICAL line, no traceback."""
+    config = tmp_path / "config.json"
+    with Server(demo_world(NOW)) as server:
+        config.write_text(json.dumps(config_for(server)))
+        config.chmod(0o600)
+        with subprocess.Popen([PROGRAM, "-c", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            for _ in range(lines):
+                process.stdout.readline()
+            process.stdout.close()
+            log = process.stderr.read().decode()
+            assert process.wait(timeout=20) == 1
+    assert [line for line in log.splitlines() if line.startswith("CRITICAL")] == [
+        "CRITICAL The target closed the pipe: nothing more can be written."
+    ]
+    assert "Traceback" not in log
+    assert "Exception ignored" not in log
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_ends_the_run_with_a_sentence(tmp_path: Path):
+    """When stdout cannot be written, exit 1 says why."""
+    with Path("/dev/full").open("wb") as full:
+        found = subprocess.run([PROGRAM, "--discover"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stderr == "CRITICAL Standard output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_file_that_may_not_grow_ends_the_run_with_a_sentence(tmp_path: Path, unbuffered):
+    """A write that is cut short is not taken for a whole one."""
+    whole = subprocess.run([PROGRAM, "--discover"], stdout=subprocess.PIPE, check=True).stdout
+    limit = len(whole) // 1024  # within the last of its lines that are written at once
+    limited = f"ulimit -f {limit}; PYTHONUNBUFFERED={unbuffered} exec {PROGRAM} --discover > {tmp_path / 'out'}"
+    found = subprocess.run(["bash", "-c", limited], stderr=subprocess.PIPE, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stderr == "CRITICAL Standard output cannot be written: File too large.\n"
+
+
+def test_a_closed_standard_output_is_told():
+    """Without anywhere to write to, exit 1 and a sentence."""
+    found = subprocess.run(
+        ["bash", "-c", f"exec {PROGRAM} --discover >&-"], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert found.stderr == "CRITICAL Standard output is closed: there is nowhere to write to.\n"

@@ -1,0 +1,72 @@
+"""Project slugs: one spelling for each, and ids that can stand in a path."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_circleci.slugs import escaped_slug, normalise, short_host, sort_out, usable_id, usable_slug
+
+
+@pytest.mark.parametrize(
+    ("slug", "found"),
+    [
+        ("gh/acme/api", "gh/acme/api"),
+        ("github/acme/api", "gh/acme/api"),
+        ("GitHub/acme/API", "gh/acme/API"),
+        ("bitbucket/acme/api", "bb/acme/api"),
+        ("circleci/o-1/p-1", "circleci/o-1/p-1"),
+        ("gl/acme/api", None),
+        ("gh/acme", None),
+        ("gh/acme/api/x", None),
+        ("gh//api", None),
+        ("gh/acme/..", None),
+        ("gh/./api", None),
+        ("gh/acme/a b", None),
+        ("gh/acme/a\x01", None),
+        ("gh/acme/\ud83d", None),
+        ("", None),
+    ],
+)
+def test_a_slug_has_one_spelling(slug, found):
+    """The short name of the host; None for what is no slug."""
+    assert normalise(slug) == found
+
+
+def test_an_organizations_slug_has_one_spelling():
+    """Hosts that are not known stay as they are."""
+    assert [short_host(slug) for slug in ("github/acme", "gh/acme", "circleci/o-1", "gl/acme", "acme")] == [
+        "gh/acme",
+        "gh/acme",
+        "circleci/o-1",
+        "gl/acme",
+        "acme/",
+    ]
+
+
+def test_slugs_are_sorted_by_what_they_are():
+    """Single ones, patterns, and those to leave out; each once, in their order."""
+    found = sort_out([("gh/a/b", False), ("gh/a/*", False), ("gh/a/b", False), ("gh/a/old-*", True), ("gh/a/c", True)])
+    assert (found.single, found.patterns, found.excluded) == (("gh/a/b",), ("gh/a/*",), ("gh/a/old-*", "gh/a/c"))
+    assert [found.excludes(slug) for slug in ("gh/a/old-x", "gh/a/c", "gh/a/b")] == [True, True, False]
+
+
+@pytest.mark.parametrize("value", [None, "", " ", ".", "..", " .. ", True, [], {}, 1.5, "\ud83d"])
+def test_what_cannot_stand_in_a_path_is_no_id(value):
+    """Null, empty, a step through folders, no text and no number."""
+    assert usable_id(value) is None
+    assert usable_slug(value) is None
+
+
+def test_ids_are_texts_or_numbers_and_slugs_have_no_empty_part():
+    """A number is an id as well; a slug is an id each of whose parts is one."""
+    assert [usable_id(value) for value in ("a/b", 7, 0, "é")] == ["a/b", "7", "0", "é"]
+    assert [usable_slug(value) for value in ("gh/a/b", "gh//b", "gh/../b", "/a")] == ["gh/a/b", None, None, None]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_slug_is_data_in_a_path(slug):
+    """Nothing in it but its slashes has a meaning."""
+    assert not set("?#%&; ") & set(escaped_slug(slug).replace("%", ""))
+    assert escaped_slug(slug).count("/") == slug.count("/")

@@ -1,0 +1,42 @@
+"""The live line on a terminal. Runs the installed command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from tests.circleci import Server, demo_world
+from tests.tap import PROGRAM, config_for
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+
+
+def test_the_progress_line_on_a_terminal_never_mixes_with_the_output(tmp_path: Path):
+    """On a terminal, stderr has one live line that makes way for the log; stdout has messages only."""
+    pty = pytest.importorskip("pty")
+    config = tmp_path / "config.json"
+    with Server(demo_world(NOW), latency=0.01) as server:
+        config.write_text(json.dumps(config_for(server)))
+        config.chmod(0o600)
+        main, worker = pty.openpty()
+        with (tmp_path / "out").open("wb") as out:
+            process = subprocess.Popen([PROGRAM, "-c", str(config)], stdout=out, stderr=worker)
+            os.close(worker)
+            shown = b""
+            while True:
+                try:
+                    shown += os.read(main, 65536)
+                except OSError:
+                    break
+            assert process.wait() == 0
+            os.close(main)
+    assert b"\r\x1b[Kproject 1 of 5" in shown
+    assert b" left" in shown
+    for line in shown.split(b"\r\n")[:-1]:
+        assert line.rpartition(b"\x1b[K")[2].startswith((b"INFO", b"WARNING"))
+    assert all(json.loads(line)["type"] for line in (tmp_path / "out").read_text().splitlines())

@@ -1,0 +1,131 @@
+"""Moments: read from any way of writing them, written in one."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_circleci.times import EPOCH, brief, can_be_bookmark, http_date, iso, lenient, moment, written
+
+NOON = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-03-10T12:00:00Z",
+        "2026-03-10T12:00:00",
+        "2026-03-10T13:00:00+01:00",
+        "2026-03-10 12:00:00 UTC",
+        "2026-03-10 12:00:00 +0000",
+        "2026-03-10 07:00:00 -0500",
+        "Tue, 10 Mar 2026 12:00:00 GMT",
+        "Tue, 10 Mar 2026 07:00:00 -0500 (EST)",
+        "Tue Mar 10 12:00:00 2026",
+        "10 March 2026 12:00 PM",
+    ],
+)
+def test_a_moment_is_understood_however_it_is_written(text):
+    """ISO 8601 and the usual other ways; without a zone it is UTC."""
+    assert lenient(text) == NOON == moment(text)
+    assert lenient(text).tzinfo == timezone.utc
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-03-10 12:00 EST",
+        "2026-03-10 12:00 CET",
+        "2026-03-10 12:00 XYZ",
+        "10 March 2026 12:00 PST",
+        "2026-03-10 12:00 GMT+3",
+        "2026-03-10 12:00 EST-05:00",
+        "2026-03-10 12:00 Europe/Berlin",
+        "12",
+        "10:30",
+        "March",
+        "2026-02-30",
+        "2026-03-10T12:00:00-99:00",
+        "0001-01-01T00:00:00+05:00",
+        "9999-12-31T23:59:59-05:00",
+        "soon",
+        "\ud83d",
+        "1" * 9999,
+    ],
+)
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "EST5EDT"])
+def test_what_is_no_moment_is_none(text, zone, monkeypatch):
+    """Parts of a date, dates that are none, and zones whose names may mean several, whatever this machine's zone is."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ValueError):
+                lenient(text)
+            assert moment(text) is None
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("value", [None, "", 5, ["2026"], {"a": 1}, True])
+def test_what_is_no_text_is_no_moment(value):
+    """The API may send anything in place of a date."""
+    assert moment(value) is None
+
+
+@given(st.datetimes(timezones=st.just(timezone.utc)))
+def test_what_is_written_can_be_read(time):
+    """Both ways of writing give the same moment back; those of singer compare as texts like the moments."""
+    assert iso(written(time)) == time == iso(brief(time))
+    assert (written(time) < written(NOON)) == (time < NOON)
+
+
+@pytest.mark.parametrize(
+    ("text", "can"),
+    [("0001-01-01T00:00:00Z", False), ("1969-12-31T23:59:59Z", False), ("1970-01-01", True), ("2026-03-10", True)],
+)
+def test_the_zero_time_is_no_bookmark(text, can):
+    """A service that knows no time sends one from before 1970: no state may hold that."""
+    assert can_be_bookmark(iso(text)) is can
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        ("Tue, 10 Mar 2026 12:00:00 GMT", NOON),
+        ("Tuesday, 10-Mar-26 12:00:00 GMT", NOON),
+        ("Tue Mar 10 12:00:00 2026", NOON),
+        ("Tue, 10 Mar 2026 13:00:00 +0100", NOON),
+        ("Tue, 10 Mar 2026 12:00:00 XYZ", None),
+        ("Mon, 10 Mar 2200 12:00:00 GMT", None),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -0500", None),
+        ("Mon, 01 Jan 0001 00:00:00 +0500", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_an_http_date_is_one_that_a_sane_clock_tells(text, date):
+    """All ways that HTTP knows; none of a year in which there was no such service, or will be none for long."""
+    assert http_date(text) == date
+
+
+@given(st.text(max_size=40))
+def test_no_text_makes_it_crash(text):
+    """Any text is a moment or none."""
+    for found in (moment(text), http_date(text)):
+        assert found is None or found.tzinfo is not None
+
+
+def test_the_epoch_is_utc():
+    """What marks compare with."""
+    assert EPOCH.utcoffset() == timedelta(0)
