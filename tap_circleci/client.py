@@ -206,7 +206,7 @@ class Client:
                 position = check = 0
                 try:
                     with self._exchange(files, "GET", url, label) as response:
-                        _judge_file(_Reply(name, response.status_code, response.headers, b"", self._clock.now()))
+                        _judge_file(_Reply(name, response.status_code, response.headers, b""))
                         for block in unpacked(unpacked(blocks(response))):  # the file, and perhaps its transport
                             self._clock.check()
                             known = block[: max(given - position, 0)]
@@ -423,13 +423,6 @@ def _growing_waits() -> Iterator[float]:
     next(doubling)
     for seconds in doubling:
         yield seconds / 2 + random.uniform(0, seconds / 2)  # noqa: S311 - nothing secret about it
-
-
-def a_page(body: Any) -> bool:
-    """Whether a body is a page of a list: `{"items": [...]}` or a bare array (null stands for no items)."""
-    if isinstance(body, dict) and "items" in body:
-        body = body["items"] if body["items"] is not None else []
-    return isinstance(body, list)
 
 
 def an_object(body: Any) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tap_circleci import bookmarks, config
+from tap_circleci import config, state
 from tap_circleci.config import Config
 from tap_circleci.discover import select
 from tap_circleci.errors import BadInput
@@ -308,7 +308,7 @@ json_values = st.recursive(
 )
 def test_any_json_gives_a_sentence_or_a_value(raw, value):
     """Whatever JSON object stands in a file, reading it gives a value or a clear sentence, never a traceback."""
-    for read in (check, bookmarks.read, select):
+    for read in (check, state.read, select):
         for content in (raw, {**raw, "bookmarks": value, "streams": value, **SOUND}):
             try:
                 read(content, "file.json")
