@@ -21,12 +21,12 @@ class Stream:
     Where it is read:
     `path` and the values of `params` are templates over the ids that the ancestors' rows give. `takes_page_size`: the
     endpoint lets the caller choose. `rows_under` are the names under which an answer may have the rows; `is_object`:
-    the answer is one row. `look_up` is where one row can be had by the project's slug when the list cannot. `from_param`
-    and `to_param` limit the list to rows from a moment to another. `none_if_refused`: 400 and 404 mean that there are
+    the answer is one row. `look_up` is where one row can be had by the project's slug when the list cannot.
+    `from_param` and `to_param` limit the list to rows from a moment to another. `none_if_refused`: 400 and 404 mean that there are
     none. `docs` is the API's page.
 
     What a row is:
-    `key` and `replication_key` are those of the table. `identity` are the fields that tell the rows of one list apart;
+    `key` and `replication_key` are the table's. `identity` are the fields that tell the rows of a list apart;
     with none of them, rows may be equal, and `index_column` numbers them. `child_context` maps a column to the id that
     it is to the children. `parent_columns` puts ancestors' ids into the rows (column -> id), `default_columns` does so
     only where the answer has no such field. `blank_columns` are texts of the key that the API may leave empty.

@@ -94,14 +94,15 @@ class _Run:
         self._outcomes = Outcomes(report, client)
         self._organizations = Organizations(config, client, pool, self._wait, self._outcomes, self._window)
         self._time = ServiceTime(None, clock)
-        self._start = EPOCH
+        self._begun = self._start = EPOCH
 
     def everything(self) -> None:
         """All selected streams, beginning with the one that an earlier run was at."""
         self._time = ServiceTime(who_am_i(self._client).date, self._clock)
         if not self._time.is_told:
             LOGGER.warning("CircleCI's answers do not tell the time: what is new is judged by the rows alone.")
-        self._start = self._config.start_date or self._time.now() - FIRST_SYNC
+        self._begun = self._time.now()
+        self._start = self._config.start_date or self._begun - FIRST_SYNC
         self._refuse_the_future()
         walk = {stream.name for stream in walk_streams()}
         names = list(dict.fromkeys(ROOT.name if name in walk else name for name in self._selected.schemas))
@@ -128,7 +129,7 @@ class _Run:
         """Raise `BadInput` for a state or a start date that CircleCI's clock has not come to."""
         if not self._time.is_told:
             return
-        now = self._time.now()
+        now = self._begun
         latest = self._state.latest()
         marks = [("start_date", self._config.start_date)] if self._config.start_date else []
         marks += [(f"The state's {latest[0]}", latest[1])] if latest else []
@@ -153,7 +154,7 @@ class _Run:
             self._messages.schema(stream.name)
             version = None
             if self._config.activate_version and stream.replication_key is None:
-                version = int(self._time.now().timestamp() * 1000)
+                version = int(self._begun.timestamp() * 1000)
             while listing is not None and listing.stream is stream:
                 self._listing(listing, version)
                 listing = next(listings, None)
@@ -285,7 +286,7 @@ class _Run:
         failed: set[str],
         done: set[Future[Branch]],
     ) -> None:
-        """A row, if it is wanted, and the lists below it, each once. Streams that lack something are added to `failed`."""
+        """A row, if it is wanted, and the lists below it, each once. What lacks something is added to `failed`."""
         if node.is_wanted:
             self._send(stream, node.row, date, project)
         for future in node.lists:
@@ -352,12 +353,12 @@ class _Run:
 
 def _bookmark_key(stream: Stream, ids: Ids) -> str:
     """What a list's bookmark stands under: the ids that tell it from the stream's other lists."""
-    names = [ids[name] for name in stream.address]
+    names = [ids[name] for name in stream.address if name in ids]
     return "/".join([normalise(names[0]) or names[0], *names[1:]]) if names else ""
 
 
 def _is_moment(value: str) -> bool:
-    """Whether a replication key value can be a time at which something changed: services in Go write year 1 for none."""
+    """Whether a replication key value can be a time of a change: services in Go write year 1 where there is none."""
     return value >= written(EPOCH)
 
 

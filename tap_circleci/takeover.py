@@ -42,8 +42,10 @@ def _from_version_1_0(marks: Json, path: str) -> Json:
     wrong = []
     for stream in walk_streams():
         values = marks.get(stream.name) or {}
+        if not isinstance(values, dict) or not isinstance(marks["walks"], dict):
+            return marks
         entries = {slug: {str(stream.replication_key): value} for slug, value in values.items()}
-        for slug, walk in (marks["walks"] or {}).items():
+        for slug, walk in marks["walks"].items():
             try:
                 entry = _entry_1_0(walk, stream.name)
             except (AttributeError, KeyError, TypeError, ValueError):
@@ -78,7 +80,6 @@ def _entry_1_0(walk: Json, name: str) -> dict[str, Any]:
 
 def _steps_1_0(walk: Json, name: str) -> Iterator[dict[str, Any]]:
     synced_at = (walk.get("synced_at") or {}).get(name)
-    looked_back_to = walk.get("looked_back_to")
     open_walk = walk.get("open") or {"streams": ()}
     if name in open_walk["streams"]:
         # How far back a walk looked is not said by the first versions; a first one looked at everything.
@@ -89,12 +90,9 @@ def _steps_1_0(walk: Json, name: str) -> Iterator[dict[str, Any]]:
     if synced_at is None:
         return
     # Looks fell due by another schedule: what it did not see at the last walk, it saw within the period before.
-    before = brief(iso(synced_at) - OLD_PERIOD)
-    if looked_back_to is not None:
-        yield {"as_of": synced_at, "looked_back_to": looked_back_to, "since": looked_back_to}
-        yield {"as_of": before, "looked_back_to": looked_back_to}
-    else:
-        yield {"as_of": before, "looked_back_to": synced_at}
+    looked_back_to = walk.get("looked_back_to") or synced_at
+    yield {"as_of": synced_at, "looked_back_to": looked_back_to, "since": looked_back_to}
+    yield {"as_of": brief(iso(synced_at) - OLD_PERIOD), "looked_back_to": looked_back_to}
 
 
 # tap-circle-ci 2.0.0: a plain timestamp per slug, and one per pipeline

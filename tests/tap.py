@@ -83,6 +83,11 @@ def last_state(lines: Iterable[str]) -> dict[str, Any] | None:
     return json.loads(states[-1])["value"] if states else None
 
 
+def kept(state: Any, stream: str, slug: str) -> dict[str, Any]:
+    """What a state keeps of one stream of one project."""
+    return state["bookmarks"][stream][slug]
+
+
 def tables(lines: Iterable[str], into: Tables | None = None) -> Tables:
     """What a target that upserts by key holds after these lines."""
     loaded: Tables = {} if into is None else into

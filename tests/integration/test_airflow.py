@@ -99,7 +99,7 @@ def test_each_group_has_its_state(airflow, tmp_path):
         scheduler.run()
         check(scheduler, server, slugs)
     states = [json.loads((folder / "state.json").read_text(encoding="utf-8")) for folder in scheduler.runs]
-    walked = [slug for state in states for slug in state["bookmarks"].get("walks", {})]
+    walked = [slug for state in states for slug in state["bookmarks"].get("pipelines", {})]
     assert sorted(walked) == sorted(slugs)
 
 

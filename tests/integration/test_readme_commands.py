@@ -48,7 +48,7 @@ def test_the_commands_of_the_readme_work(folder):
     for block in blocks:
         subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=place, env=environment, check=True)
     state = json.loads((place / "state.json").read_text(encoding="utf-8"))
-    assert set(state["bookmarks"]["walks"]) == {"gh/acme/api", "gh/acme/web-shop"}
+    assert set(state["bookmarks"]["pipelines"]) == {"gh/acme/api", "gh/acme/web-shop"}
 
 
 def test_the_script_for_cron_keeps_the_state(folder):
