@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tap_circleci.discover import schema_of, select
+from tap_circleci.discover import EXTRA, select
 from tap_circleci.errors import BadInput
 from tap_circleci.streams import STREAMS
 from tests.circleci import Server, odd_world
-from tests.tap import catalog_of, run, sync
+from tests.tap import DEFAULT, catalog_of, run, sync
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 
@@ -33,7 +33,7 @@ def test_discovery_needs_neither_config_nor_network(tmp_path: Path):
     config.write_text("{}")
     found = run(["--config", str(config), "--discover", "--catalog", "not-there", "--state", "not-there"])
     assert found.status == 0
-    assert [entry["tap_stream_id"] for entry in json.loads("\n".join(found.lines))["streams"]] == list(STREAMS)
+    assert [entry["tap_stream_id"] for entry in json.loads("\n".join(found.lines))["streams"]] == list(DEFAULT)
 
 
 def test_the_catalog_says_what_identifies_and_moves_a_stream(catalog):
@@ -51,32 +51,7 @@ def test_the_catalog_says_what_identifies_and_moves_a_stream(catalog):
             assert metadata(entry, "properties", column)["inclusion"] == "automatic"
 
 
-@pytest.mark.parametrize("stream", STREAMS)
-def test_schemas_have_only_constructs_that_targets_take(stream):
-    """Keys are plain, all else is nullable, objects are declared or free, arrays typed, names told apart by all."""
-
-    def look(schema: dict[str, Any], is_key: bool) -> None:
-        assert set(schema) <= {"type", "format", "properties", "items"}
-        if is_key:
-            assert schema == {"type": "string"}
-            return
-        null, kind = schema["type"]
-        assert null == "null"
-        assert kind in ("string", "integer", "boolean", "object", "array")
-        if kind == "array":
-            look(schema["items"], False)
-        for field in schema.get("properties", {}).values():
-            look(field, False)
-        assert schema.get("properties") != {}
-
-    schema = schema_of(stream)
-    names = [name.lower().replace("-", "_") for name in schema["properties"]]
-    assert len(names) == len(set(names))
-    for name, field in schema["properties"].items():
-        look(field, name in STREAMS[stream].key)
-
-
-@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("stream", DEFAULT)
 def test_any_stream_can_be_selected_alone(stream):
     """A child without its parent: the parent is read, not sent."""
     with Server(odd_world(NOW)) as server:
@@ -90,7 +65,7 @@ def test_any_stream_can_be_selected_alone(stream):
 def test_without_any_selection_all_is_selected_and_with_one_only_that(catalog):
     """A fresh catalog selects all; one `selected` true, also the old way in the schema, all but that no more."""
     with Server(odd_world(NOW)) as server:
-        assert len(sync(server, catalog=catalog).state["bookmarks"]["walks"]) == 1
+        assert {m["stream"] for m in sync(server, catalog=catalog).messages if "stream" in m} == set(DEFAULT)
         old = json.loads(json.dumps(catalog))
         old["streams"][1]["schema"]["selected"] = True
         run_old = sync(server, catalog=old)
@@ -157,3 +132,12 @@ def test_a_replication_method_that_there_is_none_of_is_a_mistake(catalog):
     metadata(wrong["streams"][1])["replication-method"] = "LOG_BASED"
     with pytest.raises(BadInput, match=r"^c: streams\[1\]: the replication method must be FULL_TABLE or INCREMENTAL"):
         select(wrong, "c")
+
+
+def test_extra_streams_are_for_those_who_ask(catalog):
+    """Without a catalog the config names them; with one the catalog wins, whatever the config says."""
+    assert set(EXTRA).isdisjoint(select(None, "").schemas)
+    assert select(None, "", ("webhooks",)).schemas.keys() - select(None, "").schemas.keys() == {"webhooks"}
+    assert select(catalog, "c", EXTRA).schemas.keys() == select(None, "").schemas.keys()
+    more = {"streams": [{"tap_stream_id": "tests", "metadata": [{"breadcrumb": [], "metadata": {"selected": True}}]}]}
+    assert set(select(more, "c").schemas) == {"tests"}
