@@ -12,7 +12,7 @@ from tap_circleci.streams import STREAMS, Stream
 CAPABILITIES = ("about", "activate-version", "catalog", "discover", "properties", "state")
 
 
-def about(keys: Sequence[Key], extra: Sequence[str]) -> dict[str, Any]:
+def about(keys: Sequence[Key]) -> dict[str, Any]:
     """Name, description, version, capabilities, the settings as a JSON schema, and the streams."""
     return {
         "name": "tap-circleci",
@@ -24,7 +24,7 @@ def about(keys: Sequence[Key], extra: Sequence[str]) -> dict[str, Any]:
             "properties": {key.name: _setting(key) for key in keys},
             "required": [key.name for key in keys if key.required],
         },
-        "streams": [_stream(stream, extra) for stream in STREAMS.values()],
+        "streams": [_stream(stream) for stream in STREAMS.values()],
     }
 
 
@@ -40,13 +40,13 @@ def _setting(key: Key) -> dict[str, Any]:
     return setting
 
 
-def _stream(stream: Stream, extra: Sequence[str]) -> dict[str, Any]:
+def _stream(stream: Stream) -> dict[str, Any]:
     return {
         "name": stream.name,
         "key_properties": list(stream.key),
         "replication_method": stream.replication_method,
         "replication_key": stream.replication_key,
         "parent": stream.parent,
-        "extra": stream.name in extra,
+        "extra": stream.is_optional,
         "docs": stream.docs,
     }

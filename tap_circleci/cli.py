@@ -107,7 +107,7 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
     """Do what the command line asks for; gives a sentence for each thing that could not be delivered."""
     keys = config.keys(EXTRA)
     if arguments.about:
-        print_json(json.dumps(about(keys, EXTRA), indent=2))
+        print_json(json.dumps(about(keys), indent=2))
         return []
     raw = config.load_json(arguments.config, "config") if arguments.config else None
     protect(config.token_of(raw or {}))

@@ -366,9 +366,7 @@ def keys(extra: Sequence[str]) -> tuple[Key, ...]:
         Key(
             "extra_streams",
             _streams(extra),
-            f"all, or names among {', '.join(extra)}, separated by blanks or commas or as a JSON list"
-            if extra
-            else "empty: this version has no extra streams",
+            f"all, or names among {', '.join(extra)}, separated by blanks or commas or as a JSON list",
             "Streams beyond the eleven usual ones: names separated by blanks, commas or newlines, a JSON list, or all.",
             json_type=("string", "array"),
             default=[],

@@ -46,12 +46,6 @@ def moment(value: object) -> datetime | None:
     return None if found is None or found < EPOCH else found
 
 
-def can_be_bookmark(time: datetime) -> bool:
-    """Whether a replication key value can be a bookmark: a service that knows no time sends one from before 1970, such
-    as Go's zero time, 0001-01-01T00:00:00Z."""
-    return time >= EPOCH
-
-
 def written(time: datetime) -> str:
     """A moment as singer writes it: six decimals, Z. Such texts compare like the moments themselves."""
     return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tap_circleci.discover import EXTRA
 from tests.circleci import Fault, Server, demo_world
 from tests.tap import PROGRAM, assert_same, config_for, run, running, tables, until
 from tests.worlds import NOW, truth_of, world_of
@@ -191,6 +192,7 @@ def test_what_the_tap_is_and_takes_is_told_as_json():
     assert [(stream["name"], stream["key_properties"]) for stream in told["streams"] if not stream["extra"]] == [
         (entry["tap_stream_id"], entry["key_properties"]) for entry in catalog
     ]
+    assert [stream["name"] for stream in told["streams"] if stream["extra"]] == list(EXTRA)
 
 
 def test_help_shows_the_usual_calls():
@@ -204,9 +206,17 @@ def test_help_shows_the_usual_calls():
 
 
 def test_discovery_reads_nothing_of_a_config_but_the_extra_streams(tmp_path: Path):
-    """No token is needed and no other mistake is told; an extra stream that is not there is."""
-    sound = run(["--discover", "--config", config_in(tmp_path, {"max_workers": "x", "extra_streams": "all"})])
-    assert (sound.status, sound.lines) == (0, run(["--discover"]).lines)
+    """Those that it names follow the eleven in their own order; no token is needed and no other mistake is told, but
+    an extra stream that is not there is."""
+    usual = [entry["tap_stream_id"] for entry in json.loads("\n".join(run(["--discover"]).lines))["streams"]]
+    assert len(usual) == 11
+    for named, more in (("", []), ("webhooks, tests", ["tests", "webhooks"]), ("all", list(EXTRA))):
+        config = config_in(tmp_path, {"max_workers": "x", "extra_streams": named})
+        found = run(["--discover", "--config", config])
+        assert found.status == 0
+        entries = json.loads("\n".join(found.lines))["streams"]
+        assert [entry["tap_stream_id"] for entry in entries] == usual + more
+        assert all(entry["metadata"][0]["metadata"]["selected-by-default"] for entry in entries)
     wrong = run(["--discover", "--config", config_in(tmp_path, {"extra_streams": "nonsense"})])
     assert (wrong.status, wrong.lines, len(wrong.criticals())) == (1, (), 1)
     assert "extra_streams must be" in wrong.criticals()[0]

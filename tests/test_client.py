@@ -166,10 +166,10 @@ def test_a_bad_request_ends_the_run_with_the_apis_own_words():
         run = sync(server, streams=WALK)
     assert run.status == 1
     assert "(400: Bad id.)" in run.criticals()[0]
-    assert [row["id"] for row in run.rows("pipelines")] == ids[:5]
+    assert [row["id"] for row in run.rows("pipelines")] == ids[:6]
 
 
-def test_is_page_token_that_is_no_text_is_is_page_that_is_lost():
+def test_a_page_token_that_is_no_text_is_a_page_that_is_lost():
     """Half a character as a page token: a sentence and exit 1, what came before is delivered."""
     with Server(world_of(5)) as server:
         items = server.world.pipelines([server.world.project("gh/acme/api")["id"]])

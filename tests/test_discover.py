@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tap_circleci.discover import select
+from tap_circleci.discover import EXTRA, select
 from tap_circleci.errors import BadInput
 from tap_circleci.streams import STREAMS
 from tests.circleci import Server, odd_world
@@ -65,7 +65,7 @@ def test_any_stream_can_be_selected_alone(stream):
 def test_without_any_selection_all_is_selected_and_with_one_only_that(catalog):
     """A fresh catalog selects all; one `selected` true, also the old way in the schema, all but that no more."""
     with Server(odd_world(NOW)) as server:
-        assert len(sync(server, catalog=catalog).state["bookmarks"]["pipelines"]) == 1
+        assert {m["stream"] for m in sync(server, catalog=catalog).messages if "stream" in m} == set(DEFAULT)
         old = json.loads(json.dumps(catalog))
         old["streams"][1]["schema"]["selected"] = True
         run_old = sync(server, catalog=old)
@@ -132,3 +132,12 @@ def test_a_replication_method_that_there_is_none_of_is_a_mistake(catalog):
     metadata(wrong["streams"][1])["replication-method"] = "LOG_BASED"
     with pytest.raises(BadInput, match=r"^c: streams\[1\]: the replication method must be FULL_TABLE or INCREMENTAL"):
         select(wrong, "c")
+
+
+def test_extra_streams_are_for_those_who_ask(catalog):
+    """Without a catalog the config names them; with one the catalog wins, whatever the config says."""
+    assert set(EXTRA).isdisjoint(select(None, "").schemas)
+    assert select(None, "", ("webhooks",)).schemas.keys() - select(None, "").schemas.keys() == {"webhooks"}
+    assert select(catalog, "c", EXTRA).schemas.keys() == select(None, "").schemas.keys()
+    more = {"streams": [{"tap_stream_id": "tests", "metadata": [{"breadcrumb": [], "metadata": {"selected": True}}]}]}
+    assert set(select(more, "c").schemas) == {"tests"}
