@@ -22,8 +22,8 @@ class Stream:
     `path` and the values of `params` are templates over the ids that the ancestors' rows give. `takes_page_size`: the
     endpoint lets the caller choose. `rows_under` are the names under which an answer may have the rows; `is_object`:
     the answer is one row. `look_up` is where one row can be had by the project's slug when the list cannot.
-    `from_param` and `to_param` limit the list to rows from a moment to another. `none_if_refused`: 400 and 404 mean that there are
-    none. `docs` is the API's page.
+    `from_param` and `to_param` limit the list to rows from a moment to another. `none_if_refused`: 400 and 404 mean
+    that there are none. `docs` is the API's page.
 
     What a row is:
     `key` and `replication_key` are the table's. `identity` are the fields that tell the rows of a list apart;
