@@ -46,7 +46,13 @@ class Messages:
         self._selected = selected
         self._clock = clock
         self._converters = {
-            name: converter(schema_of(name), schema, STREAMS[name].secret_urls, self._reporter(name))
+            name: converter(
+                schema_of(name),
+                schema,
+                STREAMS[name].secret_urls,
+                self._reporter(name),
+                hidden=[(column,) for column in STREAMS[name].hidden],
+            )
             for name, schema in selected.schemas.items()
         }
         self._unwritten: list[str] = []

@@ -144,7 +144,7 @@ class Organizations:
         return list(self._slugs)
 
     @cached_property
-    def _slugs(self) -> tuple[str, ...]:
+    def _slugs(self) -> Mapping[str, None]:
         named = self._config.project_slugs
         slugs = {slug: None for slug in named.single if not named.excludes(slug)}
         found = [self._matching(pattern) for pattern in named.patterns]
@@ -152,15 +152,18 @@ class Organizations:
             slugs |= dict.fromkeys(matching or ())
         if not slugs and all(matching is not None for matching in found):
             self._outcomes.failed("project_slugs names no project: its patterns match none, or all are left out.")
-        return tuple(slugs)
+        return slugs
 
     def _is_configured(self, listing: Listing, row: Row) -> bool:
         """Whether a project is one of those that the user names: listed by its slug or id, or looked up for them."""
         looked_up_for = listing.ids.get("project_slug")
         if looked_up_for is not None:
             return looked_up_for in self._slugs
-        names = {slug.rpartition("/")[2] for slug in self._slugs if slug.startswith("circleci/")}
-        return normalise(str(row.get("slug"))) in self._slugs or str(row.get("id")) in names
+        return normalise(str(row.get("slug"))) in self._slugs or str(row.get("id")) in self._ids_in_slugs
+
+    @cached_property
+    def _ids_in_slugs(self) -> frozenset[str]:
+        return frozenset(slug.rpartition("/")[2] for slug in self._slugs if slug.startswith("circleci/"))
 
     def _looked_up(self, stream: Stream, path: str) -> Iterator[Asked]:
         """The configured projects that no organization's list had, each looked up by its slug."""

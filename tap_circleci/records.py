@@ -37,27 +37,17 @@ def converter(
     report: Report,
     *,
     hidden: Iterable[Path] = (),
-    empty_keys: Iterable[str] = (),
 ) -> Convert:
     """A function from a row to a record with every field of `wanted`, a part of `schema`; null where the row has none.
 
     Fields that `schema` does not name, and values that do not fit it, are left out and given to `report`. Paths in
     `secrets` lead to URLs whose query is masked, those in `hidden` to fields that no schema names and nobody is told
-    of. `empty_keys` are the key columns that the API may leave empty: "" stands there instead of null.
+    of.
     """
     special = _Special(frozenset(secrets), frozenset(hidden), report)
     convert = _object(schema["properties"], wanted["properties"], (), special)
     blank = dict.fromkeys(wanted["properties"])
-    filled = [name for name in empty_keys if name in blank]
-
-    def convert_row(row: Mapping[str, Any]) -> dict[str, Any]:
-        record = {**blank, **convert(row)}
-        for name in filled:
-            if record[name] is None:
-                record[name] = ""
-        return record
-
-    return convert_row
+    return lambda row: {**blank, **convert(row)}
 
 
 @dataclass(frozen=True)

@@ -176,15 +176,6 @@ def test_secrets_that_no_schema_names_are_left_out_without_a_word():
     assert reports == [("inner", "odd")]
 
 
-@pytest.mark.parametrize("row", [{}, {"id": None, "part": None}, {"id": "", "part": ""}])
-def test_a_part_of_a_key_that_the_api_leaves_empty_is_an_empty_text(row):
-    """Null in a key breaks targets; only the columns that are named so are filled, and only where they are wanted."""
-    schema = {"properties": {"id": {"type": "string"}, "part": {"type": "string"}}}
-    function = converter(schema, schema, [], lambda path, problem: pytest.fail(problem), empty_keys=["part", "gone"])
-    assert function(row) == {"id": row.get("id"), "part": ""}
-    assert function({"id": "a", "part": "b"}) == {"id": "a", "part": "b"}
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
