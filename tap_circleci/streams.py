@@ -33,7 +33,8 @@ class Stream:
     `secret_urls` are paths to URLs whose query is masked, `hidden` are fields that are left out without a word.
 
     When it is read:
-    `status` is in a state of `final` once nothing changes any more below the row, since `ended_at`.
+    `status` is one of `final` once nothing changes any more below the row, since `ended_at`. Where the statuses are an
+    open set, `unfinished` has those that are not final instead.
     `below_final`: asked for only below a row in a final state; `not_below` are values of the parent's row below which
     there is none. `parent_names` is the key of the config that limits it to parents of some names.
     `configured_only`: only below the projects that the user names. `look_back` is how far before the bookmark an
@@ -64,6 +65,7 @@ class Stream:
     hidden: tuple[str, ...] = ()
     status: str | None = None
     final: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
     ended_at: str | None = None
     below_final: bool = False
     not_below: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -211,16 +213,7 @@ _ALL = (
         child_context={"id": "job_id", "job_number": "job_number", "project_slug": "project_slug"},
         parent_columns={"_workflow_id": "workflow_id", "_pipeline_id": "pipeline_id"},
         status="status",
-        final=(
-            "success",
-            "failed",
-            "canceled",
-            "timedout",
-            "infrastructure_fail",
-            "terminated-unknown",
-            "unauthorized",
-            "not_run",
-        ),
+        unfinished=("running", "queued", "not_running", "blocked", "on_hold"),
         ended_at="stopped_at",
     ),
 )

@@ -374,7 +374,10 @@ class Walker:
 
 
 def _is_final(stream: Stream, row: Row) -> bool:
-    return stream.status is not None and value_of(row, stream.status) in stream.final
+    if stream.status is None:
+        return False
+    status = value_of(row, stream.status)
+    return status in stream.final or (bool(stream.unfinished and status) and status not in stream.unfinished)
 
 
 def _ended_at(stream: Stream, row: Row) -> datetime | None:
