@@ -203,11 +203,8 @@ class Walker:
         self._children = {stream.name: children_of(stream) for stream in walk_streams()}
         self._families = {stream.name: frozenset(one.name for one in family_of(stream)) for stream in walk_streams()}
         self._order = count()
-        self._pipelines_read, self._rows_read, self._lists_read = (
-            1,
-            100,
-            1,
-        )  # until the first ones tell, they may be wide
+        # Until the first pipelines tell, they may be wide.
+        self._pipelines_read, self._rows_read, self._lists_read = 1, 100, 1
 
     def events(self, slugs: list[str], seen: Mapping[str, Mapping[str, Seen]]) -> Iterator[Event]:
         """What happens on the walk, in order, begun so far ahead that no thread is idle.
@@ -390,7 +387,7 @@ def _name(stream: Stream, ids: Ids) -> str:
     while stream.parent is not None:
         stream = STREAMS[stream.parent]
         name = next(iter(stream.child_context.values()))
-        words.append(f"of {name.removesuffix('_id')} {ids[name]}")
+        words.append(f"of {name.removesuffix('_id')} {ids.get(name)}")
     return " ".join(words)
 
 
