@@ -1,0 +1,72 @@
+with owners as (
+    select * from {{ ref('int_circleci__listed_jobs') }} where listing = 1
+),
+
+states as (
+    select * from {{ ref('int_circleci__listed_jobs') }} where state_rank = 1
+),
+
+runs as (
+    select
+        owners.job_id,
+        owners.job_number,
+        owners.name as job_name,
+        owners.type as job_type,
+        owners.type = 'approval' as is_approval,
+        owners.workflow_id,
+        owners.workflow_name,
+        owners.pipeline_id,
+        owners.project_slug,
+        owners.listings as times_listed,
+        states.status,
+        -- A job that was never run can stay blocked for ever: only its workflow tells that it is over.
+        case
+            when owners.is_workflow_finished and states.started_at is null
+                and states.status in ('blocked', 'not_running', 'queued', 'on_hold') then 'not_run'
+            else {{ circleci.result('states.status') }}
+        end as result,
+        states.approved_by,
+        states.canceled_by,
+        states.started_at,
+        states.stopped_at
+    from owners
+    inner join states on owners.job_id = states.job_id
+)
+
+select
+    runs.job_id,
+    runs.job_number,
+    runs.job_name,
+    runs.job_type,
+    coalesce(runs.is_approval, false) as is_approval,
+    runs.workflow_id,
+    runs.workflow_name,
+    runs.pipeline_id,
+    runs.project_slug,
+    projects.project,
+    pipelines.branch,
+    pipelines.revision,
+    workflow_runs.person,
+    coalesce(workflow_runs.rerun_number, 0) as rerun_number,
+    runs.times_listed,
+    runs.status,
+    runs.result,
+    runs.approved_by,
+    runs.canceled_by,
+    resources.queued_at,
+    runs.started_at,
+    runs.stopped_at,
+    case
+        when runs.is_approval or runs.result is null or runs.result = 'not_run' then null
+        else {{ circleci.seconds('runs.started_at', 'runs.stopped_at') }}
+    end as duration_seconds,
+    {{ circleci.seconds('resources.queued_at', 'runs.started_at') }} as queue_seconds,
+    resources.resource_class,
+    resources.executor,
+    resources.parallelism,
+    resources.credits
+from runs
+left join {{ ref('stg_circleci__pipelines') }} as pipelines on runs.pipeline_id = pipelines.pipeline_id
+left join {{ ref('int_circleci__projects') }} as projects on runs.project_slug = projects.project_slug
+left join {{ ref('int_circleci__numbered_workflows') }} as workflow_runs on runs.workflow_id = workflow_runs.workflow_id
+left join {{ ref('int_circleci__job_resources') }} as resources on runs.job_id = resources.job_id

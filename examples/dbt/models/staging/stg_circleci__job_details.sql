@@ -1,0 +1,55 @@
+{{ config(enabled=var('circleci_using_job_details', false)) }}
+
+with latest as (
+{{ circleci.latest('job_details', key=['_job_id'], then_by=['stopped_at'], columns={
+    '_job_id': 'text',
+    '_pipeline_id': 'text',
+    'project_slug': 'text',
+    'job_number': 'bigint',
+    'number': 'bigint',
+    'name': 'text',
+    'status': 'text',
+    'created_at': 'timestamp',
+    'queued_at': 'timestamp',
+    'started_at': 'timestamp',
+    'stopped_at': 'timestamp',
+    'duration': 'bigint',
+    'parallelism': 'bigint',
+    'parallel_runs': 'json',
+    'executor': 'json',
+    'contexts': 'json',
+    'messages': 'json',
+    'web_url': 'text',
+    'latest_workflow': 'json',
+    'pipeline': 'json',
+    'project': 'json',
+    'organization': 'json',
+}) }}
+)
+
+select
+    _job_id as job_id,
+    _pipeline_id as pipeline_id,
+    project_slug,
+    job_number,
+    number,
+    name,
+    status,
+    created_at,
+    queued_at,
+    started_at,
+    stopped_at,
+    duration,
+    parallelism,
+    parallel_runs,
+    executor,
+    contexts,
+    messages,
+    web_url,
+    latest_workflow,
+    pipeline,
+    project,
+    organization,
+    {{ circleci.json_text('executor', ['resource_class']) }} as resource_class,
+    {{ circleci.json_text('executor', ['type']) }} as executor_type
+from latest
