@@ -18,7 +18,7 @@
     {%- set found = {} -%}
     {%- if execute -%}
         {%- set table = load_relation(relation) -%}
-        {%- for column in adapter.get_columns_in_relation(table) if table is not none -%}
+        {%- for column in (adapter.get_columns_in_relation(table) if table is not none else []) -%}
             {%- do found.update({column.name | lower | replace('-', '_'): column}) -%}
         {%- endfor -%}
         {%- if not found -%}

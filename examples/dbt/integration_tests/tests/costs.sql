@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__costs'), 'expected_costs') }}

@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__daily'), 'expected_daily') }}

@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__flaky_jobs'), 'expected_flaky_jobs') }}

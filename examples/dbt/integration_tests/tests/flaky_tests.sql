@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__flaky_tests'), 'expected_flaky_tests') }}

@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__insights_check'), 'expected_insights_check') }}

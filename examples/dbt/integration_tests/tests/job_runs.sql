@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__job_runs'), 'expected_job_runs') }}

@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__job_sizes'), 'expected_job_sizes') }}

@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__pipeline_runs'), 'expected_pipeline_runs') }}

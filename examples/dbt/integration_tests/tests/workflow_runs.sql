@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__workflow_runs'), 'expected_workflow_runs') }}
