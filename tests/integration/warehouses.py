@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tap_circleci.config import utc
+from tap_circleci.times import lenient
 from tap_circleci.discover import schema_of
 from tests.circleci import Row
 from tests.integration.programs import Command, virtualenv, write_json
@@ -46,6 +46,11 @@ class PostgresServer:
             [*command, f"--command={statement}"], check=True, stdout=subprocess.PIPE, encoding="utf-8"
         )
         return [line for line in done.stdout.split("\n") if line]
+
+    def environment(self, schema: str) -> Row:
+        """The environment variables that lead to a schema."""
+        connect = {"PGHOST": "127.0.0.1", "PGPORT": self.port, "PGUSER": "postgres", "PGPASSWORD": "none"}
+        return {**connect, "PGDATABASE": "postgres", "PGSCHEMA": schema}
 
     def rows(self, schema: str, table: str) -> list[Row]:
         """The rows of a table."""
@@ -130,7 +135,7 @@ def _value(value: Any, schema: Mapping[str, Any]) -> Any:
     if value is None:
         return None
     if schema.get("format") == "date-time":
-        return utc(value)
+        return lenient(value)
     if "object" in kinds or "array" in kinds:
         # Numbers within become floats: warehouses do not tell 1e300 from its digits.
         return json.loads(json.dumps(_nested(value) if isinstance(value, str) else value), parse_int=float)
