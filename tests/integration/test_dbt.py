@@ -111,7 +111,7 @@ def test_it_builds_on_postgresql(package, tmp_path, postgres_server: PostgresSer
 @pytest.mark.parametrize("variables", [{}, BY_VERSIONS], ids=["by job names", "by deploy versions"])
 @pytest.mark.parametrize("target", ["duckdb", "postgres"])
 def test_it_computes_what_was_worked_out_by_hand(target, variables, package, tmp_path, request):
-    """Every metric of the small world is what it should be: reruns, approvals, never run, running, zones, duplicates."""
+    """Every metric is what it should be: reruns, approvals, never run, running, time zones, duplicates."""
     if target == "postgres":
         where = request.getfixturevalue("postgres_server").environment("small_versions" if variables else "small")
     else:
