@@ -27,6 +27,7 @@ setup(
             "hypothesis",
             "mypy",
             "pip-audit",
+            "pygal",
             "pytest",
             "ruff",
             "types-python-dateutil",

@@ -1,0 +1,5 @@
+"""A page that shows what a sync loaded: self-contained, without script, for screens of any width and for print."""
+
+from demo.report.page import write
+
+__all__ = ["write"]
