@@ -224,12 +224,16 @@ def _costs(figures: Figures) -> str:
 def _tables(figures: Figures) -> str:
     """What the database holds."""
     rows = [
-        [f"<code>{escape(table.name)}</code>", _count(table.rows), _moment(table.newest)] for table in figures.tables
+        [f"<code>{escape(table.name).replace('_', '_<wbr>')}</code>", _count(table.rows), _moment(table.newest)]
+        for table in figures.tables
+        if table.rows
     ]
+    empty = [escape(table.name) for table in figures.tables if not table.rows]
     return _section(
         "The tables",
         f"As of {figures.until:%d %B %Y, %H:%M} UTC. Newest is the last end, change or beginning in the table.",
         _table(["Table", "#Rows", "#Newest"], rows),
+        f'<p class="soft">Empty: {", ".join(empty)}.</p>' if empty else "",
     )
 
 
