@@ -451,3 +451,241 @@ def _metrics(rows: Sequence[Row], window: timedelta) -> Row:
             "standard_deviation": round(pstdev(lengths), 1),
         },
     }
+
+
+# What a tap should make of it
+
+
+def truth(world: World, slugs: Iterable[str], start_date: datetime | None = None) -> dict[str, list[Row]]:
+    """The rows of the fourteen streams as they show now, in the names of the tables, less those nobody can get at.
+
+    Those below jobs are of the pipelines created since `start_date`, and so are the runs of workflows.
+    """
+    slugs = list(slugs)
+    base = world.truth(slugs, start_date)
+    rows: dict[str, list[Row]] = {stream: [] for stream in EXTRAS}
+    for organization in base["collaborations"]:
+        own = {"organization_id": organization["id"]}
+        for component in _reached(world, "deploy_components", organization["id"]):
+            rows["deploy_components"].append(component | own)
+            for row in _reached(world, "deploy_versions", component["id"]):
+                keys = {name: row.get(name) or "" for name in ("environment_id", "namespace", "name")}
+                rows["deploy_versions"].append({**row, **keys, **own, "component_id": component["id"]})
+    for context in base["context"]:
+        own = {"context_id": context["id"], "organization_id": context["organization_id"]}
+        for stream in ("context_variables", "context_restrictions"):
+            rows[stream] += [row | own for row in _reached(world, stream, context["id"])]
+    chosen = {row["id"] for row in map(world.project, slugs) if row}
+    for project in base["project"]:
+        if project["id"] in chosen:
+            for stream, found in _of_project(world, world.projects[project["id"]], start_date).items():
+                rows[stream] += found
+    for job, keys in _asked(base["jobs"]):
+        for stream, found in _inside(world, job, keys).items():
+            rows[stream] += found
+    return {stream: [_bare(row) for row in found] for stream, found in rows.items()}
+
+
+def _reached(world: World, stream: str, parent: str) -> list[Row]:
+    """The rows of a list that the token can read, with underscores."""
+    return [] if world.refusal(stream, parent) else [underscored(row) for row in world.seen(stream, parent)]
+
+
+def _bare(row: Row) -> Row:
+    """A row without what is secret."""
+    row = {key: value for key, value in row.items() if key not in ("value", "truncated_value", "signing_secret")}
+    if "?" in (row.get("url") or "") and "scope" in row:
+        row["url"] = row["url"].partition("?")[0] + "?secret=**REDACTED**"
+    return row
+
+
+def _of_project(world: World, project: Row, start_date: datetime | None) -> dict[str, list[Row]]:
+    """The rows of the streams that are read once for a project."""
+    identifier, own = project["id"], {"_project_slug": project["slug"]}
+    rows: dict[str, list[Row]] = {
+        stream: [row | own for row in _reached(world, stream, identifier)]
+        for stream in ("project_variables", "checkout_keys")
+    }
+    rows["webhooks"] = [row | {"project_id": identifier} for row in _reached(world, "webhooks", identifier)]
+    if has_flaky_tests(project) and not world.refusal("flaky_tests", identifier):
+        key = ("workflow_name", "job_name", "classname", "test_name")
+        found = map(underscored, world.flaky.get(identifier, []))
+        rows["flaky_tests"] = [{**row, **{name: row.get(name) or "" for name in key}, **own} for row in found]
+    if world.refusal("insights_workflows", identifier):
+        return rows
+    runs = list(world.runs(identifier, world.now - HISTORY, world.now))
+    rows["insights_workflows"] = [row | own for row in world.workflow_metrics(identifier, runs)]
+    if not world.refusal("insights_workflow_runs", identifier):
+        midnight = (world.now - HISTORY).replace(hour=0, minute=0, second=0, microsecond=0)
+        first = max(midnight + timedelta(days=1), start_date or midnight)
+        rows["insights_workflow_runs"] = [
+            world.run_of(row, pipeline) | own | {"_workflow_name": row["name"]}
+            for row, pipeline in runs
+            if moment(row["created_at"]) >= first
+        ]
+    if not world.refusal("insights_jobs", identifier):
+        rows["insights_jobs"] = [
+            row | own | {"_workflow_name": name}
+            for name in sorted({row["name"] for row, _ in runs})
+            for row in world.job_metrics(run for run in runs if run[0]["name"] == name)
+        ]
+    return rows
+
+
+def _asked(jobs: Iterable[Row]) -> Iterator[tuple[Row, Row]]:
+    """The jobs inside which a tap looks, each once, with the columns that tell their rows whose they are."""
+    done = set()
+    for job in jobs:
+        key = (job["_pipeline_id"], job["id"])
+        is_final = job["status"] in FINAL_JOBS and job.get("stopped_at")
+        if is_final and job.get("job_number") and job["type"] != "approval" and key not in done:
+            done.add(key)
+            yield (
+                job,
+                {
+                    "_job_id": job["id"],
+                    "_pipeline_id": job["_pipeline_id"],
+                    "project_slug": job["project_slug"],
+                    "job_number": job["job_number"],
+                },
+            )
+
+
+def _inside(world: World, job: Row, keys: Row) -> dict[str, list[Row]]:
+    """The rows of the streams that are read once for a job."""
+    project = world.project(job["project_slug"]) or {}
+    found = world.job(project["id"], job["job_number"])
+    assert found is not None
+    lists = {
+        "job_details": [world.details(*found)],
+        "tests": [_test(row, place) for place, row in enumerate(world.tests.get(job["id"], []))],
+        "artifacts": world.artifacts_of(job),
+    }
+    return {
+        stream: [row | keys for row in rows] for stream, rows in lists.items() if not world.refusal(stream, job["id"])
+    }
+
+
+def _test(row: Row, place: int) -> Row:
+    run_time = row.get("run_time")
+    return {**row, "_index": place, "run_time": float(run_time) if isinstance(run_time, str) else run_time}
+
+
+# Some of everything
+
+
+def furnish(world: World, every: int = 3) -> World:
+    """Give a world all fourteen streams with their oddities, and its first project a pipeline of odd names and jobs.
+
+    Every so-manieth job of the others has tests and artifacts.
+    """
+    since = world.now - timedelta(days=20)
+    for organization in world.organizations:
+        if organization["id"]:
+            _furnish_organization(world, organization, since)
+    for project in world.projects.values():
+        _furnish_project(world, project, since)
+    _odd_jobs(world, next(iter(world.projects.values())))
+    workflows = [row for rows in list(world.rows["workflows"].values()) for row in rows if row["id"]]
+    jobs = {job["id"]: job for row in workflows for job in world.rows["jobs"][row["id"]] if job.get("job_number")}
+    for place, job in enumerate(jobs.values()):
+        if place % every == 0:
+            _furnish_job(world, job, place)
+    return world
+
+
+def _furnish_organization(world: World, organization: Row, since: datetime) -> None:
+    day = timedelta(days=1)
+    labels = [{"key": "tier", "value": "1"}]
+    shop = world.add_component(organization, "shop", since, labels=labels, updated_at=seconds(since + day))
+    world.add_component(organization, "never-deployed", since, project_id=ABSENT)
+    world.add_version(shop, "1.0.0", since, is_live=False)
+    world.add_version(shop, "1.0.1", since + day, namespace="", job_number=ABSENT)
+    world.add_version(shop, "1.0.2", since + 2 * day, namespace=ABSENT, environment_id=None, workflow_id=None)
+    for number in range(25):
+        world.add_version(shop, f"2.0.{number}", since + 3 * day)
+    for number, context in enumerate(world.rows["context"][organization["id"]]):
+        world.add_variable(context, "TOKEN", since)
+        world.add_variable(context, "OLD", since, truncated_value=ABSENT, updated_at=None)
+        if number == 0:
+            for more in range(25):
+                world.add_variable(context, f"MANY_{more}", since)
+            world.add_restriction(context, 'pipeline.git.branch == "main"', kind="expression")
+            world.add_restriction(context, world.me["id"], kind="group", name="All members")
+    for context in world.rows["context"][organization["id"]]:
+        for project in world.projects.values():
+            if project["organization_id"] == organization["id"]:
+                world.add_restriction(context, project["id"], name=project["name"])
+
+
+def _furnish_project(world: World, project: Row, since: datetime) -> None:
+    world.add_variable(project, "NPM_TOKEN", since)
+    world.add_variable(project, "ANCIENT", since, **{"created-at": None})
+    for number in range(22):
+        world.add_variable(project, f"MANY_{number}", since)
+    world.add_checkout_key(project, since)
+    world.add_checkout_key(project, since, type="github-user-key", preferred=False)
+    world.add_webhook(project, "chat", since)
+    world.add_webhook(project, "plain", since, url="https://hooks.example/plain", events=[], **{"verify-tls": False})
+    flaky = {
+        "workflow_created_at": stamp(since),
+        "workflow_id": world.me["id"],
+        "classname": "CartTest",
+        "pipeline_number": 7,
+        "workflow_name": "build / test",
+        "test_name": "test_keeps_the_cart",
+        "job_name": "unit-tests",
+        "job_number": 12,
+        "times_flaked": 3,
+        "source": "junit",
+        "file": "tests/cart_test.py",
+        "time_wasted": 480,
+    }
+    nameless = {**flaky, "classname": None, "file": None, "source": None}
+    del nameless["time_wasted"]
+    world.flaky[project["id"]] = [flaky, nameless, {**flaky, "test_name": "test_pays", "classname": "PayTest"}]
+
+
+def _odd_jobs(world: World, project: Row) -> None:
+    """A workflow with a slash and blanks in its name, an approval with a number, and a rerun from failed."""
+    pipeline = world.add_pipeline(project, world.now - timedelta(days=1, hours=2))
+    specs: list[str | Row] = [
+        "unit tests / 3.11",
+        {"name": "approve", "type": "approval", "job_number": 900_001},
+        {"name": "old", "status": "infrastructure_fail"},
+        {"name": "skipped", "status": "not_run", "started_at": None, "stopped_at": ABSENT},
+        "deploy?now",
+    ]
+    world.add_workflow(pipeline, "build / test: 100% #1", stopped_at=timedelta(minutes=30), status="failed", jobs=specs)
+    world.rerun(pipeline, world.now - timedelta(hours=3))
+    world.add_workflow(pipeline, "deploy", stopped_at=None, jobs=["build", {"name": "hold", "type": "approval"}])
+    gone = world.add_pipeline(project, world.now - timedelta(days=40))
+    world.add_workflow(gone, "build / test: 100% #1", stopped_at=timedelta(minutes=3))
+    for workflow in world.rows["workflows"][gone["id"]]:
+        for place, job in enumerate(world.rows["jobs"][workflow["id"]]):
+            _furnish_job(world, job, place)
+
+
+def _furnish_job(world: World, job: Row, place: int) -> None:
+    """Some tests, more than a page of them in places, and an artifact of each node."""
+    test = {
+        "name": "test_cart",
+        "classname": "CartTest",
+        "file": "tests/cart_test.py",
+        "result": "success",
+        "run_time": 0.25,
+        "message": "",
+        "source": "junit",
+        "source_type": "junit",
+    }
+    failed = {**test, "name": "test_pay", "result": "failure", "run_time": "1.5e1", "message": "1 != 2\n\x00 \u2028"}
+    bare = {"name": "test_bare", "classname": "", "result": "skipped", "run_time": 0}
+    bare |= {"message": None, "file": None, "source": None}
+    many = [{**test, "name": f"test_{number}"} for number in range(25 * (place % 4 == 0))]
+    world.tests[job["id"]] = [test, failed, bare, dict(test), *many]
+    root = f"https://output.circle-artifacts.com/output/job/{job['id']}/artifacts"
+    world.artifacts[job["id"]] = [
+        {"path": path, "node_index": node, "url": f"{root}/{node}/{path}"}
+        for path in ("log.txt", "site/index \u00fc.html")
+        for node in range(2)
+    ]
