@@ -21,8 +21,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.circleci.demo import demo_world, history, odd_world
-from tests.circleci.server import UUID, Answer, Fault, Request, Server
-from tests.circleci.world import World, moment, stamp
+from tests.circleci.extras import Server, World
+from tests.circleci.server import UUID, Answer, Fault, Request
+from tests.circleci.world import moment, stamp
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ import random
 from datetime import datetime, time, timedelta, timezone
 from typing import Any
 
-from tests.circleci.world import ABSENT, Row, World
+from tests.circleci.extras import World
+from tests.circleci.world import ABSENT, Row
 
 BUILD = ["checkout", "lint", "unit-tests", "package"]
 NIGHTLY = ["checkout", "integration-tests", "browser-tests", "report"]

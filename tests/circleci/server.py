@@ -16,13 +16,15 @@ from datetime import datetime, timezone
 from email.utils import format_datetime
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, final
+from typing import Any, BinaryIO, Literal
 from urllib.parse import parse_qsl, unquote
 
 from tests.circleci.world import Row, World, age
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOST = 50
+SIZED = ("deploy", "project", "deploy_components")
+"""The lists of which the caller chooses the size of a page."""
 NULL_TOKEN: Mapping[str, str | None] = {"next_page_token": None}
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -78,7 +80,6 @@ class RefusedError(Exception):
         self.answer = Answer(status, {"message": message})
 
 
-@final
 class Server:
     """Serves a world on a free port (or this one) of 127.0.0.1, while used as a context manager.
 
@@ -344,6 +345,7 @@ class Server:
         *,
         unknown: int = 404,
         last: Mapping[str, str | None] = NULL_TOKEN,
+        paged: bool = True,
     ) -> Row:
         """A page of the rows below one parent; `last` is what the end of the list looks like."""
         if not parent or not UUID.fullmatch(parent):
@@ -354,10 +356,8 @@ class Server:
         rows = self.world.seen(stream, parent)
         if stream == "schedule" and self.world.underscores:
             rows = [_underscored(row) for row in rows]
-        size = _chosen(query) or self.page_size if stream in ("deploy", "project") else self.page_size
-        start = int(_opened(query, r"\d+") or 0)
-        end = start + size
-        return {"items": rows[start:end], **({"next_page_token": _token(str(end))} if rows[end:] else last)}
+        size = _chosen(query) or self.page_size if stream in SIZED else self.page_size
+        return page(rows, query, size if paged else len(rows), last)
 
     def _pipelines(self, projects: Sequence[Row], query: Mapping[str, str]) -> Row:
         """A page of pipelines; its token tells the last one shown, so that new ones do not shift the pages."""
@@ -366,6 +366,13 @@ class Server:
         rows = self.world.pipelines(ids, (below, identifier) if below else None, self.page_size + 1)
         page = rows[: self.page_size]
         return {"items": page, "next_page_token": _token(" ".join(age(page[-1]))) if rows[len(page) :] else None}
+
+
+def page(rows: Sequence[Row], query: Mapping[str, str], size: int, last: Mapping[str, str | None]) -> Row:
+    """The page of a list that a request asks for; `last` is what the end of the list looks like."""
+    start = int(_opened(query, r"\d+") or 0)
+    end = start + size
+    return {"items": rows[start:end], **({"next_page_token": _token(str(end))} if rows[end:] else last)}
 
 
 def _read(stream: BinaryIO) -> Request | None:

@@ -36,6 +36,13 @@ PARENTS = {
     "trigger": "pipeline_definition",
     "workflows": "pipelines",
     "jobs": "workflows",
+    "deploy_components": "collaborations",
+    "deploy_versions": "deploy_components",
+    "context_variables": "context",
+    "context_restrictions": "context",
+    "project_variables": "project",
+    "checkout_keys": "project",
+    "webhooks": "project",
 }
 NOT_FINAL = {"running", "failing", "on_hold", "queued"}
 TOKEN = "secret-token"
