@@ -17,6 +17,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from demo.report import write as write_report
 from tests.circleci import TOKEN, demo_world
 from tests.integration.programs import ROOT, Command, discover, pour, tap_command, virtualenv, write_json
 
@@ -37,6 +38,30 @@ SELECT project, workflow, runs,
        printf('%.1f min', avg(CASE WHEN place IN ((runs + 1) / 2, (runs + 2) / 2) THEN minutes END)) AS "median time"
 FROM ranked GROUP BY project, workflow, runs ORDER BY runs DESC LIMIT 20
 """
+EXTRA_STREAMS = ["insights_workflows", "insights_workflow_runs", "flaky_tests"]
+ANSWERS = {
+    f"{QUESTION} (By SQL, without workflows that were canceled or have not ended.)": ANSWER,
+    "Which tests fail now and then on the same commit, and how much time did that take? (flaky_tests)": """
+SELECT coalesce(project.name, _project_slug) AS project, job_name AS job, classname || '.' || test_name AS test,
+       times_flaked AS "flaked", printf('%.0f min', time_wasted / 60.0) AS "time wasted"
+FROM flaky_tests LEFT JOIN project ON project.slug = _project_slug ORDER BY times_flaked DESC, test LIMIT 5
+""",
+    "What did each workflow cost? (usage: credits times the price of your plan, here 0.0006 USD)": """
+SELECT project_name AS project, workflow_name AS workflow, count(*) AS "job runs",
+       printf('%.0f', sum(total_credits)) AS credits,
+       printf('%.2f USD', sum(total_credits - coalesce(user_credits, 0)) * 0.0006) AS cost
+FROM usage WHERE job_id IS NOT NULL GROUP BY project, workflow ORDER BY sum(total_credits) DESC LIMIT 8
+""",
+    "Which jobs are larger than they need to be: at most 40 % of CPU and RAM used? (usage)": """
+SELECT project_name AS project, job_name AS job, resource_class AS "resource class", count(*) AS runs,
+       printf('%.0f %%', avg(max_cpu_utilization_pct)) AS "CPU, at most",
+       printf('%.0f %%', avg(max_ram_utilization_pct)) AS "RAM, at most",
+       printf('%.2f USD', sum(total_credits - coalesce(user_credits, 0)) * 0.0006) AS cost
+FROM usage GROUP BY project, job, resource_class
+HAVING avg(max_cpu_utilization_pct) <= 40 AND avg(max_ram_utilization_pct) <= 40
+ORDER BY sum(total_credits) DESC LIMIT 5
+""",
+}
 
 
 def main() -> int:
@@ -86,10 +111,18 @@ def sync(config: Path, folder: Path) -> int:
         ["table", "rows", "new", "read this time"],
         [[name, str(rows), str(rows - before.get(name, 0)), str(read[name])] for name, rows in after.items()],
     )
-    say(f"{QUESTION} (Answered by SQL, without workflows that were canceled or have not ended.)")
     with closing(sqlite3.connect(database)) as connection:
-        answer = connection.execute(ANSWER)
-        table([column[0] for column in answer.description], [[str(value) for value in row] for row in answer])
+        for question, sql in ANSWERS.items():
+            try:
+                answer = connection.execute(sql)
+            except sqlite3.OperationalError:  # a stream that this catalog does not select
+                continue
+            rows = [[str(value) for value in row] for row in answer]
+            if rows:
+                say(question)
+                table([column[0] for column in answer.description], rows)
+    page = folder / "report.html"
+    write_report(database, page, datetime.now(timezone.utc))
     new = after.total() - before.total()
     say(
         f"The first sync: {new} rows by {calls} calls."
@@ -97,6 +130,7 @@ def sync(config: Path, folder: Path) -> int:
         else f"Incremental: {new} new rows since the last sync, {read.total()} read, by {calls} calls."
     )
     for what, where in (
+        ("Page", f"{page.resolve().as_uri()} (open it in a browser)"),
         ("Data", f"{database} (SQLite: the latest row of each key; from {data}/*.jsonl, what the target wrote)"),
         ("State", f"{folder / 'state.json'} (run again: only what is new; without it everything is read again)"),
         ("Logs", f"{folder / 'tap.log'}, {folder / 'target.log'}"),
@@ -132,8 +166,9 @@ def our_circleci(folder: Path) -> Iterator[Path]:
             if not first:
                 orders = json.dumps({"now": "now"}).encode()
                 urllib.request.urlopen(f"{url}/_control", orders).close()  # noqa: S310 - our own server
+            settings = {"token": TOKEN, "extra_streams": EXTRA_STREAMS}
             slugs = [project["slug"] for project in demo_world(yesterday).projects.values()]
-            yield write_json(folder / "config.json", {"token": TOKEN, "project_slugs": slugs, "base_url": url})
+            yield write_json(folder / "config.json", {**settings, "project_slugs": slugs, "base_url": url})
         finally:
             server.terminate()
 

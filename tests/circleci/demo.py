@@ -52,7 +52,9 @@ def demo_world(now: datetime) -> World:
     world, chance = World(now), random.Random(35)
     since = now - timedelta(days=35)
     for slug in PROJECTS:
-        _furnish_project(world, world.add_project(slug), since)
+        project = world.add_project(slug)
+        _furnish_project(world, project, since)
+        world.flaky[project["id"]] = _flaky_tests(slug)
     for organization in world.organizations:
         _furnish_organization(world, organization, since)
     midnight = datetime.combine(now.astimezone(timezone.utc), time(), timezone.utc)
@@ -98,6 +100,32 @@ def _push(world: World, chance: random.Random, slug: str, at: datetime, branch: 
     if slug.endswith("web-shop") and chance.random() < 0.05:
         wide = [f"browser-{number:02}" for number in range(1, 65)]
         world.add_workflow(pipeline, "browser-matrix", done, timedelta(minutes=25), jobs=wide, at_once=True)
+
+
+def _flaky_tests(slug: str) -> list[Row]:
+    """The tests of a project that fail now and then, as insights tell of them."""
+    if not slug.endswith(("web-shop", "api")):
+        return []
+    tests = [
+        ("CheckoutTest", "waits for the spinner"),
+        ("CartTest", "keeps a basket"),
+        ("VatTest", "rounds gift cards"),
+    ]
+    return [
+        {
+            "workflow_name": "build-test",
+            "job_name": "unit-tests",
+            "classname": classname,
+            "test_name": name,
+            "times_flaked": 9 - 4 * place + len(slug) % 3,
+            "time_wasted": 540 * (4 - place),
+            "pipeline_number": 40 + place,
+            "job_number": 300 + place,
+            "file": f"tests/{classname.lower()}.py",
+            "source": "junit",
+        }
+        for place, (classname, name) in enumerate(tests)
+    ]
 
 
 def _furnish_organization(world: World, organization: Row, since: datetime) -> None:
