@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 PACKAGE = ROOT / "examples" / "dbt"
 STAGING = PACKAGE / "models" / "staging"
+ALL_STREAMS = sorted(path.stem for path in (ROOT / "tap_circleci" / "schemas").glob("*.json"))
 BY_VERSIONS = {"circleci_using_deploy_components": True, "circleci_using_deploy_versions": True}
 
 
@@ -57,6 +58,11 @@ def build(
     printed = dbt(folder, "build", *words, **where)
     assert re.search(r"PASS=\d{2,} WARN=0 ERROR=0 SKIP=0", printed), printed[-2000:]
     return printed
+
+
+def switches(package: Path) -> list[str]:
+    """The variables that say that a stream is loaded."""
+    return re.findall(r"circleci_using_\w+", (package / "dbt_project.yml").read_text(encoding="utf-8"))
 
 
 def check_marts(warehouse: Warehouse) -> None:
@@ -122,13 +128,54 @@ def test_it_computes_what_was_worked_out_by_hand(target, variables, package, tmp
 
 def test_streams_without_a_table_are_empty(package, tmp_path, postgres_server: PostgresServer):
     """With every stream switched on and nothing loaded, everything builds, and is empty."""
-    names = re.findall(r"circleci_using_\w+", (package / "dbt_project.yml").read_text(encoding="utf-8"))
-    variables = dict.fromkeys(names, True)
+    variables = dict.fromkeys(switches(package), True)
     assert "There is no table" in build(package, {"DUCKDB_PATH": tmp_path / "none.duckdb"}, variables=variables)
     assert "There is no table" in build(package, postgres_server.environment("none"), variables=variables)
 
 
-@pytest.mark.parametrize("stream", sorted(path.stem for path in (ROOT / "tap_circleci" / "schemas").iterdir()))
+@pytest.mark.parametrize("target", ["duckdb", "postgres"])
+def test_it_reads_every_stream_as_targets_store_it(target, package, tmp_path, request):
+    """A row of each stream, whatever columns the target makes of its types, comes through staging, typed."""
+    if target == "postgres":
+        server = request.getfixturevalue("postgres_server")
+        warehouse, where = warehouses.postgres(tmp_path, server, "samples"), server.environment("samples")
+    else:
+        warehouse, where = warehouses.duckdb(tmp_path), {"DUCKDB_PATH": tmp_path / "warehouse.duckdb"}
+    messages = "".join(line for name in ALL_STREAMS for line in sample(name))
+    subprocess.run(warehouse.command, input=messages, check=True, capture_output=True, encoding="utf-8")
+    build(package, where, variables=dict.fromkeys(switches(package), True))
+    for name in ALL_STREAMS:
+        (row,) = warehouse.read(f"stg_circleci__{name}")
+        assert [column for column, value in row.items() if value is None] == [], name
+    (run,) = warehouse.read("circleci__job_runs")
+    assert run["queue_seconds"] == 0
+
+
+def sample(name: str) -> list[str]:
+    """Singer messages with one row of a stream, in which every text is the same, so that all keys fit."""
+    schema = schema_of(name)
+    key = list(STREAMS[name].key if name in STREAMS else schema["properties"])[:3]
+    messages = (
+        {"type": "SCHEMA", "stream": name, "schema": schema, "key_properties": key},
+        {"type": "RECORD", "stream": name, "record": value_of(schema)},
+    )
+    return [json.dumps(message) + "\n" for message in messages]
+
+
+def value_of(schema: Mapping[str, Any]) -> Any:
+    """A value of a schema's type."""
+    kinds = set(schema["type"]) - {"null"} if isinstance(schema["type"], list) else {schema["type"]}
+    (kind,) = kinds
+    if kind == "object":
+        return {name: value_of(inner) for name, inner in schema.get("properties", {"free": {"type": "string"}}).items()}
+    if kind == "array":
+        return [value_of(schema["items"])]
+    if schema.get("format") == "date-time":
+        return "2026-03-02T08:00:00.000000Z"
+    return {"string": "same", "integer": 1, "number": 1.5, "boolean": True}[kind]
+
+
+@pytest.mark.parametrize("stream", ALL_STREAMS)
 def test_staging_names_every_column(stream):
     """The staging model of each stream has every field of its schema, and its key."""
     model = (STAGING / f"stg_circleci__{stream}.sql").read_text(encoding="utf-8")
