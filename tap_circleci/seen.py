@@ -178,6 +178,11 @@ class Plan:
         return min(found)
 
     @property
+    def last_looks_at(self) -> datetime:
+        """No pipeline created before this is looked at again, whichever clock is right."""
+        return (self.certain or self.now) - OLDEST_LOOK
+
+    @property
     def looks_back_to(self) -> datetime:
         """Every pipeline created at this moment or later is looked at."""
         for step in self.seen.steps:
@@ -197,7 +202,7 @@ class Plan:
         below = () if down_to is None else (step for step in self.seen.steps if step.covers(down_to))
         passed = self.horizon if down_to is None else down_to
         before = self.seen.pending
-        still = None if before is None or before > passed else max(before, self.now - OLDEST_LOOK)
+        still = None if before is None or before > passed else max(before, self.last_looks_at)
         return Seen(_few((top, *below)), min(filter(None, (still, pending)), default=None), retry)
 
     def _recent(self, step: Step) -> datetime:
