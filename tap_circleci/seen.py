@@ -168,7 +168,7 @@ class Plan:
         """Whether a pipeline may have been sent before it came to a final state."""
         return created_at is not None and self.seen.pending is not None and self.seen.pending <= created_at
 
-    @property
+    @cached_property
     def horizon(self) -> datetime:
         """No pipeline created before this is due."""
         found = [self.start] if not self.seen.steps or self.seen.steps[-1].since is not None else []

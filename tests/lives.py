@@ -65,7 +65,7 @@ class Sync:
     """How one sync goes: when it begins, what its clocks say, what is selected, and what goes wrong.
 
     It is cut before the page of the number `pages`, `lost` is a page that cannot be read, and pipelines whose number
-    leaves the rest `failing[1]` when divided by `failing[0]` fail. A page takes `pace`; the service's answers are behind
+    leaves the rest `failing[1]` when divided by `failing[0]` fail. A page takes `pace`; the answers are behind
     what happens by `lag`.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from fractions import Fraction
 
 import pytest
@@ -14,7 +14,20 @@ from tap_circleci import seen
 from tap_circleci.seen import LAST_CHANGE, MARGIN, MOST_STEPS, OLDEST_LOOK, Plan, Seen, Step, is_complete
 from tap_circleci.streams import ROOT
 from tap_circleci.walk import ProjectWalk
-from tests.lives import DAY, HOUR, LOOKBACKS, MINUTE, PAUSES, SELECTIONS, START, ZERO, Project, Sync, histories
+from tests.lives import (
+    DAY,
+    HOUR,
+    LOOKBACKS,
+    MINUTE,
+    PAUSES,
+    SELECTIONS,
+    START,
+    ZERO,
+    Pipeline,
+    Project,
+    Sync,
+    histories,
+)
 from tests.worlds import WALK
 
 LONG_AGO = START - 1000 * DAY
@@ -73,7 +86,7 @@ def test_no_trouble_loses_a_row_or_leaves_one_stale_beyond_the_bound(history, rh
         project.assert_true(now, timedelta(days=min(widths)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(histories(30), st.lists(st.tuples(PAUSES, SELECTIONS), min_size=1, max_size=30), LOOKBACKS, st.integers(0, 30))
 def test_a_clock_that_is_behind_makes_looks_late_by_as_much_and_loses_nothing(history, rhythm, widths, number):
     """All clocks are behind from some run on, by a quarter of an hour: what is due is read so much later at most."""
@@ -87,7 +100,7 @@ def test_a_clock_that_is_behind_makes_looks_late_by_as_much_and_loses_nothing(hi
         project.assert_true(now, timedelta(days=min(widths)), slack=behind)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(histories(), st.lists(CUTS, min_size=1, max_size=20), st.sampled_from([0, 1, 5, 20]), st.data())
 def test_nothing_before_the_start_date_is_read_and_nothing_since_then_is_lost(history, rhythm, days, data):
     """The start date ends every walk, and what came after it is there and true."""
@@ -103,7 +116,7 @@ def test_nothing_before_the_start_date_is_read_and_nothing_since_then_is_lost(hi
     assert not [one for one in history if one.created < start and one.name in read]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(histories(), st.lists(CUTS, min_size=6, max_size=30), LOOKBACKS, st.data())
 def test_steps_are_few_and_in_order(history, rhythm, widths, data):
     """Four at most, each below the one above it, the last as far down as was ever read."""
@@ -124,10 +137,8 @@ def test_steps_are_few_and_in_order(history, rhythm, widths, data):
 
 def test_a_life_of_hourly_syncs_looks_at_a_pipeline_a_few_dozen_times():
     """Each pipeline is looked at on every sync of its first day, and then at most once whenever it is twice as old."""
-    from tests.lives import Pipeline
-
     project = Project([Pipeline(1, START, START, ())])
-    for hour in range(1, 24 * 400):
+    for hour in range(1, 24 * 200):
         project.sync(Sync(START + hour * HOUR, DAY))
     assert project.looks < 24 + 12
 
@@ -210,7 +221,7 @@ def plans(draw: st.DrawFn) -> Plan:
     return plan(Seen(tuple(steps)), now, draw(st.sampled_from([0, 0.25, 1, 7, 40])), start)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(plans(), AGES)
 def test_nothing_below_the_horizon_is_due(this, age):
     """No pipeline that was created before a walk's horizon is looked at, so its list may end there."""
@@ -218,7 +229,7 @@ def test_nothing_below_the_horizon_is_due(this, age):
         assert created >= this.horizon or not this.is_due(created)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(plans(), AGES)
 def test_everything_is_looked_at_from_the_moment_on_that_a_step_will_claim(this, age):
     """What a new step says was looked at is due; what it does not say may be."""
@@ -227,7 +238,7 @@ def test_everything_is_looked_at_from_the_moment_on_that_a_step_will_claim(this,
         assert created < bound or this.is_due(created)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(plans(), AGES)
 def test_a_walk_that_has_passed_a_pipeline_claims_no_later_look_than_was_made(this, age):
     """As of when a pipeline is there after a walk: now if it was looked at, else not later than before."""
@@ -244,7 +255,7 @@ def test_a_walk_that_has_passed_a_pipeline_claims_no_later_look_than_was_made(th
         assert after <= before
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     st.floats(0.01, 90),
     st.floats(0, 400),
@@ -274,9 +285,7 @@ def test_a_change_is_looked_at_before_its_pipeline_is_twice_as_old(age, offset, 
 def test_a_walk_without_anything_due_looks_back_by_the_usual_width():
     """Between two syncs an hour apart, a project without a pipeline that is due is listed for the usual look-back."""
     hours = [START + number * HOUR for number in range(24 * 32)]
-    depths = [
-        (now + HOUR - plan(Seen((Step(now, now - DAY),)), now + HOUR).horizon) / DAY for now in hours
-    ]
+    depths = [(now + HOUR - plan(Seen((Step(now, now - DAY),)), now + HOUR).horizon) / DAY for now in hours]
     assert min(depths) < 1.5
     assert sorted(depths)[len(depths) // 2] < 3
     assert max(depths) > 90
