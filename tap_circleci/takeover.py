@@ -36,7 +36,7 @@ def taken_over(raw: Json, path: str) -> tuple[Json, list[str]]:
 
 # 1.0.x: one entry a project under `walks`, with a moment for each stream
 
-STREAMS_1_0 = tuple(stream.name for stream in walk_streams() if not stream.is_optional)
+_STREAMS_1_0 = tuple(stream.name for stream in walk_streams() if not stream.is_optional)
 _KEYS_1_0 = ("looked_back_to", "open", "pending_from", "retry", "synced_at")
 
 
@@ -45,7 +45,7 @@ def _from_version_1_0(marks: Json, path: str) -> Json:
     if wrong:
         raise BadInput(*wrong)
     found: dict[str, Any] = {name: values for name, values in marks.items() if name != "walks"}
-    for name in STREAMS_1_0:
+    for name in _STREAMS_1_0:
         values = marks.get(name) or {}
         if not isinstance(values, dict):  # the reader names it
             continue
@@ -67,7 +67,7 @@ def _entry_1_0(walk: Json, name: str) -> dict[str, Any]:
         entry["pending"] = walk["pending_from"]
     retry = walk.get("retry") or {}
     if isinstance(retry, list):  # as 1.0.0 wrote it: for all streams
-        retry = dict.fromkeys(retry, STREAMS_1_0)
+        retry = dict.fromkeys(retry, _STREAMS_1_0)
     names = [pipeline for pipeline, streams in retry.items() if name in streams and name != ROOT.name]
     return {**entry, "retry": names} if names else entry
 
@@ -129,11 +129,11 @@ def _wrong_values(walk: Json) -> Iterator[tuple[str, object, str]]:
     )
     for name, value in synced_at.items():
         moments[f"synced_at.{name}"] = value
-        if name not in STREAMS_1_0:
-            yield f"synced_at.{name}", value, "one of " + ", ".join(STREAMS_1_0)
-    lists = {f"retry.{name}": (streams, STREAMS_1_0[1:]) for name, streams in retry.items()}
+        if name not in _STREAMS_1_0:
+            yield f"synced_at.{name}", value, "one of " + ", ".join(_STREAMS_1_0)
+    lists = {f"retry.{name}": (streams, _STREAMS_1_0[1:]) for name, streams in retry.items()}
     if opened:
-        lists["open.streams"] = (opened.get("streams"), STREAMS_1_0)
+        lists["open.streams"] = (opened.get("streams"), _STREAMS_1_0)
         moments |= {f"open.{key}": opened.get(key) for key in ("from", "down_to")}
         moments |= {"open.horizon": opened["horizon"]} if opened.get("horizon") is not None else {}
     for key, (value, names) in lists.items():
