@@ -168,7 +168,7 @@ class Plan:
         """Whether a pipeline may have been sent before it came to a final state."""
         return created_at is not None and self.seen.pending is not None and self.seen.pending <= created_at
 
-    @property
+    @cached_property
     def horizon(self) -> datetime:
         """No pipeline created before this is due."""
         found = [self.start] if not self.seen.steps or self.seen.steps[-1].since is not None else []
@@ -176,6 +176,11 @@ class Plan:
             oldest = min(self._recent(step), _oldest_due(step.as_of, self.now))
             found.append(max(oldest, min(self.start, step.as_of), step.since or EVER))
         return min(found)
+
+    @property
+    def last_looks_at(self) -> datetime:
+        """No pipeline created before this is looked at again, whichever clock is right."""
+        return (self.certain or self.now) - OLDEST_LOOK
 
     @property
     def looks_back_to(self) -> datetime:
@@ -197,7 +202,7 @@ class Plan:
         below = () if down_to is None else (step for step in self.seen.steps if step.covers(down_to))
         passed = self.horizon if down_to is None else down_to
         before = self.seen.pending
-        still = None if before is None or before > passed else max(before, self.now - OLDEST_LOOK)
+        still = None if before is None or before > passed else max(before, self.last_looks_at)
         return Seen(_few((top, *below)), min(filter(None, (still, pending)), default=None), retry)
 
     def _recent(self, step: Step) -> datetime:

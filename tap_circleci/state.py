@@ -28,6 +28,7 @@ from tap_circleci.text import quoted, type_name
 from tap_circleci.times import EPOCH, brief, iso, written
 
 _SEEN_KEYS = ("seen", "pending", "retry")
+_STEP_KEYS = ("as_of", "looked_back_to", "since")
 
 
 @dataclass
@@ -178,6 +179,8 @@ class _Reader:
         for number, item in enumerate(self._list(place, value)):
             here = f"{place}[{number}]"
             step = self._object(here, item)
+            for name in step.keys() - set(_STEP_KEYS):
+                self._wrong(f"{here}.{name}", step[name], "one of " + ", ".join(_STEP_KEYS))
             as_of = self._moment(f"{here}.as_of", step.get("as_of"))
             looked_back_to = self._moment(f"{here}.looked_back_to", step.get("looked_back_to"))
             since = self._moment_if_any(f"{here}.since", step.get("since"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from tap_circleci.errors import BadInput
 from tap_circleci.slugs import normalise
 from tap_circleci.streams import ROOT, STREAMS, walk_streams
-from tap_circleci.text import quoted
+from tap_circleci.text import quoted, type_name
 from tap_circleci.times import EPOCH, brief, iso
 
 OLD_PERIOD = timedelta(days=32)
@@ -21,7 +21,7 @@ Json = Mapping[str, Any]
 def taken_over(raw: Json, path: str) -> tuple[Json, list[str]]:
     """The state in our form, and sentences on what of another tap's state, read from `path`, was of use.
 
-    Raises `BadInput` for a project of 1.0.x that cannot be rewritten; what else is wrong is left for the reader.
+    Raises `BadInput` for what is wrong with the projects of 1.0.x; what else is wrong is left for the reader.
     """
     marks = raw.get("bookmarks")
     if not isinstance(marks, dict):
@@ -36,46 +36,40 @@ def taken_over(raw: Json, path: str) -> tuple[Json, list[str]]:
 
 # 1.0.x: one entry a project under `walks`, with a moment for each stream
 
+_STREAMS_1_0 = tuple(stream.name for stream in walk_streams() if not stream.is_optional)
+_KEYS_1_0 = ("looked_back_to", "open", "pending_from", "retry", "synced_at")
+
 
 def _from_version_1_0(marks: Json, path: str) -> Json:
-    found: dict[str, Any] = {name: values for name, values in marks.items() if name != "walks"}
-    wrong = []
-    for stream in walk_streams():
-        values = marks.get(stream.name) or {}
-        if not isinstance(values, dict) or not isinstance(marks["walks"], dict):
-            return marks
-        entries = {slug: {str(stream.replication_key): value} for slug, value in values.items()}
-        for slug, walk in marks["walks"].items():
-            try:
-                entry = _entry_1_0(walk, stream.name)
-            except (AttributeError, KeyError, TypeError, ValueError):
-                wrong.append(f"{path}: bookmarks.walks.{slug} must be as version 1.0 writes it, found {quoted(walk)}.")
-                continue
-            entries[slug] = {**entries.get(slug, {}), **entry}
-        found[stream.name] = {slug: entry for slug, entry in entries.items() if entry}
+    wrong = [f"{path}: {place} must be {wanted}, found {quoted(value)}." for place, value, wanted in _mistakes(marks)]
     if wrong:
-        raise BadInput(*dict.fromkeys(wrong))
+        raise BadInput(*wrong)
+    found: dict[str, Any] = {name: values for name, values in marks.items() if name != "walks"}
+    for name in _STREAMS_1_0:
+        values = marks.get(name) or {}
+        if not isinstance(values, dict):  # the reader names it
+            continue
+        entries = {normalise(key) or key: {str(STREAMS[name].replication_key): value} for key, value in values.items()}
+        for key, walk in marks["walks"].items():
+            slug = normalise(key) or key
+            entries[slug] = {**entries.get(slug, {}), **_entry_1_0(walk, name)}
+        found[name] = {slug: entry for slug, entry in entries.items() if entry}
     return {name: values for name, values in found.items() if values}
 
 
 def _entry_1_0(walk: Json, name: str) -> dict[str, Any]:
-    """What a project's entry says of one stream. Raises what a thing of another shape makes it raise."""
-    if not walk.keys() <= {"synced_at", "looked_back_to", "pending_from", "open", "retry"}:
-        raise ValueError("a key that version 1.0 does not write")
+    """What a project's entry says of one stream."""
     entry: dict[str, Any] = {}
     steps = list(_steps_1_0(walk, name))
     if steps:
         entry["seen"] = steps
     if name == ROOT.name and walk.get("pending_from") is not None:
         entry["pending"] = walk["pending_from"]
-    retry = walk.get("retry")
-    if isinstance(retry, list) and name != ROOT.name:  # as 1.0.0 wrote it: for all streams
-        entry["retry"] = retry
-    elif isinstance(retry, dict):
-        entry["retry"] = [pipeline for pipeline, streams in retry.items() if name in streams]
-    elif retry is not None:
-        raise ValueError("not a list of pipelines")
-    return entry
+    retry = walk.get("retry") or {}
+    if isinstance(retry, list):  # as 1.0.0 wrote it: for all streams
+        retry = dict.fromkeys(retry, _STREAMS_1_0)
+    names = [pipeline for pipeline, streams in retry.items() if name in streams and name != ROOT.name]
+    return {**entry, "retry": names} if names else entry
 
 
 def _steps_1_0(walk: Json, name: str) -> Iterator[dict[str, Any]]:
@@ -93,6 +87,71 @@ def _steps_1_0(walk: Json, name: str) -> Iterator[dict[str, Any]]:
     looked_back_to = walk.get("looked_back_to") or synced_at
     yield {"as_of": synced_at, "looked_back_to": looked_back_to, "since": looked_back_to}
     yield {"as_of": brief(iso(synced_at) - OLD_PERIOD), "looked_back_to": looked_back_to}
+
+
+def _mistakes(marks: Json) -> Iterator[tuple[str, object, str]]:
+    """The places that are not as version 1.0 writes them, each with what stands there and what should."""
+    walks = marks["walks"]
+    if not isinstance(walks, dict):
+        yield "bookmarks.walks", walks, f"an object, not {type_name(walks)}"
+        return
+    for slug, walk in walks.items():
+        place = f"bookmarks.walks.{slug}"
+        if normalise(slug) is None:
+            yield place, slug, "the bookmark of a project slug such as gh/acme/api"
+        if isinstance(walk, dict):
+            yield from ((f"{place}.{key}", walk[key], wanted) for key, wanted in _wrong_keys(walk))
+            yield from ((f"{place}.{key}", value, wanted) for key, value, wanted in _wrong_values(walk))
+        else:
+            yield place, walk, f"an object, not {type_name(walk)}"
+
+
+def _wrong_keys(walk: Json) -> Iterator[tuple[str, str]]:
+    for key in walk.keys() - set(_KEYS_1_0):
+        yield key, "one of " + ", ".join(_KEYS_1_0)
+    for key in ("synced_at", "open"):
+        if not isinstance(walk.get(key, {}), dict) and walk[key] is not None:
+            yield key, f"an object, not {type_name(walk[key])}"
+    retry = walk.get("retry")
+    if isinstance(retry, list):
+        is_right = all(isinstance(name, str) for name in retry)
+    else:
+        is_right = retry is None or isinstance(retry, dict)
+    if not is_right:
+        yield "retry", "a list of pipeline ids, or an object"
+
+
+def _wrong_values(walk: Json) -> Iterator[tuple[str, object, str]]:
+    """The values that are not as they should be, in objects that are some."""
+    moments = {key: walk[key] for key in ("looked_back_to", "pending_from") if walk.get(key) is not None}
+    synced_at, opened, retry = (
+        walk[key] if isinstance(walk.get(key), dict) else {} for key in ("synced_at", "open", "retry")
+    )
+    for name, value in synced_at.items():
+        moments[f"synced_at.{name}"] = value
+        if name not in _STREAMS_1_0:
+            yield f"synced_at.{name}", value, "one of " + ", ".join(_STREAMS_1_0)
+    lists = {f"retry.{name}": (streams, _STREAMS_1_0[1:]) for name, streams in retry.items()}
+    if opened:
+        lists["open.streams"] = (opened.get("streams"), _STREAMS_1_0)
+        moments |= {f"open.{key}": opened.get(key) for key in ("from", "down_to")}
+        moments |= {"open.horizon": opened["horizon"]} if opened.get("horizon") is not None else {}
+    for key, (value, names) in lists.items():
+        if not isinstance(value, list) or not value or not all(name in names for name in value):
+            yield key, value, "a list of " + ", ".join(names)
+    for key, value in moments.items():
+        found = _moment(value)
+        if found is None:
+            yield key, value, "an ISO 8601 date-time"
+        elif found < EPOCH and (key == "open.from" or key in (f"synced_at.{name}" for name in synced_at)):
+            yield key, value, "a date-time after 1970"
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        return iso(value if isinstance(value, str) else "")
+    except ValueError:
+        return None
 
 
 # tap-circle-ci 2.0.0: a plain timestamp per slug, and one per pipeline

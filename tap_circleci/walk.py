@@ -19,7 +19,7 @@ from tap_circleci.client import Client
 from tap_circleci.config import Config
 from tap_circleci.errors import LocalError
 from tap_circleci.paging import Ids, Page, Row, Rows, context_of, pages, path_of, read, value_of
-from tap_circleci.seen import OLDEST_LOOK, Plan, Seen, is_complete, next_due
+from tap_circleci.seen import Plan, Seen, is_complete, next_due
 from tap_circleci.service_time import ServiceTime
 from tap_circleci.slugs import usable_id
 from tap_circleci.streams import ROOT, STREAMS, Stream, children_of, family_of, walk_streams
@@ -106,7 +106,7 @@ class ProjectWalk:
         return (
             plan is not None
             and plan.reaches(created_at)
-            and created_at >= plan.now - OLDEST_LOOK
+            and created_at >= plan.last_looks_at
             and not _is_final(ROOT, row)
         )
 

@@ -1,0 +1,460 @@
+"""What was read as of when, and what is due, held against thousands of random histories."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tap_circleci import seen
+from tap_circleci.seen import LAST_CHANGE, MARGIN, MOST_STEPS, OLDEST_LOOK, Plan, Seen, Step, is_complete
+from tap_circleci.streams import ROOT
+from tap_circleci.walk import ProjectWalk
+from tests.lives import (
+    DAY,
+    HOUR,
+    LOOKBACKS,
+    MINUTE,
+    PAUSES,
+    SELECTIONS,
+    START,
+    ZERO,
+    Pipeline,
+    Project,
+    Sync,
+    histories,
+)
+from tests.worlds import WALK
+
+LONG_AGO = START - 1000 * DAY
+
+
+def plan(steps: Seen | None = None, now: datetime = START, days: float = 1, start: datetime = LONG_AGO) -> Plan:
+    """A walk at `now` by clocks that are right."""
+    return Plan(steps or Seen(), now, now, timedelta(days=days), start)
+
+
+# Whole lives
+
+CUTS = st.tuples(PAUSES, st.booleans(), SELECTIONS)
+
+
+@settings(max_examples=600, deadline=None)
+@given(histories(), st.lists(CUTS, min_size=1, max_size=40), LOOKBACKS, st.booleans(), st.data())
+def test_after_every_completed_sync_the_tables_are_complete_and_true_within_the_bounds(
+    history, rhythm, widths, selects, data
+):
+    """Whatever the history, the syncs, their cuts, look-backs and streams: all is there, stale no longer than old."""
+    project = Project(history)
+    now = START
+    for number, (pause, cut, streams) in enumerate(rhythm):
+        now += pause
+        days = widths[number * len(widths) // len(rhythm)]
+        pages = data.draw(st.integers(0, 6)) if cut else None
+        project.sync(Sync(now, timedelta(days=days), pages=pages, streams=streams if selects else WALK))
+        project.assert_true(now, timedelta(days=min(widths)))
+
+
+TROUBLES = st.fixed_dictionaries(
+    {},
+    optional={
+        "pages": st.integers(0, 6),
+        "lost": st.integers(1, 4),
+        "failing": st.integers(1, 6).flatmap(lambda by: st.tuples(st.just(by), st.integers(0, by - 1))),
+        "pace": st.sampled_from([MINUTE, 20 * MINUTE]),
+        "lag": st.sampled_from([MINUTE, MARGIN - timedelta(seconds=1)]),
+        "ahead": st.sampled_from([10 * MINUTE, 2 * DAY, 60000 * DAY]),
+        "behind": st.sampled_from([MINUTE, 10 * MINUTE, 2 * DAY, 100 * DAY, None]),
+    },
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(histories(30), st.lists(st.tuples(PAUSES, SELECTIONS, TROUBLES), min_size=1, max_size=30), LOOKBACKS)
+def test_no_trouble_loses_a_row_or_leaves_one_stale_beyond_the_bound(history, rhythm, widths):
+    """Lost pages, failures, slow walks, answers behind the truth, clocks ahead and behind: complete and in time."""
+    project = Project(history)
+    now = START
+    for number, (pause, streams, troubles) in enumerate(rhythm):
+        days = widths[number * len(widths) // len(rhythm)]
+        now += pause
+        now = project.sync(Sync(now, timedelta(days=days), streams=streams, **troubles)) + troubles.get("lag", ZERO)
+        project.assert_true(now, timedelta(days=min(widths)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories(30), st.lists(st.tuples(PAUSES, SELECTIONS), min_size=1, max_size=30), LOOKBACKS, st.integers(0, 30))
+def test_a_clock_that_is_behind_makes_looks_late_by_as_much_and_loses_nothing(history, rhythm, widths, number):
+    """All clocks are behind from some run on, by a quarter of an hour: what is due is read so much later at most."""
+    project = Project(history)
+    now, behind = START, 15 * MINUTE
+    for place, (pause, streams) in enumerate(rhythm):
+        now += pause
+        days = widths[place * len(widths) // len(rhythm)]
+        clocks = {"ahead": -behind, "behind": behind} if place >= number else {}
+        project.sync(Sync(now, timedelta(days=days), streams=streams, **clocks))
+        project.assert_true(now, timedelta(days=min(widths)), slack=behind)
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories(), st.lists(CUTS, min_size=1, max_size=20), st.sampled_from([0, 1, 5, 20]), st.data())
+def test_nothing_before_the_start_date_is_read_and_nothing_since_then_is_lost(history, rhythm, days, data):
+    """The start date ends every walk, and what came after it is there and true."""
+    project = Project(history)
+    start = START + days * DAY
+    now = start
+    for pause, cut, streams in rhythm:
+        now += pause
+        pages = data.draw(st.integers(0, 6)) if cut else None
+        project.sync(Sync(now, DAY, pages=pages, streams=streams, start=start))
+        project.assert_true(now, DAY, start)
+    read = {name for stream, name in project.held if stream == WALK[0]}
+    assert not [one for one in history if one.created < start and one.name in read]
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories(), st.lists(CUTS, min_size=6, max_size=30), LOOKBACKS, st.data())
+def test_steps_are_few_and_in_order(history, rhythm, widths, data):
+    """Four at most, each below the one above it, the last as far down as was ever read."""
+    project = Project(history)
+    now = START
+    for number, (pause, cut, streams) in enumerate(rhythm):
+        now += pause
+        days = widths[number * len(widths) // len(rhythm)]
+        pages = data.draw(st.integers(0, 6)) if cut else None
+        project.sync(Sync(now, timedelta(days=days), pages=pages, streams=streams))
+        for one in project.seen.values():
+            since = [step.since for step in one.steps]
+            assert len(since) <= MOST_STEPS
+            assert None not in since[:-1]
+            assert all(upper > lower for upper, lower in itertools.pairwise(filter(None, since)))
+            assert all(step.looked_back_to <= step.as_of <= now for step in one.steps)
+
+
+def test_a_life_of_hourly_syncs_looks_at_a_pipeline_a_few_dozen_times():
+    """Each pipeline is looked at on every sync of its first day, and then at most once whenever it is twice as old."""
+    project = Project([Pipeline(1, START, START, ())])
+    for hour in range(1, 24 * 200):
+        project.sync(Sync(START + hour * HOUR, DAY))
+    assert project.looks < 24 + 12
+
+
+# When looks fall due
+
+MOMENTS = st.floats(0, 400).map(lambda days: START + timedelta(days=days))
+AGES = st.one_of(st.floats(0, 0.1), st.floats(0, 3), st.floats(0, 200)).map(lambda days: timedelta(days=days))
+
+
+def looks(created: datetime) -> list[datetime]:
+    """All looks that ever fall due at a pipeline."""
+    found = []
+    due = seen.next_due(created, created)
+    while due is not None:
+        found.append(due)
+        due = seen.next_due(created, due)
+    return found
+
+
+@settings(max_examples=1000, deadline=None)
+@given(MOMENTS)
+def test_a_pipeline_is_at_most_twice_as_old_at_its_next_look(created):
+    """Looks begin within the margin and come at ages that at most double; the last is between 90 and 180 days."""
+    ages = [look - created for look in looks(created)]
+    assert ages[0] == MARGIN
+    assert all(younger < older <= 2 * younger for younger, older in itertools.pairwise(ages))
+    assert all(age < LAST_CHANGE for age in ages[:-1])
+    assert LAST_CHANGE <= ages[-1] <= OLDEST_LOOK == 2 * LAST_CHANGE
+    assert LAST_CHANGE == 90 * DAY
+    assert len(ages) < 32
+
+
+@settings(max_examples=1000, deadline=None)
+@given(MOMENTS, AGES)
+def test_the_last_look_and_the_next_stand_on_either_side_of_a_moment(created, age):
+    """`last_due` and `next_due` are neighbours in one series, whatever the moment."""
+    moment = created + age
+    series = [created, *looks(created)]
+    assert seen.last_due(created, moment) == max(look for look in series if look <= moment)
+    assert seen.next_due(created, moment) == min((look for look in series if look > moment), default=None)
+    for look in series[1:]:
+        assert seen.last_due(created, look) == look
+        assert seen.next_due(created, look - timedelta(microseconds=1)) == look
+
+
+def test_no_moment_is_shared_by_two_periods():
+    """Looks of one age fall due together, and those of two ages never: no walk pays for all of them."""
+    periods = [seen.SHORTEST_PERIOD * 2**power for power in range(15)]
+    assert periods[-1] == 16 * DAY
+    micro = timedelta(microseconds=1)
+    halves = [Fraction(period // micro, 2) for period in periods]
+    for one, other in itertools.combinations(halves, 2):
+        # Odd multiples of the shorter half are never odd multiples of one that is longer by a power of two.
+        assert (other / one).denominator == 1 or (other / one) % 2 != 1
+    start = START.replace(hour=5)
+    shared = [seen._shared(start + number * 7 * HOUR, period) for number in range(2000) for period in periods[8:]]
+    owners: dict[datetime, set[int]] = {}
+    for place, look in enumerate(shared):
+        owners.setdefault(look, set()).add(place % len(periods[8:]))
+    assert {len(owner) for owner in owners.values()} == {1}
+
+
+STEPS = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 60), st.floats(0, 200)), max_size=4)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Any steps that can be, newest first, and a walk some time after them."""
+    as_of, since = START, START + draw(st.floats(-2, 1)) * DAY
+    steps = []
+    for age, back, below in draw(STEPS):
+        since = min(since, as_of) - below * DAY
+        steps.append(Step(as_of, as_of - back * DAY, since))
+        as_of -= age * DAY
+    if steps and draw(st.booleans()):
+        steps[-1] = Step(steps[-1].as_of, steps[-1].looked_back_to)
+    start = draw(st.sampled_from([LONG_AGO, START - 60 * DAY, START - 3 * DAY]))
+    now = START + draw(st.one_of(st.floats(0, 0.1), st.floats(0, 200))) * DAY
+    return plan(Seen(tuple(steps)), now, draw(st.sampled_from([0, 0.25, 1, 7, 40])), start)
+
+
+@settings(max_examples=700, deadline=None)
+@given(plans(), AGES)
+def test_nothing_below_the_horizon_is_due(this, age):
+    """No pipeline that was created before a walk's horizon is looked at, so its list may end there."""
+    for created in (this.horizon - age - timedelta(microseconds=1), this.now - age, this.now - 3 * age):
+        assert created >= this.horizon or not this.is_due(created)
+
+
+@settings(max_examples=700, deadline=None)
+@given(plans(), AGES)
+def test_everything_is_looked_at_from_the_moment_on_that_a_step_will_claim(this, age):
+    """What a new step says was looked at is due; what it does not say may be."""
+    bound = this.looks_back_to
+    for created in (bound, bound + age, this.now - age):
+        assert created < bound or this.is_due(created)
+
+
+@settings(max_examples=700, deadline=None)
+@given(plans(), AGES)
+def test_a_walk_that_has_passed_a_pipeline_claims_no_later_look_than_was_made(this, age):
+    """As of when a pipeline is there after a walk: now if it was looked at, else not later than before."""
+    created = this.now - age
+    if not this.reaches(created):
+        return
+    after = plan(this.after(None, None, ()), this.now).as_of(created)
+    assert after is not None
+    if this.is_due(created):
+        assert after <= this.now
+    else:
+        before = this.as_of(created)
+        assert before is not None
+        assert after <= before
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.floats(0.01, 90),
+    st.floats(0, 400),
+    st.lists(st.sampled_from([0.04, 0.3, 1.0, 2.7]), min_size=1, max_size=5),
+    st.sampled_from([0.25, 1.0, 7.0]),
+)
+def test_a_change_is_looked_at_before_its_pipeline_is_twice_as_old(age, offset, gaps, days):
+    """A change at age A of its pipeline is looked at when it is at most A older, and the gap between two syncs."""
+    lookback = timedelta(days=days)
+    created = START + timedelta(days=offset)
+    changed = created + timedelta(days=age)
+    bound = changed + max(timedelta(days=age), lookback) + timedelta(days=max(gaps))
+    one = Seen((Step(changed - timedelta(days=gaps[0] / 2), created - 100 * DAY),))
+    for gap in itertools.cycle(gaps):
+        now = one.steps[0].as_of + timedelta(days=gap)
+        assert now <= bound, "not looked at in time"
+        this = plan(one, now, days)
+        if now >= changed and this.is_due(created):
+            assert created >= this.horizon
+            return
+        one = this.after(None, None, ())
+
+
+# Single cases
+
+
+def test_a_walk_without_anything_due_looks_back_by_the_usual_width():
+    """Between two syncs an hour apart, a project without a pipeline that is due is listed for the usual look-back."""
+    hours = [START + number * HOUR for number in range(24 * 32)]
+    depths = [(now + HOUR - plan(Seen((Step(now, now - DAY),)), now + HOUR).horizon) / DAY for now in hours]
+    assert min(depths) < 1.5
+    assert sorted(depths)[len(depths) // 2] < 3
+    assert max(depths) > 90
+
+
+@pytest.mark.parametrize("days", [0.25, 1, 40])
+def test_a_step_covers_what_was_created_after_it_down_to_the_next(days):
+    """As of when a pipeline is there is told by the highest step that covers it, and nothing below the last one."""
+    top = Step(START, START - 2 * DAY, START - DAY)
+    below = Step(START - 3 * DAY, START - 9 * DAY, START - 5 * DAY)
+    this = plan(Seen((top, below)), START + MINUTE, days)
+    assert this.as_of(START - 1 * HOUR) == START
+    assert this.as_of(START - DAY) == START - 3 * DAY
+    assert this.as_of(START - 5 * DAY) is None
+    assert this.is_due(START - 5 * DAY)
+    assert this.as_of(None) is None
+    assert this.is_due(None)
+
+
+def test_below_what_was_looked_at_the_last_look_that_was_due_counts():
+    """What the last walk passed by was looked at when its last look fell due."""
+    created = START - 50 * DAY
+    this = plan(Seen((Step(START, START - DAY),)), START + HOUR)
+    assert this.as_of(created) == seen.last_due(created, START) < START
+    assert this.as_of(START - DAY) == START
+
+
+def test_a_pipeline_that_is_named_for_another_try_is_not_there_and_due():
+    """Whatever its step says, all below it is read again."""
+    this = plan(Seen((Step(START, START - DAY),), retry=("p1",)), START + HOUR)
+    assert this.as_of(START - 2 * HOUR, "p1") is None
+    assert this.is_due(START - 500 * DAY, "p1")
+    assert not this.is_due(START - 500 * DAY, "p2")
+
+
+@pytest.mark.parametrize("margin", [MARGIN])
+def test_what_ended_before_the_last_look_is_complete(margin):
+    """A final state counts once a walk has looked at it that began a margin after its end."""
+    as_of = START + HOUR
+    ended = as_of - margin - timedelta(seconds=1)
+    assert is_complete(True, ended, as_of)
+    assert not is_complete(True, as_of - margin, as_of)
+    assert not is_complete(False, ended, as_of)
+    assert not is_complete(True, None, as_of)
+    assert not is_complete(True, ended, None)
+
+
+def test_the_margin_is_five_minutes():
+    """Clocks of several machines differ by some minutes; also the shortest look-back is not shorter."""
+    assert timedelta(minutes=5) == MARGIN
+    this = plan(Seen((Step(START, START),)), START + MINUTE, days=0)
+    assert this.is_due(START - MARGIN)
+
+
+def test_a_wider_look_back_finds_what_a_narrower_one_passed_by():
+    """Nothing counts as seen by the last walk for lying within a look-back that it did not have."""
+    narrow = plan(Seen((Step(START, START - DAY),)), START + HOUR).after(None, None, ())
+    wide = plan(narrow, START + 2 * HOUR, days=7)
+    created = START - 3 * DAY
+    assert wide.is_due(created)
+    assert wide.as_of(created) == seen.last_due(created, START + HOUR) < START
+    assert plan(wide.after(None, None, ()), START + 3 * HOUR).as_of(created) == START + 2 * HOUR
+
+
+def test_a_stream_selected_later_starts_at_the_start_date_and_leaves_the_others_where_they_are():
+    """jobs without steps reach back to the start date while pipelines and workflows look back as usual."""
+    known = Seen((Step(START + 50 * DAY, START + 49 * DAY),))
+    now = START + 50 * DAY + HOUR
+    plans = {name: plan(known if name != WALK[2] else None, now, start=START) for name in WALK}
+    walk = ProjectWalk("gh/acme/api", plans)
+    assert walk.horizon == plans[WALK[2]].horizon == START
+    assert plans[WALK[0]].horizon > START + 40 * DAY
+    assert set(walk.wanted(START + 10 * DAY, "p1")) == {WALK[2]}
+    assert plans[WALK[2]].looks_back_to == START
+
+
+def test_a_walk_that_was_cut_looked_back_no_further_than_it_did():
+    """Taken up with a wider look-back, what was done before the cut counts as seen by the narrower one."""
+    before = Seen((Step(START, START - DAY),))
+    cut = plan(before, START + HOUR).after(START - 20 * HOUR, None, ())
+    assert cut == Seen((Step(START + HOUR, START - DAY, START - 20 * HOUR), *before.steps))
+    rest = plan(cut, START + 2 * HOUR, days=7)
+    assert rest.as_of(START - 30 * HOUR) == seen.last_due(START - 30 * HOUR, START)
+    assert rest.is_due(START - 3 * DAY)
+    assert rest.after(None, None, ()).steps == (Step(START + 2 * HOUR, START - 7 * DAY),)
+
+
+def test_steps_that_nothing_is_left_of_are_gone():
+    """A walk that has come below a step takes its place."""
+    before = Seen((Step(START, START - DAY, START - HOUR), Step(START - DAY, START - 2 * DAY)))
+    cut = plan(before, START + HOUR).after(START - HOUR, None, ())
+    assert [step.since for step in cut.steps] == [START - HOUR, None]
+    assert [step.as_of for step in cut.steps] == [START + HOUR, START - DAY]
+
+
+def test_more_than_four_steps_are_four_that_claim_less():
+    """The second and third become one with the older moment and the later look-back."""
+    steps = Seen(tuple(Step(START - n * DAY, START - (9 - n) * DAY, START - n * 10 * DAY) for n in range(1, 5)))
+    five = plan(steps, START + HOUR).after(START - 9 * DAY, None, ())
+    assert len(five.steps) == MOST_STEPS == 4
+    top, merged, *rest = five.steps
+    assert top.as_of == START + HOUR
+    assert merged == Step(START - 2 * DAY, START - 7 * DAY, START - 20 * DAY)
+    assert rest == list(steps.steps[2:])
+
+
+def test_without_a_clock_nothing_is_claimed_and_what_failed_is_kept():
+    """A walk of which nobody can tell when it was moves no step."""
+    before = Seen((Step(START, START - DAY),), START - HOUR)
+    this = Plan(before, START + HOUR, None, DAY, START - 9 * DAY)
+    assert this.after(None, START, ("p1",)) == Seen(before.steps, before.pending, ("p1",))
+
+
+def test_the_moment_of_a_step_is_one_that_has_passed():
+    """Clocks that are ahead make a walk look at more, and claim no more."""
+    this = Plan(Seen(), START + DAY, START, DAY, START - 9 * DAY)
+    assert this.after(None, None, ()).steps[0].as_of == START
+
+
+# Pipelines that are not in a final state
+
+
+def test_a_pipeline_that_is_pending_for_ever_hides_no_younger_one():
+    """What is older than any look does not count, and what is younger still does."""
+    this = plan(Seen((Step(START, START - DAY),), START - 400 * DAY), START + HOUR)
+    assert this.after(None, None, ()).pending == START + HOUR - OLDEST_LOOK
+
+
+def test_what_is_pending_stays_so_until_it_has_been_listed_again():
+    """Only a walk that has passed it may forget it."""
+    pending = START - 30 * DAY
+    this = plan(Seen((Step(START, START - DAY),), pending), START + 2 * MINUTE)
+    assert this.horizon > pending
+    assert this.after(None, None, ()).pending == pending
+    assert this.after(None, START - HOUR, ()).pending == pending
+    deep = plan(this.seen, START + 2 * MINUTE, days=40)
+    assert deep.after(None, None, ()).pending is None
+    assert deep.after(START - 20 * DAY, None, ()).pending == pending
+    assert deep.after(pending, None, ()).pending == pending
+    assert deep.after(None, START - HOUR, ()).pending == START - HOUR
+
+
+def test_only_a_pipeline_that_may_be_seen_again_is_awaited():
+    """One that is not in a final state makes newer ones be sent again, unless it is older than any look."""
+    walk = ProjectWalk("gh/acme/api", {ROOT.name: plan()})
+    assert walk.awaits({"state": "pending"}, START - 100 * DAY)
+    assert not walk.awaits({"state": "pending"}, START - 200 * DAY)
+    assert not walk.awaits({"state": "created"}, START - 100 * DAY)
+
+
+def test_what_was_created_since_a_pending_one_is_sent_again():
+    """`updated_at` does not tell when a pipeline came to its final state."""
+    walk = ProjectWalk("gh/acme/api", {ROOT.name: plan(Seen((Step(START, START - DAY),), START - 3 * HOUR), START)})
+    for hours, is_sent in ((3, True), (2, True), (4, False)):
+        created = START - hours * HOUR
+        row = {"state": "created", "updated_at": created.isoformat()}
+        assert walk.sends(row, created) == is_sent
+
+
+# The start date
+
+
+def test_looks_end_at_the_start_date():
+    """Nothing older than the start date is looked at; a start date raised later hides no new rows."""
+    one = Seen((Step(START + DAY, START),))
+    early = plan(one, START + 400 * DAY, start=START)
+    late = plan(one, START + 400 * DAY, start=START + 300 * DAY)
+    assert early.horizon == START
+    assert late.horizon == START + DAY
+    assert not early.is_due(START - MINUTE)
+    assert not late.is_due(START + DAY - MINUTE)
+    assert late.is_due(START + DAY)

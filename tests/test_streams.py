@@ -1,0 +1,240 @@
+"""Streams are values: what differs between them is a field, and a new one needs no other code than its value."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import tap_circleci
+from tap_circleci.streams import ROOT, STREAMS, family_of, walk_streams
+from tests.circleci import Answer, Request, Server, stamp
+from tests.tap import DEFAULT, EagerClock, assert_same, config_for, expected, sync, tables
+from tests.worlds import NOW, WALK, furnished, world_of
+
+PACKAGE = Path(tap_circleci.__file__).parent
+REPOSITORY = Path(__file__).parent.parent
+
+ADDED = """
+_OPTIONAL += (
+    Stream(
+        "steps",
+        "/api/v2/job/{job_id}/steps",
+        DOCS,
+        key=("_job_id", "number"),
+        parent="jobs",
+        identity=("number",),
+        parent_columns={"_job_id": "job_id"},
+    ),
+    Stream(
+        "context_events",
+        "/api/v2/context/{context_id}/events",
+        DOCS,
+        parent="context",
+        replication_key="happened_at",
+        parent_columns={"context_id": "context_id"},
+    ),
+)
+
+"""
+SCHEMAS = {
+    "steps": {"_job_id": "string", "number": "integer", "name": "string"},
+    "context_events": {"id": "string", "context_id": "string", "happened_at": "date-time"},
+}
+
+
+def constants(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """The texts in a module that are no docstrings, each with its line."""
+    documentation = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.value, node.lineno
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_no_stream_is_named_in_code(path: Path):
+    """No text in the code is the name of a stream, or a path with one in it, but for the words of the API's own paths."""
+    if path.stem == "streams":
+        pytest.skip("here they are named")
+    named = [
+        (text, line)
+        for text, line in constants(ast.parse(path.read_text(encoding="utf-8")))
+        if text in STREAMS or {*re.split(r"[./]", text)} & {*STREAMS} - {"project", "context"}
+    ]
+    assert not named
+
+
+def test_every_stream_has_its_parent_before_it_and_a_schema():
+    """A run from scratch reads parents first, and each table has its columns."""
+    names = list(STREAMS)
+    for stream in STREAMS.values():
+        assert stream.parent is None or names.index(stream.parent) < names.index(stream.name)
+        schema = json.loads((PACKAGE / "schemas" / f"{stream.name}.json").read_text())
+        columns = {
+            *stream.key,
+            *stream.parent_columns,
+            *stream.default_columns,
+            *filter(None, [stream.replication_key]),
+        }
+        assert columns <= schema["properties"].keys()
+
+
+def test_the_ids_that_a_stream_needs_are_given_by_its_ancestors():
+    """Whatever stands in a path, a parameter or a column is the id of an ancestor, or the project's slug."""
+    for stream in STREAMS.values():
+        given = {"project_slug"} if stream in walk_streams() else set()
+        ancestor = stream
+        while ancestor.parent is not None:
+            ancestor = STREAMS[ancestor.parent]
+            given |= set(ancestor.child_context.values())
+        assert stream.needs <= given, stream.name
+
+
+def test_the_tree_follows_from_the_parents():
+    """The walk's streams are the root and all below it; a stream without an end follows its parent."""
+    assert [stream.name for stream in walk_streams()][:3] == list(WALK)
+    assert walk_streams()[0] is ROOT
+    assert family_of(STREAMS["context"])[0] is STREAMS["context"]
+    assert STREAMS["jobs"].belongs_to_parent
+    assert not STREAMS["workflows"].belongs_to_parent
+
+
+@pytest.mark.parametrize("name", list(STREAMS))
+def test_the_replication_method_follows_from_the_replication_key(name):
+    """Incremental is what has a replication key; all others are read whole, and may tell of deletes."""
+    stream = STREAMS[name]
+    assert (stream.replication_method == "INCREMENTAL") == (stream.replication_key is not None)
+
+
+# Two streams more
+
+
+def copied(folder: Path) -> Path:
+    """The package in a folder of its own, with two more streams."""
+    package = folder / "tap_circleci"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    streams = package / "streams.py"
+    before, marker, after = streams.read_text().partition("STREAMS: Mapping")
+    streams.write_text(before + ADDED.lstrip() + "\n" + marker + after)
+    for name, columns in SCHEMAS.items():
+        properties = {
+            column: {"type": ["null", "string"], "format": kind} if kind == "date-time" else {"type": ["null", kind]}
+            for column, kind in columns.items()
+        }
+        (package / "schemas" / f"{name}.json").write_text(json.dumps({"type": "object", "properties": properties}))
+    return folder
+
+
+def serving() -> Server:
+    """A world with jobs and contexts, and the two lists below them."""
+    server = Server(furnished(world_of(12)), page_size=3)
+    server.aside = lambda request: more(server, request)
+    return server
+
+
+def more(server: Server, request: Request) -> Answer | None:
+    """The steps of a job: as many as its number leaves when divided by three. The events of a context: three, the
+    later contexts' long before those of the first, and one more each day."""
+    parts = request.path.split("?")[0].split("/")
+    if parts[-1] == "steps":
+        return Answer(200, {"items": steps_of(parts[-2]), "next_page_token": None})
+    if parts[-1] == "events":
+        return Answer(200, {"items": events_of(server, parts[-2]), "next_page_token": None})
+    return None
+
+
+def steps_of(job: str) -> list[dict[str, object]]:
+    return [{"number": number, "name": f"step {number}"} for number in range(int(job[-2:], 16) % 3)]
+
+
+def events_of(server: Server, context: str) -> list[dict[str, object]]:
+    contexts = [row["id"] for row in server.world.rows["context"][server.world.organizations[0]["id"]]]
+    place = contexts.index(context)
+    newest = server.world.now - timedelta(days=30 * place)
+    times = [newest, *(NOW - timedelta(days=30 * place + number) for number in (1, 2))]
+    return [{"id": f"{context} {stamp(time)}", "happened_at": stamp(time)} for time in times]
+
+
+def truth_of(server: Server) -> dict[str, list[dict[str, object]]]:
+    """All rows that there are, those of the two streams with the ids of their parents."""
+    truth = server.world.truth(["gh/acme/api"])
+    steps = [{**row, "_job_id": job["id"]} for job in truth["jobs"] for row in steps_of(job["id"])]
+    events = [{**row, "context_id": one["id"]} for one in truth["context"] for row in events_of(server, one["id"])]
+    return {**truth, "steps": steps, "context_events": events}
+
+
+def cut_everywhere() -> None:
+    """Sync them; cut the output after every STATE, and go on from there; then send only what is new."""
+    assert STREAMS.keys() > SCHEMAS.keys()
+    with serving() as server:
+        first = sync(server, clock=EagerClock())
+        assert first.status == 0, first.log
+        truth = expected(truth_of(server), DEFAULT)
+        assert truth["steps"]
+        assert_same(tables(first.lines), truth)
+        places = [number for number, line in enumerate(first.lines, start=1) if '"STATE"' in line[:20]]
+        assert len(places) > 10
+        for place in places:
+            lines = first.lines[:place]
+            rest = sync(server, state=json.loads(lines[-1])["value"])
+            assert rest.status == 0, rest.log
+            assert_same(tables(rest.lines, tables(lines)), truth)
+        contexts = {row["id"] for row in first.rows("context")}
+        assert first.state["bookmarks"]["context_events"].keys() == contexts
+        assert "steps" in first.state["bookmarks"]
+        server.world.advance(timedelta(hours=1))
+        again = sync(server, state=first.state)
+        assert not again.rows("steps")
+        assert {row["context_id"] for row in again.rows("context_events")} == contexts
+        assert len(again.rows("context_events")) == len(contexts)
+        alone = sync(server, streams=["steps"])
+        assert {row["_job_id"] for row in alone.rows("steps")} == {row["_job_id"] for row in first.rows("steps")}
+        del first.state["bookmarks"]["steps"]
+        assert len(sync(server, state=first.state, streams=["steps"]).rows("steps")) == len(first.rows("steps"))
+
+
+def run_copy(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_two_streams_are_added_by_two_values_and_two_schemas(tmp_path: Path):
+    """One below jobs, one incremental below contexts: synced whole by the command, with no other code touched."""
+    folder = copied(tmp_path)
+    with serving() as server:
+        config = folder / "config.json"
+        config.write_text(json.dumps(config_for(server)))
+        config.chmod(0o600)
+        found = run_copy(folder, "-m", "tap_circleci", "--config", str(config))
+        truth = truth_of(server)
+    assert found.returncode == 0, found.stderr
+    messages = [json.loads(line) for line in found.stdout.splitlines()]
+    for stream in SCHEMAS:
+        rows = [message["record"] for message in messages if message.get("stream") == stream and "record" in message]
+        assert len(rows) == len(truth[stream]) > 3
+    state = messages[-1]["value"]["bookmarks"]
+    assert len(state["context_events"]) == 4
+    assert state["steps"]["gh/acme/api"]["seen"]
+
+
+def test_two_streams_that_were_added_are_resumed_wherever_they_were_cut(tmp_path: Path):
+    """Cut after every STATE and taken up again: each row of them is there, and a second sync sends only what is new."""
+    found = run_copy(copied(tmp_path), "-m", "tests.test_streams")
+    assert found.returncode == 0, found.stderr[-3000:]
+
+
+if __name__ == "__main__":
+    cut_everywhere()
