@@ -79,7 +79,11 @@ class _Check:
 
     def _try(self, parents: Sequence[tuple[str, Ids]], *streams: Stream) -> None:
         """Ask for the lists below these parents, and tell what cannot be had; then below the first rows found there."""
-        wanted = [child for child in _lists_below(streams) if self._is_wanted(child)]
+        asked_for = [child for child in _lists_below(streams) if self._is_wanted(child)]
+        for child in asked_for:
+            if child.is_export:
+                LOGGER.info("Not tried, since CircleCI makes only a few exports an hour: %s", child.name)
+        wanted = [child for child in asked_for if not child.is_export]
         asked = [
             (child, name, ids, self._ask(partial(self._first_page, child, ids)))
             for name, ids in parents

@@ -77,12 +77,12 @@ class Organizations:
 
     def _begun(self, stream: Stream) -> Iterator[Asked]:
         """The lists of a stream, each asked for when it is drawn."""
-        for ids in self._parents(stream):
+        for ids in self.parents(stream):
             yield stream, ids, self._ask(stream, ids)
         if stream.look_up:
             yield from self._looked_up(stream, stream.look_up)
 
-    def _parents(self, stream: Stream) -> Iterator[Ids]:
+    def parents(self, stream: Stream) -> Iterator[Ids]:
         """What identifies each parent below which the stream has a list."""
         if stream.parent is None:
             yield {}

@@ -3,13 +3,17 @@
     {"currently_syncing": null,
      "bookmarks": {
        "<stream>": {"<project slug or parent's id>": "<highest replication key value sent>"},
+       "<stream of exports>": {"<parent's id>": {
+          "<replication key>": "<last day sent>",
+          "export": {"id": "<of the service>", "start": T, "end": T}}},
        "<stream of the walk>": {"<project slug>": {
           "<replication key>": "<highest value sent>",
           "seen": [{"as_of": T, "looked_back_to": T, "since": T}, ...],
           "pending": T,
           "retry": ["<pipeline id>", ...]}}}}
 
-`seen`, `pending` and `retry` are explained in `seen.py`. What is not known is left out.
+`seen`, `pending` and `retry` are explained in `seen.py`. `export` is one that was asked for and is still to be
+collected; without it, the last day stands alone as in the other streams. What is not known is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from typing import Any
 
 from tap_circleci.errors import BadInput
 from tap_circleci.seen import Seen, Step
-from tap_circleci.slugs import normalise
+from tap_circleci.slugs import normalise, usable_id
 from tap_circleci.streams import ROOT, STREAMS, Stream, walk_streams
 from tap_circleci.takeover import taken_over
 from tap_circleci.text import quoted, type_name
@@ -31,16 +35,26 @@ _SEEN_KEYS = ("seen", "pending", "retry")
 _STEP_KEYS = ("as_of", "looked_back_to", "since")
 
 
+@dataclass(frozen=True)
+class Export:
+    """An export that the service was asked for: its id, and the moments from and to which it goes, both included."""
+
+    id: str
+    start: datetime
+    end: datetime
+
+
 @dataclass
 class State:
     """What one run leaves to the next. Changed by the one thread that writes.
 
-    `bookmarks` are the highest replication key values sent, by stream and parent; `seen` is what the streams of the
-    walk have read, by project and stream.
+    `bookmarks` are the highest replication key values sent, by stream and parent; `exports` are those that are still to
+    be collected, by stream and parent; `seen` is what the streams of the walk have read, by project and stream.
     """
 
     currently_syncing: str | None = None
     bookmarks: dict[str, dict[str, str]] = field(default_factory=dict)
+    exports: dict[str, dict[str, Export]] = field(default_factory=dict)
     seen: dict[str, dict[str, Seen]] = field(default_factory=dict)
 
     def note(self, stream: str, key: str, value: str) -> None:
@@ -55,6 +69,12 @@ class State:
         marks: dict[str, dict[str, Any]] = {
             name: dict(values) for name, values in self.bookmarks.items() if values and name not in walk
         }
+        for name, exports in self.exports.items():
+            for key, export in exports.items():
+                entry = marks.setdefault(name, {})
+                mark = {str(STREAMS[name].replication_key): entry[key]} if key in entry else {}
+                kept = {"id": export.id, "start": brief(export.start), "end": brief(export.end)}
+                entry[key] = {**mark, "export": kept}
         for stream in walk_streams():
             values = self.bookmarks.get(stream.name, {})
             found = {}
@@ -73,6 +93,11 @@ class State:
             (iso(value), f"bookmarks.{stream}.{key}")
             for stream, values in self.bookmarks.items()
             for key, value in values.items()
+        ]
+        moments += [
+            (export.end, f"bookmarks.{stream}.{key}.export.end")
+            for stream, exports in self.exports.items()
+            for key, export in exports.items()
         ]
         moments += [
             (step.as_of, f"bookmarks.{stream}.{slug}.seen")
@@ -147,6 +172,9 @@ class _Reader:
 
     def _entry(self, state: State, stream: Stream, key: str, value: object, place: str) -> None:
         """What is kept of one stream below one parent."""
+        if stream.is_export and isinstance(value, dict):
+            self._export(state, stream, key, value, place)
+            return
         if stream.name not in self._walk:
             self._bookmark(state, stream, normalise(key) or key, value, place)
             return
@@ -156,8 +184,7 @@ class _Reader:
             return
         entry = self._object(place, value)
         known = (*_SEEN_KEYS, *([stream.replication_key] if stream.replication_key else []))
-        for name in entry.keys() - set(known):
-            self._wrong(f"{place}.{name}", entry[name], "one of " + ", ".join(sorted(known)))
+        self._only(place, entry, known)
         if stream.replication_key and entry.get(stream.replication_key) is not None:
             self._bookmark(state, stream, slug, entry[stream.replication_key], f"{place}.{stream.replication_key}")
         state.seen.setdefault(slug, {})[stream.name] = Seen(
@@ -165,6 +192,30 @@ class _Reader:
             self._moment_if_any(f"{place}.pending", entry.get("pending")),
             tuple(self._ids(f"{place}.retry", entry.get("retry"))),
         )
+
+    def _export(self, state: State, stream: Stream, key: str, entry: Mapping[str, Any], place: str) -> None:
+        """The last day sent, and an export that is still to be collected."""
+        name = str(stream.replication_key)
+        self._only(place, entry, (name, "export"))
+        if entry.get(name) is not None:
+            self._bookmark(state, stream, key, entry[name], f"{place}.{name}")
+        if entry.get("export") is None:
+            return
+        place = f"{place}.export"
+        export = self._object(place, entry["export"])
+        self._only(place, export, ("end", "id", "start"))
+        number = export.get("id")
+        if not isinstance(number, str) or usable_id(number) is None:
+            self._wrong(f"{place}.id", number, "the id of an export")
+            return
+        start = self._moment(f"{place}.start", export.get("start"))
+        end = self._moment(f"{place}.end", export.get("end"))
+        if start is None or end is None:
+            return
+        if not EPOCH <= start <= end:
+            self._wrong(f"{place}.end", export["end"], "a date-time after that of start, and start one after 1970")
+            return
+        state.exports.setdefault(stream.name, {})[key] = Export(number, start, end)
 
     def _bookmark(self, state: State, stream: Stream, key: str, value: object, place: str) -> None:
         moment = self._moment(place, value)
@@ -195,6 +246,10 @@ class _Reader:
             self._wrong(place, value, "a list of pipeline ids")
             return ()
         return names
+
+    def _only(self, place: str, entry: Mapping[str, Any], known: Iterable[str]) -> None:
+        for name in entry.keys() - set(known):
+            self._wrong(f"{place}.{name}", entry[name], "one of " + ", ".join(sorted(known)))
 
     def _object(self, place: str, value: object) -> Mapping[str, Any]:
         if isinstance(value, dict):

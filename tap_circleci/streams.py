@@ -39,6 +39,7 @@ class Stream:
     there is none. `parent_names` is the key of the config that limits it to parents of some names.
     `configured_only`: only below the projects that the user names. `look_back` is how far before the bookmark an
     incremental list is read again, `history` how far back it goes at all. `is_optional`: only if the user asks for it.
+    `is_export`: there is no list; the service is asked for an export of some days, whose rows are in files.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Stream:
     look_back: timedelta = timedelta(0)
     history: timedelta | None = None
     is_optional: bool = False
+    is_export: bool = False
 
     @property
     def replication_method(self) -> str:
@@ -375,6 +377,32 @@ _OPTIONAL = (
         hidden=("signing_secret", "signing-secret"),
         configured_only=True,
         is_optional=True,
+    ),
+    Stream(
+        "usage",
+        "/api/v2/organizations/{organization_id}/usage_export_job",
+        DOCS + "#tag/Usage/operation/createUsageExport",
+        key=("organization_id", "_date", "_id"),
+        parent="collaborations",
+        replication_key="_date",
+        identity=(  # what never changes: a measure may be corrected, a project or branch renamed
+            "project_id",
+            "pipeline_id",
+            "workflow_id",
+            "job_id",
+            "job_run_number",
+            "job_name",
+            "job_run_queued_at",
+            "job_run_started_at",
+            "resource_class",
+            "executor",
+            "pipeline_trigger_user_id",
+        ),
+        default_columns=_ORGANIZATION,
+        look_back=timedelta(days=3),  # figures are corrected
+        history=timedelta(days=365),
+        is_optional=True,
+        is_export=True,
     ),
 )
 

@@ -14,6 +14,7 @@ from tap_circleci.client import Client, who_am_i
 from tap_circleci.config import VERSION, Config
 from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, NotFound, PipeClosed, TapError
+from tap_circleci.exports import Batch, Collected, Discarded, Due, Ended, Exports, Made, midnight, planned
 from tap_circleci.messages import Messages
 from tap_circleci.organizations import Listing, Organizations
 from tap_circleci.outcomes import Outcomes
@@ -146,12 +147,14 @@ class _Run:
 
     def _streams(self, streams: list[Stream]) -> None:
         """All rows of organization-wide streams, new ones only where they have a replication key."""
-        listings = self._organizations.read(streams)
+        listings = self._organizations.read(stream for stream in streams if not stream.is_export)
         listing = next(listings, None)
         for stream in streams:
             self._state.currently_syncing = stream.name
             self._report.at(stream.name)
             self._messages.schema(stream.name)
+            if stream.is_export:
+                self._exports(stream)
             version = None
             if self._config.activate_version and stream.replication_key is None:
                 version = int(self._begun.timestamp() * 1000)
@@ -210,6 +213,45 @@ class _Run:
         if not value or not _is_moment(value) or value > written(date + CLOCK_TOLERANCE):
             return highest
         return max(highest, value)
+
+    # What the service exports into files
+
+    def _exports(self, stream: Stream) -> None:
+        """The rows of the days that have ended since the last sync, of all organizations."""
+        exports = Exports(stream, self._client, self._pool, self._wait, self._clock)
+        kept = self._state.exports.setdefault(stream.name, {})
+        for event in exports.events([self._due(stream, ids) for ids in self._organizations.parents(stream)]):
+            key = _bookmark_key(stream, event.ids)
+            if isinstance(event, Made):
+                kept[key] = event.export
+                self._messages.state(self._state, now=True)  # it is paid for
+            elif isinstance(event, Discarded):
+                kept.pop(key)
+            elif isinstance(event, Batch):
+                self._batch(stream, event)
+            else:
+                problem = event.problem if isinstance(event, Ended) else None
+                self._outcomes.is_settled(f"{stream.name} of {key}", stream.name, problem)
+                if isinstance(event, Collected):
+                    kept.pop(key)
+                    self._state.note(stream.name, key, written(midnight(event.export.end)))
+                self._messages.state(self._state)
+            self._report.tick()
+
+    def _due(self, stream: Stream, ids: Ids) -> Due:
+        """What is to be exported of one organization."""
+        key = _bookmark_key(stream, ids)
+        mark = self._state.bookmarks.get(stream.name, {}).get(key)
+        bookmark = None if mark is None or stream.name in self._selected.full_table else iso(mark)
+        kept = self._state.exports.get(stream.name, {}).get(key)
+        return Due(ids, *planned(stream, self._time.now(), self._start, bookmark, kept))
+
+    def _batch(self, stream: Stream, batch: Batch) -> None:
+        for row in batch.rows:
+            record = self._messages.convert(stream.name, row)
+            if record is not None:
+                self._messages.record(stream.name, record, batch.date or self._time.now())
+        self._messages.flush()
 
     # The walk through the pipelines of the projects and what lies below them
 

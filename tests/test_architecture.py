@@ -31,6 +31,7 @@ LAYERS = [
     "about",
     "transport",
     "records",
+    "export_files",
     "client",
     "discover",
     "paging",
@@ -39,6 +40,7 @@ LAYERS = [
     "outcomes",
     "organizations",
     "walk",
+    "exports",
     "sync",
     "inspection",
     "cli",
@@ -94,7 +96,7 @@ def test_standard_output_has_one_writer():
 
 def test_no_stream_is_told_apart_by_its_name():
     """What differs between streams is a field of the stream: whoever sends rows compares with no stream's name."""
-    for module in ("messages", "organizations", "paging", "sync", "walk"):
+    for module in ("exports", "messages", "organizations", "paging", "sync", "walk"):
         for node in ast.walk(MODULES[module]):
             if isinstance(node, ast.Compare):
                 compared = {item.value for item in node.comparators if isinstance(item, ast.Constant)}

@@ -1,0 +1,370 @@
+"""Exports: what is due, the asking for them, the wait until they are ready, and their rows.
+
+At most one export of each organization is under way; those of all organizations are waited for together. CircleCI
+makes only a few an hour, so that a long history takes several runs. https://circleci.com/docs/usage-api/
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+from tap_circleci.client import Client
+from tap_circleci.discover import schema_of
+from tap_circleci.errors import LinkExpired, LocalError, NotFound, Throttled, Unreadable
+from tap_circleci.export_files import JOB, Columns, day_of, digest_of, rows
+from tap_circleci.paging import Ids, Row, path_of
+from tap_circleci.slugs import usable_id
+from tap_circleci.state import Export
+from tap_circleci.streams import Stream
+from tap_circleci.text import quoted
+from tap_circleci.workers import Clock, Pool
+
+LOGGER = logging.getLogger(__name__)
+
+Span = tuple[datetime, datetime]
+"""Whole days: midnight of the first, and the last second of the last."""
+Wait = Callable[[Future[Any]], Any]
+
+A_DAY = timedelta(days=1)
+A_SECOND = timedelta(seconds=1)
+LONGEST_SPAN = timedelta(days=31)
+"""The service makes no longer exports."""
+WAITS = (5.0, 10.0, 20.0, 30.0)
+"""Seconds until an export is asked for again, the last ones for ever: asking is limited too."""
+MAX_WAIT = 600.0
+"""Seconds of waiting until an export is left to the next run."""
+ROWS_AT_ONCE = 1000
+"""Rows that are read before they are written."""
+FRESH_ADDRESSES = 5
+"""How often the addresses of the files are asked for anew without one more file read."""
+
+
+# What is due
+
+
+def midnight(moment: datetime) -> datetime:
+    """The beginning of a moment's day."""
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def planned(
+    stream: Stream, now: datetime, start: datetime, bookmark: datetime | None, kept: Export | None
+) -> tuple[Export | None, tuple[Span, ...]]:
+    """The export of an earlier run that is to be collected first, if it is of use, and the spans to be exported after.
+
+    From the start, or some days before the last day sent, to the last whole day, and no further back than the service
+    goes; nothing while no new day has ended.
+    """
+    first = midnight(start if bookmark is None else bookmark - stream.look_back)
+    if stream.history is not None:
+        first = max(first, midnight(now - stream.history) + A_DAY)
+    if kept is not None and kept.start <= first:  # a later one would leave days out
+        return kept, planned(stream, now, start, midnight(kept.end), None)[1]
+    last = midnight(now) - A_DAY
+    return None, () if bookmark is not None and bookmark >= last else tuple(spans(first, last))
+
+
+def spans(first: datetime, last: datetime) -> Iterator[Span]:
+    """The days from the first to the last, both included, in pieces that the service takes, oldest first."""
+    while first <= last:
+        after = min(first + LONGEST_SPAN, last + A_DAY)
+        yield first, after - A_SECOND
+        first = after
+
+
+# What happens
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is to be exported of one organization, oldest first: one that has been asked for, and the spans after it."""
+
+    ids: Ids
+    export: Export | None
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """The service has taken the order for an export."""
+
+    ids: Ids
+    export: Export
+
+
+@dataclass(frozen=True)
+class Discarded:
+    """Nothing will come of the export that was asked for last."""
+
+    ids: Ids
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of an export, and when the service said that it was ready, if it told the time."""
+
+    ids: Ids
+    rows: list[Row]
+    date: datetime | None
+
+
+@dataclass(frozen=True)
+class Collected:
+    """All rows of an export have been given."""
+
+    ids: Ids
+    export: Export
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An organization's exports have ended for this run, for this reason."""
+
+    ids: Ids
+    problem: LocalError
+
+
+Event = Made | Discarded | Batch | Collected | Ended
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """An export that is under way, and the spans after it.
+
+    `next_look` is a time of the clock, `waits` how often it has been waited for, `waited` for how many seconds.
+    `is_second`: the first one of these days has failed.
+    """
+
+    ids: Ids
+    export: Export
+    spans: tuple[Span, ...]
+    next_look: float
+    waits: int = 0
+    waited: float = 0.0
+    is_second: bool = False
+
+
+@dataclass(frozen=True)
+class _Status:
+    """What the service says of an export, with the addresses of its files once it is ready."""
+
+    state: str
+    urls: tuple[str, ...]
+    reason: str
+    date: datetime | None
+
+
+Going = Generator[Event, None, list[_Pending]]
+"""Gives events, and at last what is still under way."""
+
+
+class Exports:
+    """Makes and collects the exports of one stream; used by the one thread that writes."""
+
+    def __init__(self, stream: Stream, client: Client, pool: Pool, wait: Wait, clock: Clock) -> None:
+        self._stream = stream
+        self._client = client
+        self._pool = pool
+        self._wait = wait
+        self._clock = clock
+        self._columns = Columns.of(schema_of(stream.name)["properties"], stream.identity)
+
+    def events(self, due: Iterable[Due]) -> Iterator[Event]:
+        """What happens, in an order that depends only on when the service has the exports ready."""
+        pending: list[_Pending] = []
+        for one in due:
+            if one.export is None:
+                pending += yield from self._make(one.ids, one.spans)
+            else:
+                pending.append(_Pending(one.ids, one.export, one.spans, self._clock.now()))
+        while pending:
+            looked: list[tuple[_Pending, _Status | LocalError | None]]
+            looked = self._ask(partial(self._look, pending))
+            pending = []
+            for waiting, status in looked:
+                pending += yield from self._go_on(waiting, status)
+
+    def _ask(self, work: Callable[[], Any]) -> Any:
+        """What a piece of work gives, done by a thread of the pool, so that this one stays ready to be stopped."""
+        return self._wait(self._pool.submit((), work))
+
+    def _make(self, ids: Ids, todo: tuple[Span, ...], *, is_second: bool = False) -> Going:
+        """Ask for an export of the first span."""
+        if not todo:
+            return []
+        (start, end), later = todo[0], todo[1:]
+        body = {"start": _iso(start), "end": _iso(end)}
+        try:
+            answer = self._ask(
+                partial(self._client.post, path_of(self._stream, ids), body, self._stream.name, _is_export)
+            )
+        except Throttled:
+            LOGGER.info(
+                "%s: CircleCI makes no more exports for now, only a few an hour; still to come in later runs: %s",
+                self._name(ids),
+                _days(start, todo[-1][1]),
+            )
+            return []
+        except LocalError as problem:
+            yield Ended(ids, problem)
+            return []
+        export = Export(str(answer.body["usage_export_job_id"]), start, end)
+        yield Made(ids, export)
+        return [self._later(_Pending(ids, export, later, 0.0, is_second=is_second))]
+
+    def _later(self, one: _Pending, at_least: float = 0.0) -> _Pending:
+        """The export with its next look after the wait that is due, or a longer one."""
+        seconds = max(WAITS[min(one.waits, len(WAITS) - 1)], at_least)
+        return replace(one, next_look=self._clock.now() + seconds, waits=one.waits + 1, waited=one.waited + seconds)
+
+    def _look(self, pending: Sequence[_Pending]) -> list[tuple[_Pending, _Status | LocalError | None]]:
+        """Wait for the next look, and ask for those exports that are to be looked at by then; in a pool's thread."""
+        self._clock.wait(min(one.next_look for one in pending) - self._clock.now())
+        now = self._clock.now()
+        return [(one, self._status(one.ids, one.export) if one.next_look <= now else None) for one in pending]
+
+    def _status(self, ids: Ids, export: Export) -> _Status | LocalError:
+        path = f"{path_of(self._stream, ids)}/{quote(export.id, safe='')}"
+        try:
+            answer = self._client.get(path, {}, self._stream.name, _is_status, forbidden=(401, 403), own_limit=True)
+        except LocalError as problem:
+            return problem
+        body = answer.body
+        urls = tuple(body.get("download_urls") or ())
+        reason = quoted(body["error_reason"]) if body.get("error_reason") else "no reason given"
+        return _Status(body["state"], urls, reason, answer.date)
+
+    def _go_on(self, one: _Pending, status: _Status | LocalError | None) -> Going:
+        """What follows from what the service says of an export; None: it has not been asked."""
+        if status is None:
+            return [one]
+        if isinstance(status, NotFound):
+            return (yield from self._failed(one, f"it is not there any more ({status})"))
+        if isinstance(status, Throttled):
+            return self._not_yet(one, status.seconds or 0.0)
+        if isinstance(status, LocalError):
+            yield Ended(one.ids, status)
+            return []
+        if status.state == "failed":
+            return (yield from self._failed(one, status.reason))
+        if status.state == "completed":
+            return (yield from self._collect(one, status))
+        return self._not_yet(one, 0.0)
+
+    def _not_yet(self, one: _Pending, at_least: float) -> list[_Pending]:
+        """The export with its next look, or nothing when it has been waited for long enough."""
+        later = self._later(one, at_least)
+        if later.waited <= MAX_WAIT:
+            return [later]
+        LOGGER.info(
+            "%s: the export is not ready yet, so that the next run collects it; still to come: %s",
+            self._name(one.ids),
+            _days(one.export.start, one.spans[-1][1] if one.spans else one.export.end),
+        )
+        return []
+
+    def _failed(self, one: _Pending, reason: str) -> Going:
+        """Make it once more."""
+        yield Discarded(one.ids)
+        span = one.export.start, one.export.end
+        if one.is_second:
+            yield Ended(one.ids, Unreadable(f"CircleCI could not export {_days(*span)}, twice: {reason}"))
+            return []
+        LOGGER.warning(
+            "%s: the export of %s failed, %s: it is made once more", self._name(one.ids), _days(*span), reason
+        )
+        return (yield from self._make(one.ids, (span, *one.spans), is_second=True))
+
+    def _collect(self, one: _Pending, status: _Status) -> Going:
+        """Give the rows of an export that is ready, and ask for the next."""
+        found = self._rows(one, status)
+        try:
+            while batch := self._ask(lambda: list(islice(found, ROWS_AT_ONCE))):
+                yield Batch(one.ids, batch, status.date)
+        except LocalError as problem:
+            yield Ended(one.ids, problem)
+            return []
+        yield Collected(one.ids, one.export)
+        return (yield from self._make(one.ids, one.spans))
+
+    def _rows(self, one: _Pending, status: _Status) -> Iterator[Row]:
+        """The rows of all files, with their keys; drawn by threads of the pool, one after the other.
+
+        Where the address of a file has expired, it is read again from its beginning at a fresh one: its rows come
+        again, with the keys that they had.
+        """
+        done: list[str] = []
+        equals: Counter[tuple[str, str]] = Counter()
+        urls, tries = status.urls, 0
+        while True:
+            names = _names(urls)
+            if not set(done) <= set(names):  # other files: all anew
+                done, equals = [], Counter()
+            before = len(done)
+            try:
+                for name, url in zip(names, urls, strict=True):
+                    if name not in done:
+                        seen = equals.copy()
+                        for row in rows(self._client.download(url, self._stream.name), self._columns):
+                            yield self._keyed(row, one, seen)
+                        done, equals = [*done, name], seen
+                return
+            except LinkExpired:
+                tries = 1 if len(done) > before else tries + 1
+                if tries == FRESH_ADDRESSES:
+                    raise
+            fresh = self._status(one.ids, one.export)
+            if isinstance(fresh, LocalError):
+                raise fresh
+            if not fresh.urls:
+                raise Unreadable("CircleCI has no address any more for a file that it had")
+            urls = fresh.urls
+
+    def _keyed(self, row: Row, one: _Pending, equals: Counter[tuple[str, str]]) -> Row:
+        """A row with its key and the ids of its ancestors. `equals` counts the rows without a job so far, which may be
+        equal; they are few."""
+        day, digest = day_of(row, one.export.start), digest_of(row, self._columns)
+        if not row.get(JOB):
+            equals[day, digest] += 1
+            digest = f"{digest}-{equals[day, digest]}"
+        for column, name in self._stream.default_columns.items():
+            row[column] = row.get(column) or one.ids[name]
+        row["_date"], row["_id"] = day, digest
+        return row
+
+    def _name(self, ids: Ids) -> str:
+        return " ".join([self._stream.name, "of", *(ids[name] for name in self._stream.address)])
+
+
+def _names(urls: Sequence[str]) -> tuple[str, ...]:
+    """What tells the files apart whatever their addresses are signed with."""
+    names = tuple(url.partition("?")[0] for url in urls)
+    return names if len(set(names)) == len(names) else tuple(urls)
+
+
+def _is_export(body: Any) -> bool:
+    return isinstance(body, dict) and usable_id(body.get("usage_export_job_id")) is not None
+
+
+def _is_status(body: Any) -> bool:
+    if not isinstance(body, dict) or not isinstance(body.get("state"), str):
+        return False
+    urls = body.get("download_urls") or []
+    return isinstance(urls, list) and all(isinstance(url, str) for url in urls)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _days(start: datetime, end: datetime) -> str:
+    return f"{start:%Y-%m-%d} to {end:%Y-%m-%d}"

@@ -1,0 +1,526 @@
+"""Usage exports: what is due, how they are asked for and waited for, and what the state keeps of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from tap_circleci.exports import planned, spans
+from tap_circleci.state import Export
+from tap_circleci.streams import STREAMS
+from tests.circleci import Answer, Row, Server, World
+from tests.circleci.usage import COLUMNS, FileHost, Usage, csv_of, job, seat
+from tests.tap import EagerClock, FastClock, Run, config_for, last_state, run, sync, tables
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+A_DAY = timedelta(days=1)
+START = "2026-03-01"
+NAME = next(stream.name for stream in STREAMS.values() if stream.is_export)
+USAGE = STREAMS[NAME]
+
+
+def day(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+
+
+@contextmanager
+def service(organizations: int = 1, **options: Any) -> Iterator[Usage]:
+    """A CircleCI with organizations that have exports, and the host of their files."""
+    world = World(NOW)
+    for number in range(organizations):
+        world.add_project(f"gh/acme-{number}/api")
+    with Server(world) as server, FileHost() as host:
+        yield Usage(server, host, **options)
+
+
+def ids(usage: Usage) -> list[str]:
+    return [str(row["id"]) for row in usage.server.world.organizations]
+
+
+def filled(usage: Usage, days: int = 9, rows: int = 2) -> Usage:
+    """The service with some job runs on each of the last days."""
+    for organization in ids(usage):
+        for back in range(1, days + 1):
+            usage.add(organization, *(job(NOW - back * A_DAY, number, organization) for number in range(rows)))
+    return usage
+
+
+CATALOG = {"streams": [{"tap_stream_id": NAME, "metadata": [{"breadcrumb": [], "metadata": {"selected": True}}]}]}
+
+
+def go(usage: Usage, state: Any = None, clock: FastClock | None = None, **settings: Any) -> Run:
+    return sync(usage.server, catalog=CATALOG, state=state, clock=clock, **{"start_date": START, **settings})
+
+
+def expected_jobs(usage: Usage) -> set[tuple[str, str]]:
+    return {
+        (organization, str(row["JOB_ID"]))
+        for organization, days in usage.jobs.items()
+        for rows in days.values()
+        for row in rows
+    }
+
+
+def jobs_in(lines: Any) -> set[tuple[str, str]]:
+    return {(row["organization_id"], row["job_id"]) for row in tables(lines).get(NAME, {}).values()}
+
+
+def marks(state: Any) -> Row:
+    found: Row = state["bookmarks"].get(NAME, {})
+    return found
+
+
+# What is due
+
+
+def test_spans_are_whole_days_within_the_limit_oldest_first():
+    """Every day is in exactly one span, and none is longer than the service takes."""
+    found = list(spans(day("2025-03-11"), day("2026-03-09")))
+    assert len(found) == 12
+    assert found[0] == (day("2025-03-11"), day("2025-04-10T23:59:59"))
+    assert all(end - start <= timedelta(days=31) for start, end in found)
+    assert [start for start, _ in found[1:]] == [end + timedelta(seconds=1) for _, end in found[:-1]]
+    assert found[-1][1] == day("2026-03-09T23:59:59")
+    assert list(spans(day("2026-03-09"), day("2026-03-09"))) == [(day("2026-03-09"), day("2026-03-09T23:59:59"))]
+    assert not list(spans(day("2026-03-10"), day("2026-03-09")))
+
+
+@pytest.mark.parametrize(
+    ("bookmark", "first"),
+    [(None, "2026-02-03"), ("2026-03-08", "2026-03-05"), ("2026-03-09", None), ("2024-01-01", "2025-03-11")],
+)
+def test_what_is_due_begins_at_the_start_or_three_days_before_the_bookmark(bookmark, first):
+    """It ends yesterday, is nothing until a new day has ended, and goes back no further than a year."""
+    kept, todo = planned(USAGE, NOW, day("2026-02-03T15:00:00"), bookmark and day(bookmark), None)
+    assert kept is None
+    assert [todo[0][0], todo[-1][1]] == [day(first), day("2026-03-09T23:59:59")] if first else not todo
+
+
+def test_an_export_that_was_paid_for_is_collected_first():
+    """Days that have ended meanwhile are exported after it; one that would leave days out is not taken up."""
+    kept = Export("x", day("2026-03-01"), day("2026-03-05T23:59:59"))
+    found, todo = planned(USAGE, NOW, day("2026-03-01T09:00:00"), None, kept)
+    assert found is kept
+    assert todo == ((day("2026-03-02"), day("2026-03-09T23:59:59")),)
+    assert planned(USAGE, NOW, day("2026-02-27"), None, kept)[0] is None
+
+
+# A sync
+
+
+def test_a_first_sync_sends_every_job_run_of_the_days_that_have_ended():
+    """One order for nine days; the rows are typed, and the bookmark is the last day covered."""
+    with service() as usage:
+        organization = ids(filled(usage))[0]
+        usage.add(organization, job(NOW, 1))  # today has not ended
+        done = go(usage)
+    assert done.status == 0
+    assert usage.posts() == [{"start": "2026-03-01T00:00:00Z", "end": "2026-03-09T23:59:59Z"}]
+    assert len(done.rows(NAME)) == 18
+    assert marks(done.state) == {organization: "2026-03-09T00:00:00.000000Z"}
+    row = next(row for row in done.rows(NAME) if row["job_id"] == "job-20260309-1")
+    shown = (
+        "organization_id",
+        "_date",
+        "job_run_date",
+        "job_run_started_at",
+        "pipeline_number",
+        "is_workflow_successful",
+    )
+    assert [row[name] for name in shown] == [
+        organization,
+        "2026-03-09T00:00:00.000000Z",
+        "2026-03-09T00:00:00.000000Z",
+        "2026-03-09T01:00:03.000000Z",
+        0,
+        True,
+    ]
+    assert (row["total_credits"], row["median_cpu_utilization_pct"], row["max_ram_utilization_pct"]) == (
+        40.25,
+        41.5,
+        None,
+    )
+    assert len(row) == 2 + len(COLUMNS)
+    message = next(message for message in done.messages if message["type"] == "RECORD")
+    assert message["time_extracted"] == "2026-03-10T12:00:00.000000Z"
+
+
+def test_later_syncs_wait_for_a_new_day_and_begin_three_days_before():
+    """The same day again asks for nothing; after midnight there is one export of four days."""
+    with service() as usage:
+        organization = ids(filled(usage))[0]
+        state = go(usage).state
+        usage.requests.clear()
+        again = go(usage, state)
+        assert (again.status, usage.requests, again.state) == (0, [], state)
+        usage.server.world.advance(A_DAY)
+        usage.add(organization, job(NOW, 1, organization))
+        later = go(usage, state)
+    assert usage.posts() == [{"start": "2026-03-06T00:00:00Z", "end": "2026-03-10T23:59:59Z"}]
+    assert marks(later.state) == {organization: "2026-03-10T00:00:00.000000Z"}
+    assert len(later.rows(NAME)) == 9
+
+
+@pytest.mark.parametrize("empty", [None, [], ...])
+def test_an_organization_without_activity_is_covered_all_the_same(empty):
+    """Without files the bookmark is the last day covered, however the service says that there are none."""
+    with service(empty=empty) as usage:
+        if empty is ...:  # no such field
+            done_without = {"usage_export_job_id": "export-1", "state": "completed"}
+            usage.raw = lambda method, _: Answer(200, done_without) if method == "GET" else None
+        done = go(usage)
+        assert (done.status, done.rows(NAME)) == (0, [])
+        assert marks(done.state) == {ids(usage)[0]: "2026-03-09T00:00:00.000000Z"}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_organization_whose_administrator_the_user_is_not_is_named_and_skipped(status):
+    """The other organizations go on, and the exit status is 0."""
+    with service(2) as usage:
+        first, second = ids(filled(usage))
+        usage.refused[first] = status
+        done = go(usage)
+    assert done.status == 0
+    assert f"{NAME} of {first}: permission denied" in done.log
+    assert marks(done.state) == {second: "2026-03-09T00:00:00.000000Z"}
+    assert jobs_in(done.lines) == {pair for pair in expected_jobs(usage) if pair[0] == second}
+
+
+def test_a_year_takes_several_runs_within_the_limit():
+    """At most ten exports a run; each exits 0, one line tells what is to come, and no span is asked for twice."""
+    with service(hourly=10) as usage:
+        organization = ids(filled(usage, 364, 1))[0]
+        first = go(usage, start_date=None)
+        assert first.status == 0
+        assert marks(first.state) == {organization: "2026-01-14T00:00:00.000000Z"}
+        told = [line for line in first.log.splitlines() if "still to come" in line]
+        assert len(told) == 1
+        assert told[0].endswith("2026-01-15 to 2026-03-09")
+        usage.hourly = None
+        second = go(usage, first.state, start_date=None)
+    assert jobs_in(first.lines + second.lines) == expected_jobs(usage)
+    assert marks(second.state) == {organization: "2026-03-09T00:00:00.000000Z"}
+    assert len(usage.orders) == 12
+
+
+def test_a_failed_export_is_made_once_more():
+    """When the second one succeeds, nothing is lacking."""
+    with service(script=lambda number: ("failed",) if number == 1 else None) as usage:
+        done = go(filled(usage))
+    assert done.status == 0
+    assert len(usage.orders) == 2
+    assert jobs_in(done.lines) == expected_jobs(usage)
+
+
+def test_an_export_that_fails_twice_is_named_with_its_reason():
+    """The exit status is 1, other organizations go on, and the next run asks anew."""
+    with service(2) as usage:
+        first, second = ids(filled(usage))
+        usage.script = lambda number: ("failed",) if usage.orders[number - 1].organization == first else None
+        done = go(usage)
+        assert done.status == 1
+        assert done.criticals() == [
+            f"{NAME} of {first} could not be read to the end: CircleCI could not export 2026-03-01 to 2026-03-09, twice:"
+            ' "the warehouse is closed".'
+        ]
+        assert len(usage.orders) == 3
+        assert marks(done.state) == {second: "2026-03-09T00:00:00.000000Z"}
+        usage.script = lambda number: None
+        again = go(usage, done.state)
+    assert again.status == 0
+    assert jobs_in(done.lines + again.lines) == expected_jobs(usage)
+
+
+def test_a_slow_export_is_left_to_the_next_run():
+    """Asked for at growing intervals for ten minutes, then kept in the state: the next run collects it and pays once."""
+    with service(states=("created", "warming-up", "processing")) as usage:
+        organization = ids(filled(usage))[0]
+        clock = FastClock()
+        done = go(usage, clock=clock)
+        looks = sum(request.method == "GET" for request in usage.requests)
+        assert done.status == 0
+        assert 540 < clock.waited <= 600
+        assert looks == 21
+        assert marks(done.state) == {
+            organization: {"export": {"id": "export-1", "start": "2026-03-01T00:00:00Z", "end": "2026-03-09T23:59:59Z"}}
+        }
+        assert sum("still to come: 2026-03-01 to 2026-03-09" in line for line in done.log.splitlines()) == 1
+        usage.states = ("completed",)
+        usage.server.world.advance(A_DAY)
+        usage.requests.clear()
+        again = go(usage, done.state)
+    assert usage.requests[0].path.endswith("/export-1")
+    assert usage.posts() == [{"start": "2026-03-06T00:00:00Z", "end": "2026-03-10T23:59:59Z"}]
+    assert marks(again.state) == {organization: "2026-03-10T00:00:00.000000Z"}
+    assert jobs_in(again.lines) == expected_jobs(usage)
+
+
+def test_an_export_that_the_service_has_forgotten_is_made_anew():
+    """A kept id that answers 404 costs one more order, and no day."""
+    with service() as usage:
+        organization = ids(filled(usage))[0]
+        kept = {"id": "gone", "start": "2026-03-01T00:00:00Z", "end": "2026-03-05T23:59:59Z"}
+        done = go(usage, {"bookmarks": {NAME: {organization: {"export": kept}}}})
+    assert done.status == 0
+    assert jobs_in(done.lines) == expected_jobs(usage)
+
+
+def test_organizations_are_waited_for_together():
+    """Ten slow organizations take the time of one, even with one thread."""
+    with service(10, states=(*["processing"] * 5, "completed")) as usage:
+        clock = FastClock()
+        done = go(filled(usage, 2), clock=clock, max_workers=1)
+    assert done.status == 0
+    assert jobs_in(done.lines) == expected_jobs(usage)
+    assert clock.waited < 2 * (5 + 10 + 20 + 30 + 30 + 30)
+
+
+def test_a_limit_of_the_looks_is_no_failure():
+    """A 429 to a look is heeded, and holds nobody else up."""
+    with service() as usage:
+        refusal = Answer(429, {"message": "Too many requests."}, {"Retry-After": "60"})
+        usage.raw = lambda method, number: refusal if (method, number) in {("GET", 1), ("GET", 2)} else None
+        done = go(filled(usage))
+    assert done.status == 0
+    assert jobs_in(done.lines) == expected_jobs(usage)
+
+
+def test_an_order_that_may_have_been_taken_is_not_repeated():
+    """An answer that tells no id ends this organization's exports in this run, by name and with exit status 1."""
+    with service(2) as usage:
+        first, second = ids(filled(usage))
+        usage.raw = lambda method, number: (
+            Answer(201, {"state": "created"}) if (method, number) == ("POST", 1) else None
+        )
+        done = go(usage)
+    assert done.status == 1
+    assert len(usage.posts()) == 2
+    assert first in done.criticals()[0]
+    assert marks(done.state) == {second: "2026-03-09T00:00:00.000000Z"}
+
+
+def test_what_the_service_does_not_understand_ends_the_run():
+    """400 to an order comes with the service's own message."""
+    with service() as usage:
+        usage.raw = lambda method, _: Answer(400, {"message": "No such range."}) if method == "POST" else None
+        done = go(usage)
+    assert done.status == 1
+    assert "No such range." in done.criticals()[0]
+
+
+# The files
+
+
+def test_nothing_of_ours_reaches_the_host_of_the_files():
+    """No token, no header but the user agent, and no signature in the log, the state or the rows."""
+    with service(files_per_export=3) as usage:
+        done = go(filled(usage), user_agent="ours/1")
+    assert len(usage.host.headers) == 3
+    for headers in usage.host.headers:
+        assert headers.keys() <= {"host", "user-agent", "accept-encoding", "connection"}
+        assert headers["user-agent"] == "ours/1"
+    assert jobs_in(done.lines) == expected_jobs(usage)
+    assert "signature" not in done.log + "".join(done.lines)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_files_may_be_several_and_packed_or_not(packed):
+    """The first two bytes tell, and no file is left out."""
+    with service(files_per_export=4, packed=packed) as usage:
+        done = go(filled(usage))
+    assert jobs_in(done.lines) == expected_jobs(usage)
+
+
+def test_an_expired_address_is_asked_for_anew():
+    """It expires between two files; what has been read whole is not read again."""
+    with service(files_per_export=3, signature=str) as usage:
+        usage.host.fault = lambda number: 403 if number == 2 else None
+        done = go(filled(usage))
+    assert done.status == 0
+    assert [path[-8] for path in usage.host.paths] == ["0", "1", "1", "2"]
+    assert jobs_in(done.lines) == expected_jobs(usage)
+
+
+def test_an_address_that_is_never_valid_is_named():
+    """After some fresh addresses the export is left in the state for the next run, with exit status 1."""
+    with service() as usage:
+        filled(usage).host.valid = "another"
+        done = go(usage)
+        assert done.status == 1
+        assert len(usage.host.paths) == 5
+        assert "its address is not valid any more" in done.criticals()[0]
+        usage.host.valid = None
+        again = go(usage, done.state)
+    assert len(usage.posts()) == 1
+    assert jobs_in(again.lines) == expected_jobs(usage)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [("cut", 0, ""), (500, 0, ""), (302, 1, "a redirect, which is never followed"), (418, 1, "its host answered")],
+)
+def test_a_host_that_misbehaves(fault, status, said):
+    """What may pass is tried again and loses no row; a redirect is not followed, and named."""
+    with service() as usage:
+        usage.host.fault = lambda number: fault if number == 1 else None
+        done = go(filled(usage, rows=200))
+        assert done.status == status
+        assert said in "".join(done.criticals())
+        again = go(usage, done.state)
+    assert jobs_in(done.lines + again.lines) == expected_jobs(usage)
+    assert len(usage.posts()) == 1
+
+
+def test_an_unknown_column_is_named_once_and_a_missing_one_is_null():
+    """Whatever the order of the columns."""
+
+    def other(rows):
+        names = [name for name in COLUMNS if name != "DLC_CREDITS"] + ["MOON_CREDITS"]
+        return csv_of(rows, random.Random(1).sample(names, len(names)))
+
+    with service(write=other, files_per_export=2) as usage:
+        done = go(filled(usage))
+    assert done.status == 0
+    assert sum("moon_credits" in line for line in done.log.splitlines() if line.startswith("WARNING")) == 1
+    assert {row["dlc_credits"] for row in done.rows(NAME)} == {None}
+    assert jobs_in(done.lines) == expected_jobs(usage)
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_no_row_is_dropped_and_none_overwrites_another(files):
+    """Equal rows for seats, and a job that comes twice, keep keys of their own, in any order and in the next export."""
+    with service(files_per_export=files) as usage:
+        organization = ids(usage)[0]
+        twice = job(NOW - A_DAY, 7, organization)
+        rows = [twice, {**twice, "RESOURCE_CLASS": "small"}, *[seat(NOW - A_DAY, organization)] * 3]
+        rows += [seat(NOW - A_DAY, organization, PIPELINE_TRIGGER_USER_ID="ada"), seat(NOW - 2 * A_DAY, organization)]
+        usage.add(organization, *rows)
+        found = []
+        for number in range(3):
+            usage.jobs[organization]["2026-03-09"].sort(key=lambda _: random.Random(number).random())
+            found.append(tables(go(usage).lines)[NAME].keys())
+    assert len(found[0]) == len(rows)
+    assert found[0] == found[1] == found[2]
+
+
+def test_texts_come_through():
+    """Quotes, commas, newlines and backslashes in a branch's name."""
+    odd = 'fix "it", C:\\New\n\\N, é'
+    with service() as usage:
+        organization = ids(usage)[0]
+        usage.add(organization, job(NOW - A_DAY, 1, VCS_BRANCH=odd, JOB_NAME="N", ORGANIZATION_ID=None))
+        row = go(usage).rows(NAME)[0]
+    assert (row["vcs_branch"], row["job_name"], row["organization_id"]) == (odd, "N", organization)
+
+
+# The state
+
+
+def test_a_state_stands_right_after_an_order_was_taken():
+    """Each export is in a STATE before its first row, however little time has passed since the last STATE."""
+    with service(2) as usage:
+        done = go(filled(usage, 60), start_date="2026-01-10")
+    kept: list[str] = []
+    for message in done.messages:
+        if message["type"] == "STATE":
+            values = marks(message["value"]).values()
+            kept += [value["export"]["id"] for value in values if isinstance(value, dict)]
+    assert list(dict.fromkeys(kept)) == ["export-1", "export-2", "export-3", "export-4"]
+
+
+def test_cut_anywhere_no_row_is_missing_and_nothing_is_paid_for_twice():
+    """From the last STATE before any line another run sends the rest, and orders nothing that stands in that STATE."""
+    with service(2, files_per_export=2) as usage:
+        filled(usage, 40, 1)
+        whole = go(usage, clock=EagerClock(), start_date="2026-01-29")
+        for cut in range(0, len(whole.lines), 3):
+            head = whole.lines[:cut]
+            state = last_state(head)
+            usage.requests.clear()
+            rest = go(usage, state, start_date="2026-01-29")
+            assert rest.status == 0
+            assert jobs_in(head + rest.lines) == expected_jobs(usage), cut
+            assert rest.state == whole.state
+            for organization, value in marks(state or {"bookmarks": {}}).items():
+                if isinstance(value, dict):
+                    paid = value["export"]["start"]
+                    asked = [request for request in usage.requests if organization in request.path]
+                    posts = [json.loads(request.body) for request in asked if request.method == "POST"]
+                    assert paid not in [post["start"] for post in posts]
+
+
+def test_taking_a_mark_out_reads_anew():
+    """Without its bookmark an organization is read from the start date, and the other one is left alone."""
+    with service(2) as usage:
+        first, second = ids(filled(usage))
+        state = go(usage).state
+        del state["bookmarks"][NAME][first]
+        usage.requests.clear()
+        again = go(usage, state)
+    assert usage.posts() == [{"start": "2026-03-01T00:00:00Z", "end": "2026-03-09T23:59:59Z"}]
+    assert jobs_in(again.lines) == {pair for pair in expected_jobs(usage) if pair[0] == first}
+    assert marks(again.state).keys() == {first, second}
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("yesterday", "must be an ISO 8601 date-time"),
+        ({"last": "2026-03-09"}, "last must be one of _date, export"),
+        ({"_date": 5}, "_date must be an ISO 8601 date-time"),
+        ({"export": "export-1"}, "export must be an object"),
+        ({"export": {"start": "2026-03-01", "end": "2026-03-02"}}, "export.id must be the id of an export"),
+        ({"export": {"id": "x", "start": "2026-03-01"}}, "export.end must be an ISO 8601 date-time"),
+        ({"export": {"id": "x", "start": "2026-03-02", "end": "2026-03-01"}}, "export.end must be a date-time after"),
+        ({"export": {"id": "x", "start": "2026-03-01", "end": "2026-03-02", "url": "y"}}, "url must be one of"),
+    ],
+)
+def test_a_state_that_is_wrong_is_told(mark, said):
+    """Each mistake in one sentence with its place, and nothing is asked."""
+    with service() as usage:
+        done = go(usage, {"bookmarks": {NAME: {"acme": mark}}})
+    assert done.status == 1
+    assert said in done.criticals()[0]
+    assert f"bookmarks.{NAME}.acme" in done.criticals()[0]
+    assert not usage.requests
+
+
+def test_the_state_comes_back_as_it_was_written():
+    """A bookmark beside an export that is still to be collected."""
+    entry = {
+        "_date": "2026-03-08T00:00:00.000000Z",
+        "export": {"id": "export-1", "start": "2026-03-05T00:00:00Z", "end": "2026-03-09T23:59:59Z"},
+    }
+    with service() as usage:
+        organization = ids(usage)[0]
+        usage.refused[organization] = 403
+        done = go(usage, {"bookmarks": {NAME: {organization: entry}}})
+    assert done.status == 0
+    assert marks(done.state) == {organization: entry}
+
+
+def test_the_order_of_rows_does_not_depend_on_the_workers():
+    """One thread or many: the same lines."""
+    found = []
+    for workers in (1, 16):
+        with service(3, files_per_export=2) as usage:
+            found.append([message for message in go(filled(usage), max_workers=workers).messages])
+    assert [one for one in found[0] if one["type"] == "RECORD"] == [one for one in found[1] if one["type"] == "RECORD"]
+
+
+def test_a_check_makes_no_export(tmp_path):
+    """Each would be one of ten an hour."""
+    path = tmp_path / "config.json"
+    with service() as usage:
+        path.write_text(json.dumps(config_for(usage.server, extra_streams=NAME)))
+        path.chmod(0o600)
+        done = run(["--check", "--config", str(path)])
+    assert done.status == 0
+    assert not usage.requests
+    assert NAME in done.log
