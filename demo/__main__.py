@@ -38,7 +38,7 @@ SELECT project, workflow, runs,
        printf('%.1f min', avg(CASE WHEN place IN ((runs + 1) / 2, (runs + 2) / 2) THEN minutes END)) AS "median time"
 FROM ranked GROUP BY project, workflow, runs ORDER BY runs DESC LIMIT 20
 """
-EXTRA_STREAMS = ["insights_workflows", "insights_workflow_runs", "flaky_tests"]
+EXTRA_STREAMS = ["insights_workflows", "insights_workflow_runs", "flaky_tests", "usage"]
 ANSWERS = {
     f"{QUESTION} (By SQL, without workflows that were canceled or have not ended.)": ANSWER,
     "Which tests fail now and then on the same commit, and how much time did that take? (flaky_tests)": """
@@ -166,7 +166,8 @@ def our_circleci(folder: Path) -> Iterator[Path]:
             if not first:
                 orders = json.dumps({"now": "now"}).encode()
                 urllib.request.urlopen(f"{url}/_control", orders).close()  # noqa: S310 - our own server
-            settings = {"token": TOKEN, "extra_streams": EXTRA_STREAMS}
+            start_date = (yesterday - timedelta(days=31)).isoformat()
+            settings = {"token": TOKEN, "extra_streams": EXTRA_STREAMS, "start_date": start_date}
             slugs = [project["slug"] for project in demo_world(yesterday).projects.values()]
             yield write_json(folder / "config.json", {**settings, "project_slugs": slugs, "base_url": url})
         finally:

@@ -64,7 +64,7 @@ def constants(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
 def test_no_stream_is_named_in_code(path: Path):
-    """No text in the code is the name of a stream, or a path with one in it, but for the words of the API's own paths."""
+    """No text in the code is a stream's name, or a path with one in it, but for the words of the API's own paths."""
     if path.stem == "streams":
         pytest.skip("here they are named")
     named = [

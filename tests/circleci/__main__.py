@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.circleci.demo import demo_world, history, odd_world
+from tests.circleci.demo import demo_world, history, job_runs, odd_world
 from tests.circleci.extras import Server, World
 from tests.circleci.server import UUID, Answer, Fault, Request
+from tests.circleci.usage import FileHost, Usage
 from tests.circleci.world import moment, stamp
 
 
@@ -32,8 +33,12 @@ def main() -> None:
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     server = Server(_world(options), latency=options.latency, rate_limit=options.rate_limit, port=options.port)
-    server.aside = lambda request: _aside(server, request)
-    with server:
+    with server, FileHost() as host:
+        usage = Usage(server, host, states=["completed"])
+        for organization, cells in job_runs(server.world) if options.world == "demo" else ():
+            usage.add(organization, cells)
+        exports = server.aside
+        server.aside = lambda request: _aside(server, request) or exports(request)
         print(server.url, flush=True)
         if options.ready:
             draft = options.ready.with_name(options.ready.name + ".draft")

@@ -1,11 +1,13 @@
 """Worlds to try things in: a company's five weeks, a long history, and all oddities in one place."""
 
 import random
+from collections.abc import Iterator
 from datetime import datetime, time, timedelta, timezone
 from typing import Any
 
 from tests.circleci.extras import World
-from tests.circleci.world import ABSENT, Row
+from tests.circleci.usage import Cells, job
+from tests.circleci.world import ABSENT, Row, moment
 
 BUILD = ["checkout", "lint", "unit-tests", "package"]
 NIGHTLY = ["checkout", "integration-tests", "browser-tests", "report"]
@@ -100,6 +102,47 @@ def _push(world: World, chance: random.Random, slug: str, at: datetime, branch: 
     if slug.endswith("web-shop") and chance.random() < 0.05:
         wide = [f"browser-{number:02}" for number in range(1, 65)]
         world.add_workflow(pipeline, "browser-matrix", done, timedelta(minutes=25), jobs=wide, at_once=True)
+
+
+def job_runs(world: World) -> Iterator[tuple[str, Cells]]:
+    """What a usage export tells of each job that has run, with the id of its organization."""
+    sizes = {"lint": ("large", 12.0), "unit-tests": ("medium", 88.0), "browser": ("xlarge", 31.0)}
+    price = {"medium": 10.0, "large": 20.0, "xlarge": 40.0}
+    told: set[str] = set()
+    for project in world.projects.values():
+        for pipeline in world.rows["pipelines"][project["id"]]:
+            for workflow in world.rows["workflows"][pipeline["id"]]:
+                for run in world.rows["jobs"][workflow["id"]]:
+                    if run["type"] == "approval" or "stopped_at" not in run or run["id"] in told:
+                        continue
+                    told.add(run["id"])
+                    lasted = (moment(run["stopped_at"]) - moment(run["started_at"])).total_seconds()
+                    resource, used = sizes.get(run["name"].partition("-0")[0], ("medium", 55.0))
+                    credits = price[resource] * lasted / 60
+                    cells = {
+                        "ORGANIZATION_NAME": project["organization_name"],
+                        "PROJECT_ID": project["id"],
+                        "PROJECT_NAME": project["name"],
+                        "VCS_BRANCH": pipeline["vcs"]["branch"],
+                        "PIPELINE_ID": pipeline["id"],
+                        "PIPELINE_NUMBER": str(pipeline["number"]),
+                        "WORKFLOW_ID": workflow["id"],
+                        "WORKFLOW_NAME": workflow["name"],
+                        "JOB_NAME": run["name"],
+                        "JOB_ID": run["id"],
+                        "JOB_RUN_STARTED_AT": run["started_at"],
+                        "JOB_RUN_STOPPED_AT": run["stopped_at"],
+                        "JOB_BUILD_STATUS": run["status"],
+                        "RESOURCE_CLASS": resource,
+                        "JOB_RUN_SECONDS": f"{lasted:.0f}",
+                        "MEDIAN_CPU_UTILIZATION_PCT": f"{used * 0.7:.2f}",
+                        "MAX_CPU_UTILIZATION_PCT": f"{used:.2f}",
+                        "MEDIAN_RAM_UTILIZATION_PCT": f"{used * 0.6:.2f}",
+                        "MAX_RAM_UTILIZATION_PCT": f"{used * 0.9:.2f}",
+                        "COMPUTE_CREDITS": f"{credits:.6f}",
+                        "TOTAL_CREDITS": f"{credits:.6f}",
+                    }
+                    yield project["organization_id"], job(moment(run["started_at"]), run["job_number"], **cells)
 
 
 def _flaky_tests(slug: str) -> list[Row]:
