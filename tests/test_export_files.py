@@ -28,10 +28,10 @@ def read(text: str | bytes, size: int = 65536) -> list[dict[str, str | None]]:
 
 def values(line: str) -> list[str | None]:
     """What a line under a header of as many names as it needs is read as."""
-    names = "JOB_NAME,VCS_BRANCH,WORKFLOW_NAME,RESOURCE_CLASS".split(",")
+    names = ["JOB_NAME", "VCS_BRANCH", "WORKFLOW_NAME", "RESOURCE_CLASS"]
     for count in range(1, len(names) + 1):
         try:
-            return [list(row.values()) for row in read(",".join(names[:count]) + "\n" + line)][0]
+            return next(list(row.values()) for row in read(",".join(names[:count]) + "\n" + line))
         except Unreadable as error:
             if count == len(names) or "values" not in str(error):
                 raise
