@@ -13,6 +13,7 @@ SECTIONS = {
     "speed": "Speed",
     "memory": "Memory",
     "cpu": "Processor",
+    "usage": "Usage exports",
     "walk": "The walk",
     "limit": "A rate limit",
     "soak": "A long run with faults",

@@ -1,11 +1,12 @@
 """How large the tap gets, and how much of what it writes is state."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 from benchmarks import worlds
-from benchmarks.tools import Run, config, run, service, slugs, table, url
+from benchmarks.speed import INSIDE
+from benchmarks.tools import WALK, Run, config, run, service, slugs, table, url
 from tests.circleci import World
 
 FEW, MANY, BULKY = 200, 6_000, 40
@@ -16,17 +17,27 @@ def memory(options: argparse.Namespace) -> None:
     few = [_first_sync(FEW) for _ in range(options.repeat)]
     small, large = median(done.peak for done in few), _first_sync(MANY)
     bulky = _first_sync(BULKY, worlds.wide)
+    tested = [_first_sync(count, _with_many_tests, INSIDE) for count in (4, 24)]
     rows = [
         [f"peak memory, {FEW} pipelines", f"{small:.1f} MB", ""],
         [f"peak memory, {MANY:,} pipelines", f"{large.peak:.1f} MB", ""],
         ["ratio", large.peak / small, "< 1.2"],
         [f"peak memory, {BULKY} pipelines of 40 workflows, 60 jobs each", f"{bulky.peak:.1f} MB", ""],
+        *(
+            [f"peak memory, {done.rows['jobs']} jobs with 2,000 tests each", f"{done.peak:.1f} MB", ""]
+            for done in tested
+        ),
+        ["ratio", tested[1].peak / tested[0].peak, "< 1.2"],
         ["STATE lines, of all lines", f"{large.states / large.lines:.3%}", "< 2 %"],
         ["STATE bytes, of all bytes", f"{large.states_size / large.size:.3%}", "< 2 %"],
     ]
     table(["what", "figure", "wanted"], rows)
 
 
-def _first_sync(pipelines: int, world: Callable[[int], World] = worlds.plain) -> Run:
+def _first_sync(pipelines: int, world: Callable[[int], World] = worlds.plain, streams: Sequence[str] = WALK) -> Run:
     with service(world, pipelines) as remote:
-        return run(config(remote.ask(url), remote.ask(slugs)))
+        return run(config(remote.ask(url), remote.ask(slugs)), streams)
+
+
+def _with_many_tests(pipelines: int) -> World:
+    return worlds.tested(pipelines, jobs=2, tests=2000)

@@ -11,6 +11,7 @@ from benchmarks.tools import NOW, WALK, Remote, Traffic, config, forget, run, se
 from tests.circleci import STREAMS, Server, World
 
 LATENCY = 0.05
+INSIDE = [*WALK, "job_details", "tests", "artifacts"]
 ORGANIZATION = [stream for stream in STREAMS if stream not in WALK]
 HEAD = ["what", "workers", "seconds", "share of the optimum", "calls", "least calls", "asked twice"]
 
@@ -25,6 +26,7 @@ def speed(options: argparse.Namespace) -> None:
         _case("first sync of 500 pipelines", worlds.plain, [500], 16, repeat),
         _case("first sync of 500 pipelines", worlds.plain, [500], 32, repeat),
         _case("4 pipelines, 40 workflows each, 60 jobs each", worlds.wide, [], 8, repeat),
+        _case("60 pipelines, with details, tests and artifacts", worlds.tested, [60], 8, repeat, INSIDE),
         _case("200 idle projects, synced before", worlds.idle, [], 8, repeat, again=True),
         _case("the eight other streams, 40 projects, 5 definitions each", worlds.company, [], 8, repeat, ORGANIZATION),
     ]
@@ -44,7 +46,8 @@ def _case(
         settings = config(remote.ask(url), remote.ask(slugs), max_workers=workers)
         state = run(settings, streams).state if again else None
         now = NOW + timedelta(hours=1) if again else NOW
-        fewest = 1 + len(settings["project_slugs"]) if again else remote.ask(worlds.least, streams)
+        least = worlds.least_inside if streams is INSIDE else worlds.least
+        fewest = 1 + len(settings["project_slugs"]) if again else remote.ask(least, streams)
         asked = [_asked(remote, now, settings, streams, state) for _ in range(repeat)]
     seconds = median(one.seconds for one in asked)
     share = median(one.calls * LATENCY / workers / one.seconds for one in asked)

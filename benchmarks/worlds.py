@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from itertools import chain
 
-from benchmarks.tools import NOW
+from benchmarks.tools import NOW, WALK
 from tests.circleci import Server, World, history, moment
 from tests.circleci.demo import DEPLOY, demo_world
 from tests.circleci.world import PARENTS
@@ -26,6 +26,16 @@ def various() -> World:
 def wide(pipelines: int = 4) -> World:
     """Few pipelines with 40 workflows each, of three pages of jobs each."""
     return history(pipelines, NOW, workflows=40, jobs=60)
+
+
+def tested(pipelines: int, jobs: int = 4, tests: int = 15) -> World:
+    """One project with so many pipelines of two workflows, each of whose jobs has tests and an artifact."""
+    world = history(pipelines, NOW, jobs=jobs)
+    test = {"name": "test", "classname": "Suite", "result": "success", "run_time": 0.25, "message": "", "file": "t.py"}
+    for job in chain(*world.rows["jobs"].values()):
+        world.tests[job["id"]] = [test] * tests
+        world.artifacts[job["id"]] = [{"path": "log.txt", "node_index": 0, "url": "https://files.example/log.txt"}]
+    return world
 
 
 def idle(projects: int = 200) -> World:
@@ -78,6 +88,13 @@ def least(server: Server, streams: Iterable[str]) -> int:
         size = 50 if stream in ("deploy", "project") else 20
         calls += sum(max(1, -(-length // size)) for length in lengths)
     return calls
+
+
+def least_inside(server: Server, streams: Iterable[str]) -> int:
+    """The calls without which the walk and these three streams below each of its jobs cannot be read."""
+    world = server.world
+    pages = (max(1, -(-len(world.tests[job["id"]]) // 20)) for job in chain(*world.rows["jobs"].values()))
+    return least(server, WALK) + sum(2 + count for count in pages)
 
 
 def late_changes(server: Server) -> dict[str, tuple[timedelta, float]]:

@@ -227,8 +227,7 @@ def test_an_export_that_fails_twice_is_named_with_its_reason():
         assert done.status == 1
         assert done.criticals() == [
             f"{NAME} of {first} could not be read to the end:"
-            " CircleCI could not export 2026-03-01 to 2026-03-09, twice:"
-            ' "the warehouse is closed".'
+            ' CircleCI could not export 2026-03-01 to 2026-03-09, twice: "the warehouse is closed".'
         ]
         assert len(usage.orders) == 3
         assert marks(done.state) == {second: "2026-03-09T00:00:00.000000Z"}
@@ -239,7 +238,7 @@ def test_an_export_that_fails_twice_is_named_with_its_reason():
 
 
 def test_a_slow_export_is_left_to_the_next_run():
-    """Asked for at growing intervals for ten minutes, then kept in the state: the next run collects it."""
+    """Asked for at growing intervals for ten minutes, then kept in the state: the next run collects it, paid once."""
     with service(states=("created", "warming-up", "processing")) as usage:
         organization = ids(filled(usage))[0]
         clock = FastClock()
@@ -511,7 +510,7 @@ def test_the_order_of_rows_does_not_depend_on_the_workers():
     found = []
     for workers in (1, 16):
         with service(3, files_per_export=2) as usage:
-            found.append(list(go(filled(usage), max_workers=workers).messages))
+            found.append(go(filled(usage), max_workers=workers).messages)
     assert [one for one in found[0] if one["type"] == "RECORD"] == [one for one in found[1] if one["type"] == "RECORD"]
 
 

@@ -1,0 +1,76 @@
+"""What half a million job runs of a usage export cost: memory, and rows a second on one core."""
+
+import argparse
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from statistics import median
+
+from benchmarks.tools import NOW, Remote, Run, config, run, start_up, table
+from tap_circleci.streams import STREAMS
+from tests.circleci import Answer, Request, Server, World
+from tests.circleci.usage import FileHost, csv_of, job
+
+FEW, MANY = 5_000, 500_000
+BLOCK = 10_000
+STREAM = next(stream.name for stream in STREAMS.values() if stream.is_export)
+
+
+def usage(options: argparse.Namespace) -> None:
+    """Print the table."""
+    few = [_sync(FEW) for _ in range(options.repeat)]
+    many = [_sync(MANY) for _ in range(options.repeat)]
+    small, large = median(done.peak for done in few), median(done.peak for done in many)
+    begin = median(start_up().cpu for _ in range(options.repeat))
+    used = median(done.cpu for done in many) - begin
+    rows = [
+        [f"peak memory, {FEW:,} rows", f"{small:.1f} MB", ""],
+        [f"peak memory, {MANY:,} rows", f"{large:.1f} MB", ""],
+        ["ratio", large / small, "< 1.3"],
+        ["rows a second of one processor", MANY / used, "> 20,000"],
+        ["rows a second", MANY / median(done.seconds for done in many), ""],
+    ]
+    table(["what", "figure", "wanted"], rows)
+
+
+def _sync(rows: int) -> Run:
+    with Remote(partial(_service, rows)) as remote:
+        done = run(config(remote.ask(_url), ["gh/acme/api"], start_date="2025-06-01"), [STREAM])
+    assert done.rows[STREAM] == rows
+    return done
+
+
+def _url(server: Server) -> str:
+    return server.url
+
+
+@contextmanager
+def _service(rows: int) -> Iterator[Server]:
+    """A service with one export, ready at once, of so many job runs in one file."""
+    world = World(NOW)
+    world.add_project("gh/acme/api")
+    with Server(world) as server, FileHost() as host:
+        host.files["/export.csv.gz"] = _file(rows)
+
+        def answer(request: Request) -> Answer | None:
+            if "usage_export_job" not in request.path:
+                return None
+            urls = [f"{host.url}/export.csv.gz"]
+            return Answer(201, {"usage_export_job_id": "export", "state": "completed", "download_urls": urls})
+
+        server.aside = answer
+        yield server
+
+
+def _file(rows: int) -> bytes:
+    """A gzip file of some parts, each with jobs of its own."""
+    header, _, block = csv_of([job(NOW - timedelta(days=1), number) for number in range(BLOCK)]).partition(b"\n")
+    parts = [gzip.compress(header + b"\n")]
+    for part in range(-(-rows // BLOCK)):
+        lines = block.replace(b'"job-', b'"job-%d-' % part)
+        if rows < BLOCK:
+            lines = b"".join(lines.splitlines(keepends=True)[:rows])
+        parts.append(gzip.compress(lines, 1))
+    return b"".join(parts)
