@@ -48,14 +48,14 @@ class Export:
 class State:
     """What one run leaves to the next. Changed by the one thread that writes.
 
-    `bookmarks` are the highest replication key values sent, by stream and parent; `exports` are those that are still to
-    be collected, by stream and parent; `seen` is what the streams of the walk have read, by project and stream.
+    `bookmarks` are the highest replication key values sent, by stream and parent; `seen` is what the streams of the
+    walk have read, by project and stream; `exports` are those that are still to be collected, by stream and parent.
     """
 
     currently_syncing: str | None = None
     bookmarks: dict[str, dict[str, str]] = field(default_factory=dict)
-    exports: dict[str, dict[str, Export]] = field(default_factory=dict)
     seen: dict[str, dict[str, Seen]] = field(default_factory=dict)
+    exports: dict[str, dict[str, Export]] = field(default_factory=dict)
 
     def note(self, stream: str, key: str, value: str) -> None:
         """Take note of the highest replication key value that has been sent, if there was any."""
