@@ -16,31 +16,6 @@ from tests.tap import EagerClock, assert_same, expected, kept, sync, tables
 from tests.worlds import NOW, PASSING, WALK, furnished, pipeline_ids, truth_of, world_of
 
 
-def test_a_definition_whose_triggers_cannot_be_asked_for_has_none():
-    """400 and 404 for the triggers of one definition mean that there are none."""
-    world = world_of(1)
-    for status in (400, 404):
-        definition = world.add_definition(world.project("gh/acme/api"), f"answers {status}")
-        (world.unsupported if status == 400 else world.missing).add(("trigger", definition["id"]))
-    with Server(world) as server:
-        run = sync(server, streams=["trigger"])
-    assert run.status == 0, run.log
-    assert run.rows("trigger") == []
-
-
-def test_triggers_that_end_in_a_400_are_not_all_there_are():
-    """Only the first page of a definition's triggers may answer 400 and mean that there are none."""
-    with Server(furnished(world_of(1)), page_size=1) as server:
-        world = server.world
-        definition = world.rows["pipeline_definition"][world.project("gh/acme/api")["id"]][0]
-        for number in range(3):
-            world.add_trigger(definition, f"trigger-{number}", {})
-        server.fault = lambda path, nth: Fault(400) if "/triggers?page-token" in path else None
-        run = sync(server, streams=["trigger"])
-    assert run.status == 1
-    assert "/triggers (400" in run.criticals()[0]
-
-
 def test_patterns_that_match_nothing_are_told():
     """An organization all of whose projects are left out is a mistake with a name of its own."""
     with Server(world_of(1)) as server:
@@ -203,38 +178,6 @@ def test_a_page_that_stays_lost_makes_no_run_dearer_than_the_one_before():
     assert [run.status for run in runs] == [1] * 8 + [0]
     assert_same(tables(line for run in runs for line in run.lines), truth)
     assert max(calls[2:]) <= calls[1] < calls[0] / 3, calls
-
-
-def test_a_list_that_goes_round_in_circles_ends():
-    """The same token again, or the same page for ever: the list ends with a warning, after one page or twenty."""
-    for body, most in (({"items": [], "next_page_token": "same"}, 6), (None, 26)):
-        with Server(world_of(5)) as server:
-            page = {"items": [{"id": "p", "name": "n", "slug": "gh/acme/api"}], "next_page_token": "t"}
-            count = iter(range(1000))
-            server.fault = lambda path, nth, body=body, count=count, page=page: (
-                Fault(200, {}, body or {**page, "next_page_token": f"t{next(count)}"})
-                if "private/project" in path
-                else None
-            )
-            run = sync(server, streams=["project"])
-            assert server.calls < most
-        assert run.status == 0
-        assert "goes round in circles" in run.log
-
-
-def test_ids_are_data_and_never_path():
-    """Null, empty and dotted ids are skipped and counted; odd characters are escaped."""
-    world = world_of(3)
-    names = pipeline_ids(world)
-    with Server(world) as server:
-        page = {"items": [{"id": name} for name in (None, "", "..", "a/b?c#d e", names[0])], "next_page_token": None}
-        server.script("/project/gh/acme/api/pipeline", [Fault(200, {}, page)])
-        server.script("/pipeline/a", [Fault(404)])
-        run = sync(server, streams=WALK)
-        asked = [request.path for request in server.requests if request.path.endswith("/workflow")]
-    assert run.status == 0
-    assert sorted(asked) == sorted(f"/api/v2/pipeline/{name}/workflow" for name in ("a%2Fb%3Fc%23d%20e", names[0]))
-    assert "Skipped: 3 rows of pipelines without a usable key" in run.log
 
 
 def test_aged_out_pipelines_are_read_as_empty():
