@@ -34,6 +34,8 @@ LOGGER = logging.getLogger(__name__)
 
 FIRST_SYNC = timedelta(days=365)
 """How far back a first sync goes when the user names no date."""
+CLOCK_BEHIND = timedelta(minutes=30)
+"""How far the clock of one answer may be behind that of an earlier run, so that a state is not refused for it."""
 
 
 def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list[str]:
@@ -103,7 +105,8 @@ class _Run:
         if not self._time.is_told:
             LOGGER.warning("CircleCI's answers do not tell the time: what is new is judged by the rows alone.")
         self._begun = self._time.now()
-        self._start = self._config.start_date or self._begun - FIRST_SYNC
+        # By a clock that has come to it for certain: one that is years ahead would leave everything out.
+        self._start = self._config.start_date or (self._time.certain(None, ()) or self._begun) - FIRST_SYNC
         self._refuse_the_future()
         walk = {stream.name for stream in walk_streams()}
         names = list(dict.fromkeys(ROOT.name if name in walk else name for name in self._selected.schemas))
@@ -135,7 +138,7 @@ class _Run:
         marks = [("start_date", self._config.start_date)] if self._config.start_date else []
         marks += [(f"The state's {latest[0]}", latest[1])] if latest else []
         for name, moment in marks:
-            if moment > now + CLOCK_TOLERANCE:
+            if moment > now + CLOCK_BEHIND:
                 raise BadInput(
                     f"{name} is {moment.isoformat()}, in the future: CircleCI's clock says {now.isoformat()}."
                 )

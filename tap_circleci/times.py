@@ -13,7 +13,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 EVER = datetime.min.replace(tzinfo=timezone.utc)
 """Before anything."""
 CLOCK_TOLERANCE = timedelta(minutes=5)
-"""State timestamps may be this far ahead of CircleCI's clock: clocks of several machines differ by some minutes."""
+"""A replication key value may be this far ahead of the answer that it came in: the clocks of machines differ."""
 PLAUSIBLE_YEARS = range(2011, 2100)
 """CircleCI was founded in 2011; a clock that tells another year is broken."""
 _TWO_WAYS = re.compile(r":\d\d[\d.]*\s*(?![ap]m\b)[a-z]+\s*[+-]\s*\d", re.ASCII | re.IGNORECASE)

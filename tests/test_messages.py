@@ -1,4 +1,4 @@
-"""Standard output: whole lines, and a sentence when it cannot be written. Runs the installed command."""
+"""Standard output: whole lines, states that take up little of it, and a sentence when it cannot be written."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import json
 import os
 import subprocess
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from tests.circleci import Server, demo_world
-from tests.tap import PROGRAM, config_for
+from tests.circleci import Server, World, demo_world, history
+from tests.tap import PROGRAM, EagerClock, FastClock, config_for, sync
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -85,3 +86,47 @@ def test_a_closed_standard_output_is_told():
     )
     assert found.returncode == 1
     assert found.stderr == "CRITICAL Standard output is closed: there is nowhere to write to.\n"
+
+
+class TenCalls(FastClock):
+    """Time that passes a tenth of a second whenever somebody looks."""
+
+    def now(self) -> float:
+        self.waited += 0.1
+        return super().now()
+
+
+def test_the_state_of_many_projects_takes_up_little_of_the_output():
+    """With hundreds of projects, STATE messages are at most 5 % of all bytes, and come at least once a minute."""
+    world = World(NOW)
+    for number in range(250):
+        project = world.add_project(f"gh/acme/service-{number}")
+        for place in range(4):
+            world.add_pipeline(project, NOW - timedelta(hours=1 + place), workflows=[{"stopped_at": MINUTE, "jobs": 3}])
+    clock = TenCalls()
+    with Server(world) as server:
+        run = sync(server, clock=clock)
+        again = sync(server, state=run.state, clock=TenCalls())
+    states = [line for line in run.lines if line.startswith('{"type": "STATE"')]
+    assert len(states[-1]) > 100_000
+    assert sum(map(len, states)) - len(states[-1]) <= 0.05 * sum(map(len, run.lines))
+    assert len(states) - 1 <= clock.waited / 1.0
+    assert len([line for line in again.lines if line.startswith('{"type": "STATE"')]) <= 1 + clock.waited / 60
+
+
+def test_a_state_is_small():
+    """In the steady state it takes less than 600 bytes for a project, whatever its history."""
+    with Server(history(300, NOW)) as server:
+        first = sync(server, streams=("pipelines", "workflows", "jobs"))
+        server.world.advance(timedelta(hours=1))
+        again = sync(server, streams=("pipelines", "workflows", "jobs"), state=first.state)
+    for run in (first, again):
+        assert len(json.dumps(run.state["bookmarks"])) < 600
+
+
+def test_a_changed_state_is_written_within_a_minute_however_large_it_is():
+    """A run that is cut has lost a minute's work at most."""
+    with Server(history(400, NOW)) as server:
+        run = sync(server, streams=("pipelines",), clock=EagerClock())
+    kinds = [json.loads(line)["type"] for line in run.lines]
+    assert kinds.count("STATE") >= 400 // 20

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from tests.circleci import Fault, Server, demo_world, history, moment, odd_world
-from tests.tap import DEFAULT, assert_same, expected, sync, tables
+from tests.circleci import Server, demo_world, history, odd_world
+from tests.tap import DEFAULT, assert_same, catalog_of, expected, sync, tables
+from tests.worlds import furnished
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 
@@ -30,95 +31,6 @@ def test_rows_come_in_the_same_order_with_any_number_of_workers():
     assert one == many
 
 
-def test_no_url_is_asked_twice_on_a_first_sync():
-    """A first sync asks for every page once and for nothing else."""
-    with Server(history(130, NOW, workflows=2, jobs=3)) as server:
-        sync(server)
-        paths = [request.path for request in server.requests]
-    assert len(paths) == len(set(paths))
-    small = 8  # me, collaborations, four lists of the organization, two of its project
-    assert len(paths) == small + 7 + 130 + 130 * 2
-
-
-def test_nothing_new_costs_a_few_calls_and_no_rows():
-    """A second sync right after the first sends no row of the walk and asks for the last day only."""
-    with Server(history(130, NOW)) as server:
-        first = sync(server)
-        server.world.advance(timedelta(hours=1))
-        server.reset()
-        again = sync(server, state=first.state, streams=("pipelines", "workflows", "jobs"))
-        calls = [request.path for request in server.requests]
-    assert again.status == 0
-    assert not [row for stream in ("pipelines", "workflows", "jobs") for row in again.rows(stream)]
-    assert len(calls) < 40
-
-
-@pytest.mark.parametrize("streams", [("pipelines",), ("pipelines", "workflows", "jobs")])
-def test_a_pipeline_that_becomes_final_without_a_new_updated_at_is_sent_again(streams):
-    """A setup that lasts for hours and fails shows after the next sync, and once it is known it is not sent again."""
-    world = history(30, NOW)
-    pipeline = world.add_pipeline("gh/acme/big", NOW - timedelta(hours=3), state="setup")
-    with Server(world) as server:
-        runs = [sync(server, streams=streams)]
-        for state in ("setup", "errored", "errored"):
-            pipeline["state"] = state
-            world.advance(timedelta(hours=1))
-            runs.append(sync(server, streams=streams, state=runs[-1].state))
-    sent = [[row["state"] for row in run.rows("pipelines") if row["id"] == pipeline["id"]] for run in runs]
-    assert sent == [["setup"], ["setup"], ["errored"], []]
-    assert not runs[-1].rows("pipelines")
-
-
-def test_a_run_that_looks_further_back_says_so():
-    """The log tells why a sync cost more calls than the one before."""
-    with Server(history(30, NOW)) as server:
-        runs = [sync(server)]
-        for pause in (timedelta(days=43), timedelta(seconds=1)):
-            server.world.advance(pause)
-            runs.append(sync(server, state=runs[-1].state))
-    said = ["Looked back" in run.log for run in runs]
-    assert said == [False, True, False]
-
-
-def test_a_state_that_is_no_text_is_not_final_and_nothing_breaks():
-    """Objects and lists where the API names a state arrive as JSON, and the walk goes on."""
-    world = history(30, NOW)
-    pipeline = world.pipelines([world.project("gh/acme/big")["id"]])[3]
-    workflow = world.rows["workflows"][pipeline["id"]][0]
-    pipeline["state"], workflow["status"] = {"type": "created"}, ["success"]
-    with Server(world) as server:
-        run = sync(server, streams=("pipelines", "workflows", "jobs"))
-    assert run.status == 0, run.log
-    assert [row["state"] for row in run.rows("pipelines") if row["id"] == pipeline["id"]] == ['{"type": "created"}']
-    assert [row["status"] for row in run.rows("workflows") if row["id"] == workflow["id"]] == ['["success"]']
-    assert len(run.rows("pipelines")) == 30
-
-
-@pytest.mark.parametrize("spelled", ["%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%dt%H:%M:%Sz", "%Y%m%dT%H%M%S+0000"])
-def test_dates_count_however_they_are_spelled(spelled):
-    """What is a date in the records is one for the walk: the start date and the state mean the same."""
-    world = history(60, NOW)
-    items = [
-        {**row, **{name: moment(row[name]).strftime(spelled) for name in ("created_at", "updated_at")}}
-        for row in world.pipelines([world.project("gh/acme/big")["id"]])
-    ]
-    page = Fault(200, {}, {"items": items, "next_page_token": None})
-    with Server(world) as server:
-        server.fault = lambda path, nth: page if path.endswith("/big/pipeline") else None
-        run = sync(server, streams=["pipelines"], start_date=(NOW - timedelta(days=1)).isoformat())
-    assert 0 < len(run.rows("pipelines")) < 60
-
-
-def test_pipelines_that_tap_circle_ci_has_synced_are_not_sent_again():
-    """Its state spares the rows of pipelines, while workflows and jobs come anew."""
-    with Server(history(30, NOW)) as server:
-        state = {"bookmarks": {"pipelines": {"gh/acme/big": (NOW - timedelta(minutes=1)).isoformat()}}}
-        run = sync(server, state=state, streams=("pipelines", "workflows", "jobs"))
-    assert run.rows("workflows")
-    assert run.rows("jobs")
-    assert not run.rows("pipelines")
-
-
 def test_schemas_come_before_records_and_a_state_last():
     """Each selected stream has one SCHEMA, before its first RECORD, and the last line is a STATE of a finished run."""
     with Server(demo_world(NOW)) as server:
@@ -133,19 +45,55 @@ def test_schemas_come_before_records_and_a_state_last():
     assert all("time_extracted" in m for m in messages if m["type"] == "RECORD")
 
 
-def test_a_list_that_is_not_quite_in_order_loses_nothing():
-    """One old pipeline among the new ones does not end the walk: only a whole page below the horizon does."""
-    ages = [[1, 900, 2], [3, 901, 902], [903, 904, 905], [4]]
-    pages = [
-        [{"id": f"p{hours}", "created_at": (NOW - timedelta(hours=hours)).isoformat()} for hours in page]
-        for page in ages
-    ]
-    with Server(history(1, NOW)) as server:
-        for number, page in enumerate(pages):
-            server.script(
-                "/project/gh/acme/big/pipeline", [Fault(200, {}, {"items": page, "next_page_token": f"t{number}"})]
-            )
-        run = sync(server, streams=["pipelines"], start_date="2026-03-01")
-        assert server.calls == 1 + 3
-    assert run.status == 0
-    assert [row["id"] for row in run.rows("pipelines")] == ["p1", "p2", "p3"]
+KEYS = {"pipelines": "updated_at", "deploy": "updated_at", "schedule": "updated-at"}
+GO_ZERO = "0001-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("value", [GO_ZERO, "1969-12-31T23:59:59Z", "", None, "2999-01-01T00:00:00Z"])
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_replication_key_that_is_no_time_of_a_change_makes_no_bookmark(value, is_alone):
+    """Pipelines, environments and schedules with Go's zero time are delivered, and the next run takes the state."""
+    world = furnished(history(3, NOW, slug="gh/acme/api"))
+    rows = {
+        "pipelines": world.pipelines([world.project("gh/acme/api")["id"]]),
+        "deploy": world.rows["deploy"][world.organization("gh/acme")["id"]],
+        "schedule": world.rows["schedule"][world.project("gh/acme/api")["id"]],
+    }
+    for stream, key in KEYS.items():
+        for row in rows[stream] if is_alone else rows[stream][:1]:
+            row[key] = value
+    with Server(world) as server:
+        first = sync(server, streams=KEYS)
+        world.advance(timedelta(hours=1))
+        second = sync(server, streams=KEYS, state=first.state)
+    assert (first.status, second.status) == (0, 0), second.log
+    for stream, key in KEYS.items():
+        assert {row["id"] for row in first.rows(stream)} == {row["id"] for row in rows[stream]}
+        marks = first.state["bookmarks"].get(stream, {})
+        highest = [mark[key] if isinstance(mark, dict) and key in mark else mark for mark in marks.values()]
+        texts = [text for text in highest if isinstance(text, str)]
+        assert all("2026" <= text < "2027" for text in texts)
+        assert bool(texts) is not is_alone
+
+
+@pytest.mark.parametrize("stream", [*KEYS, "workflows"])
+def test_full_table_in_a_catalog_reads_a_stream_from_the_start_date_in_each_run(stream):
+    """`replication-method: FULL_TABLE` is honoured for that stream alone, and its bookmarks do no harm."""
+    world = furnished(history(30, NOW, slug="gh/acme/api"))
+    catalog = catalog_of(*KEYS, "workflows")
+    for entry in catalog["streams"]:
+        for item in entry["metadata"]:
+            if entry["tap_stream_id"] == stream and not item["breadcrumb"]:
+                item["metadata"]["replication-method"] = "FULL_TABLE"
+    with Server(world) as server:
+        first = sync(server, catalog=catalog)
+        world.advance(timedelta(hours=1))
+        usual = sync(server, streams=[*KEYS, "workflows"], state=first.state)
+        again = sync(server, catalog=catalog, state=first.state)
+        since = NOW - timedelta(hours=12)
+        late = sync(server, catalog=catalog, state=again.state, start_date=since.isoformat())
+    assert again.rows(stream) == first.rows(stream)
+    assert len(again.rows(stream)) > len(usual.rows(stream))
+    for other in {*KEYS, "workflows"} - {stream}:
+        assert again.rows(other) == usual.rows(other)
+    assert 0 < len(late.rows(stream)) < len(first.rows(stream))

@@ -1,0 +1,109 @@
+"""What became of lists: what is gone, forbidden or broken is told, and a service that is down ends the run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.circleci import Fault, Server
+from tests.tap import EagerClock, assert_same, expected, sync, tables
+from tests.worlds import NOW, WALK, pipeline_ids, truth_of, world_of
+
+
+def test_a_forbidden_organization_is_named_and_skipped():
+    """403 below one organization: the others are complete, exit 0."""
+    world = world_of(2)
+    world_of(2, "gh/other/web", world)
+    for slug in ("gh/acme", "gh/other"):
+        world.add_context(world.organization(slug), "deploy", NOW)
+    world.forbidden.add(world.organization("gh/acme")["id"])
+    with Server(world) as server:
+        run = sync(server)
+        truth = truth_of(world)
+    assert run.status == 0, run.log
+    assert "permission denied (403)" in run.log
+    assert len(run.rows("context")) == 1
+    assert_same({stream: tables(run.lines)[stream] for stream in WALK}, {stream: truth[stream] for stream in WALK})
+
+
+def test_many_neighbours_that_cannot_be_read_do_not_end_the_run_of_a_service_that_is_up():
+    """Thirty pipelines in a row fail for good: the older ones are delivered all the same."""
+    with Server(world_of(60)) as server:
+        broken = set(pipeline_ids(server.world)[10:40])
+        server.fault = lambda path, nth: Fault(503) if any(name in path for name in broken) else None
+        run = sync(server, streams=WALK)
+    assert run.status == 1
+    assert len(run.criticals()) == 30
+    assert len(run.rows("pipelines")) == 60
+    assert len(run.rows("workflows")) == 30
+
+
+def test_aged_out_pipelines_are_read_as_empty():
+    """404, an empty list or items without ids below an old pipeline: counted, exit 0."""
+    world = world_of(6)
+    for name, how in zip(pipeline_ids(world), ("missing", "empty", "null"), strict=False):
+        world.aged_out[name] = how
+    with Server(world) as server:
+        run = sync(server)
+        truth = truth_of(world)
+    assert run.status == 0, run.log
+    assert "gh/acme/api: 1 aged-out or deleted resources (404) read as empty" in run.log
+    assert_same(tables(run.lines), truth)
+
+
+def test_a_service_that_goes_down_ends_the_run_which_the_next_completes():
+    """Down at the start, or for all but the lists after some calls: exit 1 within bounded attempts, and the next run
+    completes it."""
+    for after in (0, 30):
+        with Server(world_of(80)) as server:
+            seen = iter(range(10**6))
+            server.fault = lambda path, nth, seen=seen, after=after: (
+                Fault(broken="reset") if "/project/" not in path and next(seen) >= after else None
+            )
+            run = sync(server, streams=WALK, clock=EagerClock())
+            assert run.status == 1
+            assert "cannot be reached" in run.criticals()[-1]
+            assert server.calls < 400
+            server.fault = lambda path, nth: None
+            again = sync(server, state=run.state, streams=WALK)
+            assert_same(tables(again.lines, tables(run.lines)), expected(server.world.truth(["gh/acme/api"]), WALK))
+    with Server(world_of(1)) as server:
+        server.down()
+        run = sync(server)
+        server.up()
+    assert run.status == 1
+    assert "connection refused" in run.criticals()[0]
+
+
+def test_a_slug_that_is_not_there_is_named_and_skipped():
+    """One unknown slug among others is warned about; nothing but unknown slugs is an error."""
+    with Server(world_of()) as server:
+        some = sync(server, project_slugs="gh/acme/gone gh/acme/api", streams=WALK)
+        none = sync(server, project_slugs="gh/acme/gone", streams=WALK)
+    assert some.status == 0
+    assert "WARNING gh/acme/gone: there is no such project" in some.log
+    assert len(some.rows("pipelines")) == 10
+    assert none.status == 1
+    assert "None of the projects" in none.criticals()[0]
+
+
+@pytest.mark.parametrize("slugs", ["gh/acme/nope", "gh/acme/nothing-*"])
+def test_without_any_project_the_other_streams_are_delivered(slugs):
+    """No slug exists, or no project matches: exit 1 in each run, and each has the rows of the organizations."""
+    world = world_of(2)
+    world.add_context(world.organization("gh/acme"), "deploy", NOW)
+    with Server(world) as server:
+        runs = [sync(server, project_slugs=slugs)]
+        runs.append(sync(server, project_slugs=slugs, state=runs[0].state))
+    for run in runs:
+        assert (run.status, len(run.rows("context")), len(run.criticals())) == (1, 1, 1)
+        assert run.state["currently_syncing"] is None
+
+
+def test_a_hundred_failures_in_a_row_end_the_run():
+    """A service that says who we are and nothing else is down: bounded calls, and one sentence says so."""
+    with Server(world_of(400)) as server:
+        server.fault = lambda path, nth: Fault(500) if path.endswith("/workflow") else None
+        run = sync(server, streams=WALK, max_workers=2)
+        assert server.calls < 5 * 150
+    assert run.status == 1
+    assert "100 resources in a row could not be read: the service seems to be down." in run.criticals()
