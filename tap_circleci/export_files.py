@@ -53,7 +53,7 @@ class Columns:
 
 
 def rows(blocks: Iterable[bytes], columns: Columns) -> Iterator[Row]:
-    """The rows of a file, by the names in its header: texts, or None for null; times and booleans as the API has them.
+    """The rows of a file, by the names in its header: texts, or None for null; times and booleans as records have them.
 
     Memory is constant. Raises `Unreadable` for what is no export.
     """
@@ -97,9 +97,15 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[str]:
     yield _UNQUOTED_NULL.sub(NULL, rest + decode(b"", True))
 
 
+@lru_cache(maxsize=4096)  # jobs of one workflow, pipeline or project share most of their times
 def _as_utc(text: str) -> str:
-    """A time or a day without a zone as ISO 8601 in UTC; other texts as they are."""
-    return f"{text[:10]}T{text[11:] or '00:00:00'}Z" if _WITHOUT_ZONE.fullmatch(text) else text
+    """A time or a day, in UTC where it tells no zone, as records have it; other texts as they are."""
+    if _WITHOUT_ZONE.fullmatch(text):
+        text = f"{text[:10]}T{text[11:] or '00:00:00'}Z"
+    try:
+        return date_time(text) or ""
+    except ValueError:
+        return text
 
 
 def day_of(row: Row, otherwise: datetime) -> str:
@@ -115,15 +121,5 @@ def _midnight(text: str | None) -> str | None:
 
 def digest_of(row: Row, columns: Columns) -> str:
     """The same 32 characters for the same identity, whatever is measured and however often it is exported."""
-    parts = [_plain(row.get(name), is_time=name in columns.times) for name in columns.identity]
+    parts = [row.get(name) or "" for name in columns.identity]
     return blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16).hexdigest()
-
-
-def _plain(value: str | None, *, is_time: bool) -> str:
-    """A part of an identity in one spelling: null is an empty text, times have six decimals."""
-    if not value or not is_time:
-        return value or ""
-    try:
-        return date_time(value) or ""
-    except ValueError:
-        return value

@@ -93,14 +93,14 @@ def test_columns_are_found_by_their_names():
 
 
 def test_times_are_utc_and_flags_are_plain():
-    """Times without a zone get one, those with one stay, and Y and N become true and false, but only in booleans."""
+    """Times without a zone get one, those with another are UTC, and Y and N become true and false, but only in booleans."""
     names = ["JOB_RUN_DATE", "JOB_RUN_QUEUED_AT", "JOB_RUN_STARTED_AT", "IS_UNREGISTERED_USER", "JOB_NAME"]
     cells = ["2026-03-09", "2026-03-09 10:11:12.345", "2026-03-09T10:11:12+01:00", "Y", "N"]
     found = read(csv_of([dict(zip(names, cells, strict=True))], names))[0]
     assert list(found.values()) == [
-        "2026-03-09T00:00:00Z",
-        "2026-03-09T10:11:12.345Z",
-        "2026-03-09T10:11:12+01:00",
+        "2026-03-09T00:00:00.000000Z",
+        "2026-03-09T10:11:12.345000Z",
+        "2026-03-09T09:11:12.000000Z",
         "true",
         "N",
     ]
