@@ -18,7 +18,6 @@ from io import StringIO
 from typing import Any
 
 from tap_circleci.errors import Unreadable
-from tap_circleci.records import date_time
 from tap_circleci.times import moment, written
 
 Row = dict[str, Any]
@@ -28,7 +27,7 @@ LONGEST_LINE = 2**20
 NULL = "\x1f"
 """Stands for null while Python's csv, which takes the backslash out of \\N, reads a line."""
 _UNQUOTED_NULL = re.compile(r"\\N(?<![^,\n]\\N)(?![^,\r\n])")
-_WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d+)?)?", re.ASCII)
+_WITHOUT_ZONE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.(\d+))?)?", re.ASCII)
 _FLAGS = {"Y": "true", "y": "true", "N": "false", "n": "false"}
 
 DAY = "job_run_date"
@@ -53,7 +52,7 @@ class Columns:
 
 
 def rows(blocks: Iterable[bytes], columns: Columns) -> Iterator[Row]:
-    """The rows of a file, by the names in its header: texts, or None for null; times and booleans as the API has them.
+    """The rows of a file, by the names in its header: texts, or None for null; times without a zone as UTC.
 
     Memory is constant. Raises `Unreadable` for what is no export.
     """
@@ -73,8 +72,7 @@ def rows(blocks: Iterable[bytes], columns: Columns) -> Iterator[Row]:
                 )
             row: Row = dict(zip(header, [None if value == NULL else value for value in values], strict=True))
             for name in times:
-                if row[name]:
-                    row[name] = _as_utc(row[name])
+                row[name] = _as_utc(row[name])
             for name in flags:
                 row[name] = _FLAGS.get(row[name], row[name])
             yield row
@@ -97,9 +95,11 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[str]:
     yield _UNQUOTED_NULL.sub(NULL, rest + decode(b"", True))
 
 
-def _as_utc(text: str) -> str:
-    """A time or a day without a zone as ISO 8601 in UTC; other texts as they are."""
-    return f"{text[:10]}T{text[11:] or '00:00:00'}Z" if _WITHOUT_ZONE.fullmatch(text) else text
+@lru_cache(maxsize=4096)  # jobs of one workflow, pipeline or project share most of their times
+def _as_utc(text: str | None) -> str | None:
+    """A time or a day without a zone, always in one spelling, in UTC; other texts as they are."""
+    found = text and _WITHOUT_ZONE.fullmatch(text)
+    return f"{found[1]}T{found[2] or '00:00:00'}.{(found[3] or '')[:6]:0<6}Z" if found else text
 
 
 def day_of(row: Row, otherwise: datetime) -> str:
@@ -115,15 +115,5 @@ def _midnight(text: str | None) -> str | None:
 
 def digest_of(row: Row, columns: Columns) -> str:
     """The same 32 characters for the same identity, whatever is measured and however often it is exported."""
-    parts = [_plain(row.get(name), is_time=name in columns.times) for name in columns.identity]
+    parts = [row.get(name) or "" for name in columns.identity]
     return blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16).hexdigest()
-
-
-def _plain(value: str | None, *, is_time: bool) -> str:
-    """A part of an identity in one spelling: null is an empty text, times have six decimals."""
-    if not value or not is_time:
-        return value or ""
-    try:
-        return date_time(value) or ""
-    except ValueError:
-        return value

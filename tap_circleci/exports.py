@@ -42,7 +42,7 @@ WAITS = (5.0, 10.0, 20.0, 30.0)
 """Seconds until an export is asked for again, the last ones for ever: asking is limited too."""
 MAX_WAIT = 600.0
 """Seconds of waiting until an export is left to the next run."""
-ROWS_AT_ONCE = 1000
+ROWS_AT_ONCE = 250
 """Rows that are read before they are written."""
 FRESH_ADDRESSES = 5
 """How often the addresses of the files are asked for anew without one more file read."""

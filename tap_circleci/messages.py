@@ -52,6 +52,7 @@ class Messages:
                 STREAMS[name].secret_urls,
                 self._reporter(name),
                 hidden=[(column,) for column in STREAMS[name].hidden],
+                is_repetitive=STREAMS[name].is_export,
             )
             for name, schema in selected.schemas.items()
         }

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from tap_circleci.text import UNPAIRED
@@ -25,6 +26,8 @@ Report = Callable[[Path, str], None]
 Convert = Callable[[Any], Any]
 
 INT64 = 2**63
+REMEMBERED = 128
+"""Values of a field whose meaning is remembered, where they repeat themselves."""
 SECRET = "**REDACTED**"  # noqa: S105 - what stands in place of one
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _PLAIN = re.compile(r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d(?:\.(\d{1,9}))?Z", re.ASCII)
@@ -37,14 +40,16 @@ def converter(
     report: Report,
     *,
     hidden: Iterable[Path] = (),
+    is_repetitive: bool = False,
 ) -> Convert:
     """A function from a row to a record with every field of `wanted`, a part of `schema`; null where the row has none.
 
     Fields that `schema` does not name, and values that do not fit it, are left out and given to `report`. Paths in
     `secrets` lead to URLs whose query is masked, those in `hidden` to fields that no schema names and nobody is told
-    of.
+    of. `is_repetitive`: the values are texts, and most rows have them from the rows before, so that what they mean is
+    remembered for a while.
     """
-    special = _Special(frozenset(secrets), frozenset(hidden), report)
+    special = _Special(frozenset(secrets), frozenset(hidden), report, is_repetitive)
     convert = _object(schema["properties"], wanted["properties"], (), special)
     blank = dict.fromkeys(wanted["properties"])
     return lambda row: {**blank, **convert(row)}
@@ -57,6 +62,7 @@ class _Special:
     secrets: frozenset[Path]
     hidden: frozenset[Path]
     report: Report
+    is_repetitive: bool
 
 
 def _compile(schema: Schema, wanted: Schema, path: Path, special: _Special) -> Convert:
@@ -73,7 +79,11 @@ def _compile(schema: Schema, wanted: Schema, path: Path, special: _Special) -> C
         item = _compile(schema["items"], wanted["items"], path, special)
         return _expecting(list, lambda values: [item(value) for value in values], path, report)
     leaf = {"integer": integer, "number": number, "boolean": boolean, "string": text}[name]
-    return _leaf(date_time if schema.get("format") == "date-time" else leaf, path, report)
+    if schema.get("format") == "date-time":
+        leaf = date_time
+    if special.is_repetitive and leaf is not text:
+        leaf = lru_cache(maxsize=REMEMBERED)(leaf)
+    return _leaf(leaf, path, report)
 
 
 def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path: Path, special: _Special) -> Convert:

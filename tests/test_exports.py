@@ -137,7 +137,7 @@ def test_a_first_sync_sends_every_job_run_of_the_days_that_have_ended():
         organization,
         "2026-03-09T00:00:00.000000Z",
         "2026-03-09T00:00:00.000000Z",
-        "2026-03-09T01:00:03.000000Z",
+        "2026-03-09T00:00:09.321000Z",
         0,
         True,
     ]

@@ -34,10 +34,12 @@ Cells = Mapping[str, str | None]
 
 def job(day: datetime, number: int, organization: str = "", **cells: str | None) -> dict[str, str | None]:
     """The cells of a job run; others may be given by their columns' names."""
-    begun = day.replace(hour=number % 24, minute=number // 24 % 60, second=0, microsecond=0)
+    midnight = day.replace(hour=0, minute=0, second=0, microsecond=0)
 
-    def at(seconds: int) -> str:
-        return (begun + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S.000")
+    def at(seconds: float) -> str:
+        return (midnight + timedelta(seconds=seconds % 86_400)).isoformat(" ", "milliseconds")[:23]
+
+    pipeline, workflow, begun = number // 4 * 9.5, number // 2 * 9.5 + 2, number * 4.321 + 3
 
     usual = {
         "ORGANIZATION_ID": organization,
@@ -46,29 +48,29 @@ def job(day: datetime, number: int, organization: str = "", **cells: str | None)
         "PROJECT_ID": f"project-{number % 7}",
         "PROJECT_NAME": f"api-{number % 7}",
         "PROJECT_CREATED_DATE": "2020-02-03",
-        "LAST_BUILD_FINISHED_AT": at(900),
+        "LAST_BUILD_FINISHED_AT": at(86_000),
         "VCS_NAME": "GITHUB",
         "VCS_URL": "https://github.com/acme/api",
         "VCS_BRANCH": "main",
         "PIPELINE_ID": f"pipeline-{number // 4}",
-        "PIPELINE_CREATED_AT": at(0),
+        "PIPELINE_CREATED_AT": at(pipeline),
         "PIPELINE_NUMBER": str(number // 4),
         "IS_UNREGISTERED_USER": "false",
         "PIPELINE_TRIGGER_SOURCE": "webhook",
         "PIPELINE_TRIGGER_USER_ID": "user-1",
         "WORKFLOW_ID": f"workflow-{number // 2}",
         "WORKFLOW_NAME": "build",
-        "WORKFLOW_FIRST_JOB_QUEUED_AT": at(1),
-        "WORKFLOW_FIRST_JOB_STARTED_AT": at(3),
-        "WORKFLOW_STOPPED_AT": at(600),
+        "WORKFLOW_FIRST_JOB_QUEUED_AT": at(workflow),
+        "WORKFLOW_FIRST_JOB_STARTED_AT": at(workflow + 1),
+        "WORKFLOW_STOPPED_AT": at(workflow + 600),
         "IS_WORKFLOW_SUCCESSFUL": "true",
         "JOB_NAME": "test",
         "JOB_RUN_NUMBER": str(number),
         "JOB_ID": f"job-{day:%Y%m%d}-{number}",
         "JOB_RUN_DATE": day.strftime("%Y-%m-%d"),
-        "JOB_RUN_QUEUED_AT": at(1),
-        "JOB_RUN_STARTED_AT": at(3),
-        "JOB_RUN_STOPPED_AT": at(123),
+        "JOB_RUN_QUEUED_AT": at(begun),
+        "JOB_RUN_STARTED_AT": at(begun + 2),
+        "JOB_RUN_STOPPED_AT": at(begun + 122),
         "JOB_BUILD_STATUS": "success",
         "RESOURCE_CLASS": "large",
         "OPERATING_SYSTEM": "LINUX",
