@@ -128,7 +128,12 @@ def config_for(server: Server, **settings: Any) -> dict[str, Any]:
 
 def catalog_of(*streams: str) -> dict[str, Any]:
     """A catalog that selects these streams, as a runner would write it."""
-    catalog = json.loads("\n".join(run(["--discover"]).lines))
+    named = [stream for stream in streams if STREAMS[stream].is_optional]
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.json"
+        config.write_text(json.dumps({"extra_streams": named} if named else {}), encoding="utf-8")
+        config.chmod(0o600)
+        catalog = json.loads("\n".join(run(["--discover", "--config", str(config)]).lines))
     for entry in catalog["streams"]:
         for item in entry["metadata"]:
             if not item["breadcrumb"]:

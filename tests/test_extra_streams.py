@@ -1,0 +1,208 @@
+"""The streams that a user asks for by name: every table, row by row and field by field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from tests.circleci import EXTRAS, Row, Server, World, demo_world, odd_world
+from tests.circleci.extras import furnish, truth
+from tests.tap import EagerClock, Run, Tables, assert_same, expected, sync, tables
+from tests.test_circleci_server import ask
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+START = NOW - timedelta(days=1)
+
+
+def odd() -> World:
+    """The odd world with some of everything."""
+    return furnish(odd_world(NOW), every=9)
+
+
+def demo() -> World:
+    """The demonstration with some of everything."""
+    return furnish(demo_world(NOW))
+
+
+def small() -> World:
+    """Two projects of two kinds with some of everything, of which a part is still to come."""
+    world = World(NOW)
+    for slug in ("gh/acme/api", "circleci/Labs/robots"):
+        project = world.add_project(slug)
+        world.add_context(world.organizations[-1], "only", START)
+        for number in range(3):
+            build: Row = {"name": f"build {number % 2}/2", "stopped_at": timedelta(minutes=9), "jobs": 2}
+            world.add_pipeline(project, NOW - timedelta(hours=5 + 7 * number), workflows=[build])
+        world.add_pipeline(project, NOW + timedelta(minutes=50), workflows=[build])
+    return furnish(world, every=2)
+
+
+def truth_of(world: World, start: datetime | None = None) -> Tables:
+    """What a target should hold of the extra streams of all projects."""
+    return expected(truth(world, _slugs(world), start), EXTRAS)
+
+
+def extras_in(lines: Any, into: Tables | None = None) -> Tables:
+    """What a target holds of the extra streams after these lines."""
+    return {stream: rows for stream, rows in tables(lines, into).items() if stream in EXTRAS}
+
+
+def read(server: Server, stream: str, start: datetime | None = None) -> Run:
+    """A run of one stream alone."""
+    return sync(server, streams=[stream], start_date=start.isoformat() if start else "2000-01-01")
+
+
+@pytest.mark.parametrize("stream", EXTRAS)
+@pytest.mark.parametrize(("world_of", "start"), [(odd, None), (demo, START)], ids=["odd", "demo"])
+def test_each_table_is_complete_and_right_with_its_stream_alone(stream, world_of, start):
+    """A stream that is selected without its parents gives every row and every field."""
+    with Server(world_of()) as server:
+        run = read(server, stream, start)
+        wanted = {stream: truth_of(server.world, start)[stream]}
+    assert run.status == 0, run.log
+    assert_same(tables(run.lines), wanted)
+    assert len({*run.lines}) > 1
+
+
+@pytest.mark.parametrize(("world_of", "start"), [(odd, None), (demo, START)], ids=["odd", "demo"])
+def test_all_tables_are_complete_and_right_together(world_of, start):
+    """A sync of all streams gives every row of the extra ones, and warns of no unknown field."""
+    with Server(world_of()) as server:
+        run = sync(server, extra_streams="all", start_date=start.isoformat() if start else "2000-01-01")
+        wanted = truth_of(server.world, start)
+    assert run.status == 0, run.log
+    assert {*wanted} == {*EXTRAS}
+    assert_same(extras_in(run.lines), wanted)
+    assert "not in the schema" not in run.log
+
+
+def test_no_secret_is_sent_or_logged():
+    """No part of the value of a variable, of a webhook's secret or of its URL's query leaves the tap."""
+    with Server(small()) as server:
+        run = sync(server, streams=EXTRAS)
+    text = "\n".join(run.lines) + run.log
+    assert "xxxx1234" not in text
+    assert "hush" not in text
+
+
+@pytest.mark.parametrize("underscores", [False, True])
+def test_both_spellings_give_the_same_columns(underscores):
+    """Variables, keys and webhooks come with hyphens or underscores, and the columns are the same."""
+    world = small()
+    world.underscores = underscores
+    streams = ("project_variables", "checkout_keys", "webhooks")
+    with Server(world) as server:
+        run = sync(server, streams=streams)
+        wanted = truth_of(world)
+    assert_same(tables(run.lines), {stream: wanted[stream] for stream in streams})
+
+
+def cuts(run: Run) -> Iterator[tuple[list[str], Any]]:
+    """What a target has when the output is cut right after each STATE."""
+    yield [], None
+    for number, line in enumerate(run.lines, start=1):
+        if line.startswith('{"type": "STATE"'):
+            yield list(run.lines[:number]), json.loads(line)["value"]
+
+
+@pytest.mark.parametrize("moved", [timedelta(0), timedelta(hours=3)], ids=["same world", "moved on"])
+def test_a_run_cut_after_any_state_is_completed_by_the_next(moved):
+    """Cut after every STATE and started again, perhaps in a world that has moved on: the tables equal the truth."""
+    with Server(small(), page_size=7) as server:
+        first = sync(server, streams=EXTRAS, clock=EagerClock())
+        server.world.advance(moved)
+        wanted = truth_of(server.world)
+        states = list(cuts(first))
+        assert len(states) > 15
+        for lines, state in states:
+            again = sync(server, streams=EXTRAS, state=state)
+            assert again.status == 0, again.log
+            assert_same(tables(again.lines, tables(lines)), wanted)
+
+
+@pytest.mark.parametrize("world_of", [odd, small])
+def test_rows_come_in_the_same_order_with_any_number_of_workers(world_of):
+    """One worker and eight write the same lines, but for the states between."""
+    with Server(world_of()) as server:
+        runs = [sync(server, extra_streams="all", max_workers=workers) for workers in (1, 8)]
+    one, many = ([line for line in run.lines if '"STATE"' not in line] for run in runs)
+    assert one == many
+
+
+def test_a_job_is_asked_once_over_all_syncs():
+    """A finished job is asked once for each stream below it, though a rerun lists it again and a workflow goes on."""
+    world = small()
+    with Server(world) as server:
+        first = sync(server, streams=("job_details", "tests", "artifacts"))
+        world.advance(timedelta(hours=3))
+        world.rerun(world.pipelines([world.project("gh/acme/api")["id"]])[0], world.now - timedelta(hours=1))
+        sync(server, streams=("job_details", "tests", "artifacts"), state=first.state)
+        asked = [request.path for request in server.requests]
+    below = [path for path in asked if re.search(r"/project/.*(/job/\d+|/tests|/artifacts)$", path)]
+    assert len(below) > 3 * 20
+    assert len(below) == len({*below})
+    assert not [path for path in below if "900001" in path], "an approval was asked"
+
+
+@pytest.mark.parametrize("mark", ["forbidden", "missing"])
+@pytest.mark.parametrize("stream", EXTRAS)
+def test_what_is_refused_is_left_out_and_the_rest_comes(stream, mark):
+    """A stream that the token may not read below one organization is skipped there, and all else is read."""
+    world = small()
+    getattr(world, mark).add((stream, world.organizations[0]["id"]))
+    with Server(world) as server:
+        run = sync(server, streams=EXTRAS)
+        wanted = truth_of(world)
+    assert run.status == 0, run.log
+    assert_same(extras_in(run.lines), wanted)
+
+
+def test_insights_that_come_late_are_read_once_they_are_there():
+    """A workflow that is listed a day after its end is in the table after a sync on that day."""
+    world = small()
+    world.insights_delay = timedelta(hours=20)
+    streams = ("insights_workflow_runs",)
+    with Server(world) as server:
+        first = sync(server, streams=streams)
+        world.advance(timedelta(days=1, hours=2))
+        second = sync(server, streams=streams, state=first.state)
+        wanted = truth_of(world)["insights_workflow_runs"]
+    assert len(tables(first.lines)["insights_workflow_runs"]) < len(wanted)
+    assert_same(tables(second.lines, tables(first.lines)), {"insights_workflow_runs": wanted})
+
+
+def test_worlds_have_the_same_ids_with_and_without_extra_rows():
+    """What is added to a world takes no id away from the rows of the eleven streams."""
+    plain, more = (World(NOW) for _ in range(2))
+    for world in (plain, more):
+        project = world.add_project("gh/acme/api")
+        if world is more:
+            world.add_webhook(project, "chat", NOW)
+            world.add_variable(project, "TOKEN", NOW)
+        world.add_pipeline(project, START, workflows=[{"stopped_at": timedelta(minutes=9)}])
+    slugs = ["gh/acme/api"]
+    assert plain.truth(slugs) == more.truth(slugs)
+
+
+def test_the_stand_in_refuses_what_the_service_refuses():
+    """Approvals and unknown numbers have no details, a date needs the other, and some have no flaky tests."""
+    world = small()
+    other = world.project(next(slug for slug in _slugs(world) if slug.startswith("circleci/")))
+    base, insights = "/api/v2/project/gh/acme/api", "/api/v2/insights/gh/acme/api/workflows/build%200%2F2"
+    with Server(world) as server:
+        assert ask(server, f"{base}/job/1").body["number"] == 1
+        assert [ask(server, f"{base}/job/{number}").status for number in (900_001, 77_777, "x")] == [404, 404, 404]
+        assert ask(server, f"{insights}?all-branches=true&start-date=2026-03-01T00:00:00Z").status == 400
+        assert {row["status"] for row in ask(server, f"{insights}?all-branches=true").body["items"]} == {"success"}
+        assert ask(server, f"/api/v2/insights/{other['slug']}/flaky-tests").status == 400
+        world.advance(timedelta(days=31))
+        assert ask(server, f"{base}/1/artifacts").body["items"] == []
+
+
+def _slugs(world: World) -> list[str]:
+    return [row["slug"] for row in world.projects.values()]
