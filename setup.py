@@ -6,14 +6,18 @@ from setuptools import setup
 
 setup(
     name="tap-circleci",
-    version="1.0.2",
+    version="1.1.0",
     description="Singer tap for CircleCI: complete rows, true statuses, few calls, safe restarts",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The tap-circleci contributors",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["singer", "tap", "circleci", "ci", "etl", "elt", "extract", "meltano", "data warehouse", "dora"],
     python_requires=">=3.10",
     packages=["tap_circleci"],
-    package_data={"tap_circleci": ["schemas/*.json"]},
+    package_data={"tap_circleci": ["schemas/*.json", "py.typed"]},
+    zip_safe=False,
     install_requires=[
         "singer-python>=6.8,<7",
         "requests>=2.32,<3",
@@ -22,6 +26,7 @@ setup(
         "python-dateutil>=2.9,<3",
     ],
     extras_require={
+        # The versions that are used here and in CI stand in dev.lock: `make lock` renews it.
         "dev": [
             "build",
             "hypothesis",
@@ -30,15 +35,22 @@ setup(
             "pygal",
             "pytest",
             "ruff",
+            "setuptools",
             "types-python-dateutil",
             "types-requests",
         ]
     },
     entry_points={"console_scripts": ["tap-circleci=tap_circleci:main"]},
     classifiers=[
+        "Development Status :: 5 - Production/Stable",
         "Environment :: Console",
         "Intended Audience :: Developers",
-        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Intended Audience :: Information Technology",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
         "Topic :: Database",
+        "Topic :: Software Development :: Build Tools",
+        "Typing :: Typed",
     ],
 )

@@ -19,7 +19,7 @@ from tap_circleci.about import about
 from tap_circleci.discover import EXTRA, Selected, discover, select
 from tap_circleci.errors import BadInput, Stopped, TapError
 from tap_circleci.inspection import check, get
-from tap_circleci.logs import protect
+from tap_circleci.logs import protect, set_level
 from tap_circleci.messages import print_json
 from tap_circleci.sync import sync
 from tap_circleci.workers import Clock
@@ -105,6 +105,7 @@ def _stop_on_signals(clock: Clock) -> None:
 
 def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
     """Do what the command line asks for; gives a sentence for each thing that could not be delivered."""
+    set_level(os.environ.get("TAP_CIRCLECI_LOGLEVEL", "") or "INFO")
     keys = config.keys(EXTRA)
     if arguments.about:
         print_json(json.dumps(about(keys), indent=2))

@@ -65,7 +65,10 @@ class _Check:
         rows = [row for listing in self._organizations.read([ORGANIZATIONS]) for row in listing.rows]
         seen = [row for row in rows if usable_id(row.get("id"))]
         LOGGER.info("Organizations: %s", ", ".join(str(row.get("slug") or row["id"]) for row in seen) or "none")
-        self._try([(str(row.get("slug") or row["id"]), context_of(ORGANIZATIONS, row)) for row in seen], ORGANIZATIONS)
+        self._try(
+            [(str(row.get("slug") or row["id"]), context_of(ORGANIZATIONS, row)) for row in seen],
+            children_of(ORGANIZATIONS),
+        )
         found = []
         asked = [(slug, self._ask(partial(self._look_up, slug))) for slug in self._organizations.slugs()]
         for slug, project in asked:
@@ -75,11 +78,11 @@ class _Check:
                 found.append((slug, {**context_of(PROJECTS, row), "project_slug": slug}))
             except LocalError as error:
                 self._report.failed(f"Project {slug} cannot be had ({_status(error)}).")
-        self._try(found, PROJECTS, ROOT)
+        self._try(found, (*children_of(PROJECTS), ROOT))
 
-    def _try(self, parents: Sequence[tuple[str, Ids]], *streams: Stream) -> None:
-        """Ask for the lists below these parents, and tell what cannot be had; then below the first rows found there."""
-        asked_for = [child for child in _lists_below(streams) if self._is_wanted(child)]
+    def _try(self, parents: Sequence[tuple[str, Ids]], lists: Iterable[Stream]) -> None:
+        """Ask for lists below these parents, and tell what cannot be had; then for those below the first rows found."""
+        asked_for = [child for child in lists if self._is_wanted(child)]
         for child in asked_for:
             if child.is_export:
                 LOGGER.info("Not tried, since CircleCI makes only a few exports an hour: %s", child.name)
@@ -106,7 +109,7 @@ class _Check:
         for child in wanted:
             if child is not PROJECTS and any(self._is_wanted(one) for one in children_of(child)):
                 if child.name in below:
-                    self._try([below[child.name]], child)
+                    self._try([below[child.name]], children_of(child))
                 elif parents:
                     names = ", ".join(one.name for one in family_of(child)[1:] if self._is_wanted(one))
                     LOGGER.info("Not tried, since there is no row of %s to look below: %s", child.name, names)
@@ -137,11 +140,6 @@ class _Check:
 
 
 _ALWAYS_BELOW = (ORGANIZATIONS.name, PROJECTS.name, None)
-
-
-def _lists_below(streams: Iterable[Stream]) -> list[Stream]:
-    """The children of these streams, and of the walk its root, which is below the projects of the config."""
-    return [one for stream in streams for one in ((ROOT,) if stream is ROOT else children_of(stream))]
 
 
 def _status(error: LocalError) -> str:

@@ -6,7 +6,10 @@ import logging
 import traceback
 from typing import Any
 
-from tap_circleci.text import printable
+from tap_circleci.errors import BadInput
+from tap_circleci.text import printable, quoted
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 SHORTEST = 8
 """Characters of a secret that is masked: what is shorter is none, and stands in many a word."""
@@ -31,3 +34,13 @@ def protect(secret: str) -> None:
             return printable(super().getMessage(), secret)
 
     logging.setLogRecordFactory(Record)
+
+
+def set_level(name: str) -> None:
+    """Log what is of this level or above; DEBUG tells why each pipeline is read or not. Raises `BadInput`.
+
+    The level is that of our own loggers, since singer resets the root's again and again.
+    """
+    if name.upper() not in LEVELS:
+        raise BadInput(f"TAP_CIRCLECI_LOGLEVEL must be one of {', '.join(LEVELS)}, found {quoted(name)}.")
+    logging.getLogger("tap_circleci").setLevel(name.upper())

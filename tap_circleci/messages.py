@@ -8,6 +8,7 @@ import logging
 import os
 import select
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -27,6 +28,10 @@ from tap_circleci.workers import Clock
 
 LOGGER = logging.getLogger(__name__)
 
+PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
+"""Bytes that a pipe takes wholly or not at all; where the system does not say, the least that POSIX asks for."""
+FULL_PIPE_SECONDS = 0.01
+"""Seconds between two tries to write to a full pipe that does not wait by itself."""
 STATE_SECONDS = 1.0
 """Seconds between two STATE messages, at least."""
 MAX_STATE_SECONDS = 60.0
@@ -177,7 +182,7 @@ def _blocks(lines: bytes) -> Iterator[bytes]:
     that is ended while its target does not read leaves no part of a line behind."""
     start = 0
     while start < len(lines):
-        end = lines.rfind(b"\n", start, start + select.PIPE_BUF) + 1 or lines.index(b"\n", start) + 1
+        end = lines.rfind(b"\n", start, start + PIPE_BUF) + 1 or lines.index(b"\n", start) + 1
         yield lines[start:end]
         start = end
 
@@ -194,4 +199,4 @@ def _write(block: bytes) -> None:
         try:
             block = block[os.write(output, block) :]
         except BlockingIOError:
-            select.select([], [output], [])
+            time.sleep(FULL_PIPE_SECONDS)

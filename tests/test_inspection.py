@@ -33,6 +33,18 @@ def test_check_tells_what_the_config_gives(tmp_path: Path):
         assert part in found.log
 
 
+def test_check_tells_which_extra_streams_can_be_read(tmp_path: Path):
+    """Also those deep below a project: of each list, one below the first row that was found."""
+    with Server(demo_world(NOW)) as server:
+        found = look(server, tmp_path, "--check", extra_streams="webhooks job_details", project_slugs="gh/acme/api")
+    assert found.status == 0
+    readable = [line for line in found.log.splitlines() if "Can be read: " in line]
+    assert [line.partition("Can be read: ")[2] for line in readable] == [
+        "webhooks of gh/acme/api",
+        "job_details of jobs of workflows of pipelines of gh/acme/api",
+    ]
+
+
 def test_check_fails_where_a_sync_would_miss_something(tmp_path: Path):
     """A slug that is not there, a pattern without organization, a bad token: exit 1 and a sentence each."""
     with Server(demo_world(NOW)) as server:

@@ -12,7 +12,7 @@ import pytest
 from tap_circleci.logs import protect
 from tap_circleci.terminal import TerminalLine
 from tests.circleci import Fault, Server, demo_world
-from tests.tap import running, sync
+from tests.tap import run, running, sync
 from tests.worlds import NOW, WALK, world_of
 
 EVIL = "x\nCRITICAL forged\r\x1b[2K\x9b1m\u202egnp\u2066\u200b\x85\u2028\0"
@@ -103,3 +103,20 @@ def test_the_token_stands_nowhere(tmp_path: Path):
             assert [name for name, value in request.headers.items() if token in value] == ["circle-token"]
     assert token not in (tmp_path / "out").read_text()
     assert token not in (tmp_path / "log").read_text()
+
+
+def test_the_log_tells_why_a_pipeline_is_read_or_not_to_whoever_asks(monkeypatch):
+    """TAP_CIRCLECI_LOGLEVEL=debug brings a line for each pipeline listed: due or not, as of when, the next look."""
+    with Server(world_of(3)) as server:
+        assert "DEBUG" not in sync(server).log
+        monkeypatch.setenv("TAP_CIRCLECI_LOGLEVEL", "debug")
+        lines = [line for line in sync(server).log.splitlines() if line.startswith("DEBUG")]
+    assert len(lines) == 3
+    assert all("sent: True; due and in the tables as of: {" in line and "; next look: " in line for line in lines)
+
+
+def test_a_level_that_is_none_is_told_in_a_sentence(monkeypatch):
+    """The environment is an input like the config."""
+    monkeypatch.setenv("TAP_CIRCLECI_LOGLEVEL", "chatty")
+    (sentence,) = run(["--about"]).criticals()
+    assert sentence == ('TAP_CIRCLECI_LOGLEVEL must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, found "chatty".')

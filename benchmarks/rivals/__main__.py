@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.rivals.report import Report
+from benchmarks.rivals.report import Report, put
 from benchmarks.rivals.runs import LOGS
 from benchmarks.rivals.scenarios import ALL, QUICK, Sizes
 from benchmarks.rivals.service import ROOT, Service
@@ -16,10 +16,10 @@ from benchmarks.rivals.taps import Meltano, Official, Ours
 
 
 def main() -> int:
-    """Install, compare, write the table."""
+    """Install, compare, show the table."""
     names = [scenario.__name__ for scenario in ALL]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals", description=__doc__)
-    parser.add_argument("--write", type=Path, default=ROOT / "run" / "rivals.md", help="where the table goes")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/comparison.md and README.md")
     parser.add_argument("--quick", action="store_true", help="small worlds, one round: to see whether it runs")
     parser.add_argument("--only", choices=names, nargs="+", default=names, help="some of the scenarios")
     options = parser.parse_args()
@@ -36,7 +36,9 @@ def main() -> int:
                 began = time.monotonic()
                 scenario(report, taps, QUICK if options.quick else Sizes())
                 print(f"{scenario.__name__}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    report.write(options.write)
+    if options.write:
+        put(report.table(), ROOT / "docs" / "comparison.md")
+        put(report.telling(), ROOT / "README.md")
     print(report.table())
     for shortfall in report.shortfalls:
         print(f"Not as wanted: {shortfall}.", file=sys.stderr)

@@ -13,6 +13,14 @@ from statistics import median
 from benchmarks.rivals.runs import Run
 from benchmarks.rivals.taps import Tap
 
+TELLING = (
+    "a company's five weeks: how the first sync ends",
+    "jobs that can be joined to their workflow",
+    "time of a first sync",
+    "calls of an hourly sync",
+    "killed and started again after 20%",
+)
+"""How the rows begin that the README shows; of several, the first."""
 MARKS = re.compile(r"(<!-- rivals -->\n).*?(<!-- /rivals -->)", re.DOTALL)
 
 
@@ -50,21 +58,27 @@ class Report:
 
     def table(self) -> str:
         """The whole as Markdown."""
-        names = [f"{tap.name} {tap.version}" for tap in self._taps]
         better = ["**Better than ours**", "", *("; ".join(labels) or "nothing counted here" for labels in self._better)]
-        rows = [["", *names], ["---"] * (len(names) + 1), *self._rows, better]
         machine = (
             f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
         )
-        lines = ["| " + " | ".join(cells) + " |" for cells in rows]
-        return "\n".join([f"Measured on {date.today().isoformat()} with {machine}.", "", *lines, ""])
+        heading = f"Measured on {date.today().isoformat()} with {machine}."
+        return "\n".join([heading, "", *self._markdown([*self._rows, better]), ""])
 
-    def write(self, path: Path) -> None:
-        """Put the table into a file: between its marks, if it has them."""
-        old = path.read_text(encoding="utf-8") if path.exists() else ""
-        new = MARKS.sub(lambda marks: marks[1] + self.table() + marks[2], old) if MARKS.search(old) else self.table()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(new, encoding="utf-8")
+    def telling(self) -> str:
+        """The few rows that tell most, as Markdown."""
+        found = (next((row for row in self._rows if row[0].startswith(label)), None) for label in TELLING)
+        return "\n".join([*self._markdown([row for row in found if row is not None]), ""])
+
+    def _markdown(self, rows: Sequence[Sequence[str]]) -> list[str]:
+        names = [f"{tap.name} {tap.version}" for tap in self._taps]
+        return ["| " + " | ".join(cells) + " |" for cells in (["", *names], ["---"] * (len(names) + 1), *rows)]
+
+
+def put(table: str, path: Path) -> None:
+    """Put a table between the marks in a file."""
+    old = path.read_text(encoding="utf-8")
+    path.write_text(MARKS.sub(lambda marks: marks[1] + table + marks[2], old), encoding="utf-8")
 
 
 def times(ratio: float) -> str:

@@ -78,7 +78,11 @@ def rows(report: Report, taps: Sequence[Tap], sizes: Sizes) -> None:
     found = side_by_side(work, taps)
     report.part("Rows, first sync of a company's five weeks")
     ours = found[0][1]
-    report.row("how it ends", [words for words, *_ in found], "" if ours.true else found[0][0])
+    report.row(
+        "a company's five weeks: how the first sync ends",
+        [words for words, *_ in found],
+        "" if ours.true else found[0][0],
+    )
     for table in STREAMS:
         short = "" if len(set(ours.by_table[table].split(" of "))) == 1 else "not all rows"
         report.row(f"`{table}`", [verdict.by_table.get(table, "no such table") for _, verdict, *_ in found], short)
@@ -320,7 +324,7 @@ def killed(report: Report, taps: Sequence[Tap], sizes: Sizes) -> None:
             f"{words}, {max(calls - most, 0)} of {most} calls repeated"
             for (words, calls, _), most in zip(three, needed, strict=True)
         ]
-        report.row(f"after {part:.0%} of the rows", cells, "" if three[0][2] else three[0][0])
+        report.row(f"killed and started again after {part:.0%} of the rows", cells, "" if three[0][2] else three[0][0])
 
 
 def _calls_of_a_first_sync(tap: Tap, options: dict[str, float]) -> int:

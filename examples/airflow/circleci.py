@@ -10,9 +10,13 @@ A folder that all workers share, /opt/circleci or $CIRCLECI_HOME, holds
 virtualenv of its own. The target is started in the run's folder, so that relative paths in target.json lie there: right
 for a target that writes files, since two programs must not append to the same one.
 
-A project belongs to a group by its name, so the others keep theirs, and so their state, when you add or remove one.
-Only another number of GROUPS moves them: then remove the folder `runs`, and all is read anew. The rate limit is that of
-the token: see AT_ONCE.
+The groups read what lies below projects, one more task reads what lies below organizations. With streams of BY_PROJECT
+that begin at a project (insights, variables, keys, webhooks) each group lists the organizations' projects once a run.
+
+A project belongs to a group by its name, so the others keep theirs, and so their state, when you add or remove one. A
+pattern such as gh/acme/*, and the projects of that organization which it names as well, are one group's. Only another
+number of GROUPS moves projects, and a new pattern those that it covers: they are read anew. After another number of
+GROUPS, remove the folder `runs`. The rate limit is that of the token: see AT_ONCE.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import os
 import re
 import subprocess
 import zlib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from shlex import quote
 
@@ -32,7 +37,13 @@ HOME = Path(os.environ.get("CIRCLECI_HOME", "/opt/circleci"))
 TARGET = os.environ.get("CIRCLECI_TARGET", "target-jsonl")
 GROUPS = int(os.environ.get("CIRCLECI_GROUPS", "8"))
 AT_ONCE = 4
-BY_PROJECT = ("pipelines", "workflows", "jobs")
+HOSTS = {"github": "gh", "bitbucket": "bb"}
+BY_PROJECT = (
+    *("pipelines", "workflows", "jobs", "job_details", "tests", "artifacts"),
+    *("insights_workflows", "insights_workflow_runs", "insights_jobs", "flaky_tests"),
+    *("project_variables", "checkout_keys", "webhooks"),
+)
+"""The streams below the projects in project_slugs: each group reads those of its own."""
 
 # The target vouches for what it has stored by the last line that it prints, also when the tap could not deliver
 # everything: then the task fails, and the next run reads what is missing, not all that is there already.
@@ -67,8 +78,8 @@ def circleci():
             )
         left_out = [slug for slug in slugs if slug.startswith("!")]
         groups: dict[str, list[str]] = {}
-        for slug in sorted(set(slugs).difference(left_out)):
-            groups.setdefault(f"group-{zlib.crc32(slug.encode()) % GROUPS}", []).append(slug)
+        for slug, group in sorted(dealt([slug for slug in slugs if slug not in left_out]).items()):
+            groups.setdefault(f"group-{group}", []).append(slug)
         by_project = [{"name": name, "slugs": group + left_out, "by_project": True} for name, group in groups.items()]
         return [{"name": "organizations", "slugs": slugs, "by_project": False}, *by_project]
 
@@ -94,6 +105,23 @@ def circleci():
         )
 
     sync.expand(run=runs())
+
+
+def dealt(slugs: list[str]) -> dict[str, int]:
+    """The number of the group of each slug and pattern; a pattern and what it covers have the same."""
+    names = {slug: with_short_host(slug) for slug in slugs}
+    patterns = [name for name in names.values() if "*" in name]
+    keys = {
+        slug: name.rpartition("/")[0] if any(fnmatchcase(name, pattern) for pattern in patterns) else name
+        for slug, name in names.items()
+    }
+    return {slug: zlib.crc32(key.encode()) % GROUPS for slug, key in keys.items()}
+
+
+def with_short_host(slug: str) -> str:
+    """gh/acme/api for github/acme/api: the tap takes them for the same."""
+    host, _, rest = slug.partition("/")
+    return f"{HOSTS.get(host.lower(), host.lower())}/{rest}"
 
 
 def write(path: Path, content: object) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tap_circleci.about import CAPABILITIES
 from tap_circleci.config import Config
 from tap_circleci.streams import STREAMS
 from tests.circleci import Server
@@ -39,7 +40,7 @@ def test_the_definition_names_every_setting(meltano):
     assert settings.keys() == {field.name for field in fields(Config)}
     assert all(setting["kind"] and setting["description"] for setting in settings.values())
     assert [name for name, setting in settings.items() if setting.get("sensitive")] == ["token"]
-    assert set(plugin["capabilities"]) == {"catalog", "discover", "state", "properties"}
+    assert set(plugin["capabilities"]) == set(CAPABILITIES)
 
 
 def test_meltano_runs_it_twice(meltano, tmp_path):

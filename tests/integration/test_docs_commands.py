@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand there."""
+"""The commands of README and docs, run as they stand there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.circleci import Server, World
 from tests.integration.programs import ROOT, virtualenv, write_json
 
 NOW = datetime(2026, 3, 11, 12, tzinfo=timezone.utc)
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 @pytest.fixture
@@ -35,26 +35,30 @@ def folder(tmp_path: Path):
         yield tmp_path, {**os.environ, "PATH": os.pathsep.join([*programs, os.environ["PATH"]])}
 
 
-def fenced(mark: str) -> list[str]:
-    """The code blocks after a mark."""
-    return re.findall(rf"<!-- {mark} -->\n```sh\n(.*?)```", README, re.DOTALL)
+def fenced(mark: str) -> dict[str, list[str]]:
+    """The code blocks after a mark, by the name of the page."""
+    found = {
+        page.name: re.findall(rf"<!-- {mark} -->\n```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+        for page in PAGES
+    }
+    return {name: blocks for name, blocks in found.items() if blocks}
 
 
-def test_the_commands_of_the_readme_work(folder):
-    """Check, discover, first and second sync, and a look at the API, one after the other."""
+@pytest.mark.parametrize("page", fenced("run"))
+def test_the_commands_of_a_page_work(folder, page):
+    """Check, discover, first and second sync, looks at the API and at the log, one after the other."""
     place, environment = folder
-    blocks = fenced("run")
-    assert len(blocks) == 2
-    for block in blocks:
+    for block in fenced("run")[page]:
         subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=place, env=environment, check=True)
-    state = json.loads((place / "state.json").read_text(encoding="utf-8"))
-    assert set(state["bookmarks"]["pipelines"]) == {"gh/acme/api", "gh/acme/web-shop"}
+    if page == "README.md":
+        state = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        assert set(state["bookmarks"]["pipelines"]) == {"gh/acme/api", "gh/acme/web-shop"}
 
 
 def test_the_script_for_cron_keeps_the_state(folder):
     """Two runs of the script: the first reads all, the second only what is new or due."""
     place, environment = folder
-    (script,) = fenced("cron")
+    ((script,),) = fenced("cron").values()
     (place / "circleci.sh").write_text(script, encoding="utf-8")
     sizes = []
     for _ in range(2):
@@ -62,3 +66,20 @@ def test_the_script_for_cron_keeps_the_state(folder):
         sizes.append(sum(len(path.read_text(encoding="utf-8").splitlines()) for path in place.glob("jobs*.jsonl")))
     assert sizes[0] > 0
     assert sizes[1] == sizes[0]
+
+
+def test_the_commands_for_meltano_work(folder):
+    """A copy of the example, with the token and the projects in the environment, loads rows."""
+    place, environment = folder
+    ((block,),) = fenced("meltano").values()
+    config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    meltano = virtualenv("meltano", "meltano==4.4.1")
+    environment = {
+        **environment,
+        "PATH": os.pathsep.join([environment["PATH"], str(meltano)]),
+        "TAP_CIRCLECI_BASE_URL": config["base_url"],
+    }
+    (place / "examples").symlink_to(ROOT / "examples")
+    block = block.replace("TAP_CIRCLECI_TOKEN=...", f"TAP_CIRCLECI_TOKEN={config['token']}")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=place, env=environment, check=True)
+    assert (place / "my-project" / "output" / "jobs.jsonl").stat().st_size > 0

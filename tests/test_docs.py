@@ -1,0 +1,215 @@
+"""README and docs, held against the code: tables, examples, links and commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from benchmarks.rivals.report import TELLING
+from docs.generate import STREAMS_PAGE, streams_page
+from tap_circleci.config import check, keys
+from tap_circleci.discover import EXTRA
+from tap_circleci.streams import STREAMS
+from tests.circleci import Fault, Server, World
+from tests.tap import DEFAULT, kept, run, sync
+from tests.test_architecture import LAYERS
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+    if path.name != "CHANGELOG.md"
+}
+MARKS = ("run", "cron", "meltano", "reset", "make")
+"""The marks of commands that are run, here or in tests/integration."""
+
+
+def section(page: str, heading: str) -> str:
+    """The text below a heading."""
+    return PAGES[page].partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def cells(text: str) -> list[list[str]]:
+    """The cells of all tables in a text, without the heads."""
+    tables = re.findall(r"^\|.*\n\|[ :|-]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    rows = [line for table in tables for line in table.splitlines()]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def fenced(page: str, mark: str) -> list[str]:
+    """The code blocks after a mark."""
+    return re.findall(rf"<!-- {mark} -->\n```\w*\n(.*?)```", PAGES[page], re.DOTALL)
+
+
+def named_streams(table: list[list[str]]) -> list[str]:
+    """The streams in the first column of a table."""
+    return [name for row in table for name in re.findall(r"`(\w+)`", row[0])]
+
+
+def test_the_readme_is_read_in_five_minutes():
+    """What is longer belongs to docs/."""
+    assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+def test_the_config_table_names_every_key_and_default():
+    """Each key that the tap reads is in the table with its default, and no other."""
+    rows = {key.strip("`"): default.strip("`") for key, default, _ in cells(section("README.md", "Configuration"))}
+    known = keys(EXTRA)
+    assert list(rows) == [key.name for key in known]
+    for key in known:
+        if key.required:
+            assert rows[key.name] == "required"
+        elif key.default not in (None, []):
+            shown = key.default if isinstance(key.default, str) else json.dumps(key.default)
+            assert rows[key.name].replace("<version>", version("tap-circleci")) == shown
+
+
+@pytest.mark.parametrize(("page", "heading"), [("README.md", "Streams"), ("operations.md", "What it costs")])
+def test_every_stream_is_told_of_once(page, heading):
+    """In the README with what its rows are, in the operations with what it costs."""
+    assert sorted(named_streams(cells(section(page, heading)))) == sorted(
+        path.stem for path in (ROOT / "tap_circleci" / "schemas").iterdir()
+    )
+
+
+def test_incremental_streams_are_told_with_their_replication_key():
+    """The README's table of the eleven says how each is replicated."""
+    always = [row for row in cells(section("README.md", "Streams")) if len(row) == 3]
+    told = {name: row[2] for row in always for name in named_streams([row])}
+    assert sorted(told) == sorted(DEFAULT)
+    for name, replication in told.items():
+        stream = STREAMS[name]
+        key = f", `{stream.replication_key}`" if stream.replication_key else ""
+        assert replication.startswith(stream.replication_method + key), name
+
+
+def test_the_page_of_streams_is_that_of_the_code():
+    """`make docs` was run: every stream, every column, with type and meaning."""
+    assert STREAMS_PAGE.read_text(encoding="utf-8") == streams_page()
+
+
+def test_the_rows_of_the_comparison_in_the_readme_are_those_of_the_whole():
+    """The five telling rows, each as it was measured."""
+    text = PAGES["README.md"].partition("<!-- rivals -->\n")[2].partition("<!-- /rivals -->")[0]
+    head, _, *rows = text.splitlines()
+    assert {head, *rows} <= set(PAGES["comparison.md"].splitlines())
+    assert all(row.startswith(f"| {label}") for row, label in zip(rows, TELLING, strict=True))
+
+
+def test_the_sample_config_is_the_one_shown_and_is_sound():
+    """README and sample_config.json show the same config, which is accepted but for its token."""
+    sample = (ROOT / "sample_config.json").read_text(encoding="utf-8")
+    assert sample in PAGES["README.md"]
+    (stitch,) = fenced("coming-from-other-taps.md", "stitch")
+    for text in (sample, stitch):
+        _, unknown = check({**json.loads(text), "token": "x"}, "config.json", keys(EXTRA))
+        assert not unknown
+    assert all(isinstance(value, str) for value in json.loads(stitch).values())
+
+
+def small_world() -> World:
+    """One organization with one project, with a pipeline, an environment and a schedule."""
+    world = World(NOW)
+    project = world.add_project("gh/acme/api")
+    world.add_environment(world.organizations[0], "production", NOW - timedelta(days=9), NOW - timedelta(days=2))
+    world.add_schedule(project, "nightly", NOW - timedelta(days=9), NOW - timedelta(days=1))
+    ended = {"stopped_at": timedelta(minutes=9)}
+    world.add_pipeline(project, NOW - timedelta(hours=2), updated_at="2026-03-10T10:00:00Z", workflows=[ended])
+    return world
+
+
+def test_the_state_shown_is_what_a_run_writes():
+    """A sync of one organization and project ends with the state in docs/state.md."""
+    with Server(small_world()) as server:
+        state = sync(server).state
+        organization = server.world.organizations[0]["id"]
+    (block,) = fenced("state.md", "state")
+    shown = json.loads(block)
+    assert json.loads(json.dumps(state).replace(organization, *shown["bookmarks"]["deploy"])) == shown
+
+
+def test_the_debug_line_shown_is_what_a_run_writes(monkeypatch):
+    """The line in docs/operations.md is that of a second sync."""
+    (block,) = fenced("operations.md", "debug")
+    with Server(small_world()) as server:
+        state = sync(server).state
+        monkeypatch.setenv("TAP_CIRCLECI_LOGLEVEL", "debug")
+        (line,) = (line for line in sync(server, state=state).log.splitlines() if line.startswith("DEBUG"))
+    without_id = re.compile(r"pipeline [\w-]+")
+    assert without_id.sub("", line) == without_id.sub("", block.strip())
+
+
+def test_a_stream_that_is_taken_out_of_the_state_is_read_anew_and_no_other(tmp_path: Path, monkeypatch):
+    """The lines of docs/state.md do what they say."""
+    (block,) = fenced("state.md", "reset")
+    (lines,) = re.findall(r"<<'END'\n(.*)END\n", block, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    with Server(small_world()) as server:
+        server.world.advance(timedelta(days=20))
+        (tmp_path / "state.json").write_text(json.dumps(sync(server).state))
+        exec(lines, {})  # noqa: S102 - our own
+        state = json.loads((tmp_path / "state.json").read_text())
+        assert kept(state, "workflows", "gh/acme/api")
+        again = sync(server, state=state)
+    assert {name: len(again.rows(name)) for name in ("pipelines", "workflows", "jobs", "schedule", "deploy")} == {
+        "pipelines": 0,
+        "workflows": 0,
+        "jobs": 1,
+        "schedule": 1,
+        "deploy": 1,
+    }
+
+
+def test_the_errors_shown_are_what_users_see(tmp_path: Path):
+    """The sentences in the README are those of the tap."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"token": "x", "project_slugs": "gh/a/b", "max_workers": "many"}))
+    seen = run(["--config", str(config)]).criticals()
+    with Server(World(NOW)) as server:
+        server.script("/me", [Fault(401, {}, {"message": "You must log in first."})])
+        seen += sync(server, project_slugs="gh/a/b").criticals()
+        seen += sync(server, project_slugs="gh/a/b", streams=["jobs"]).criticals()
+    (block,) = fenced("README.md", "errors")
+    shown = [line.removeprefix("CRITICAL ") for line in block.splitlines()]
+    assert [line.replace(f"{tmp_path}/", "") for line in seen] == shown
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_lead_somewhere(page):
+    """Each file that a page links to is there, and so is the heading."""
+    folder = next(path.parent for path in (ROOT / page, ROOT / "docs" / page) if path.exists())
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if not link.startswith("https://"):
+            name, _, heading = link.partition("#")
+            path = (folder / name).resolve() if name else folder / page
+            assert path.exists(), link
+            if heading:
+                titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+                assert heading in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles], link
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_commands_are_tried(page):
+    """Each block of commands, but for how to install, says by its mark how it is tested; targets of make exist."""
+    blocks = re.findall(r"(?:<!-- (\w+) -->\n)?```sh\n(.*?)```", PAGES[page], re.DOTALL)
+    assert [text for mark, text in blocks if mark not in MARKS and "install tap-circleci" not in text] == []
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"\bmake (\w+)(?=`|$|\s{2,})", PAGES[page], re.MULTILINE)) <= set(targets)
+
+
+def test_the_drawing_of_the_layers_names_the_modules():
+    """CONTRIBUTING.md tells of each module but those that only start the program and show a line."""
+    drawn = section("CONTRIBUTING.md", "How the code is laid out")
+    missing = {name for name in LAYERS if not re.search(rf"\b{name}\b", drawn)}
+    assert missing == {"terminal", "__init__", "__main__"}
+
+
+def test_the_changelog_tells_of_this_version():
+    """The version of the package has its entry."""
+    assert f"## [{version('tap-circleci')}] - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

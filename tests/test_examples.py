@@ -1,0 +1,50 @@
+"""The examples, held against the code; with the real programs they run in tests/integration."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from docs.generate import MELTANO, SETTINGS, meltano_file
+from tap_circleci.streams import ROOT, STREAMS, family_of
+
+AIRFLOW = Path(__file__).parent.parent / "examples" / "airflow" / "circleci.py"
+
+
+@pytest.fixture
+def airflow(monkeypatch) -> ModuleType:
+    """The DAG's file, imported without Airflow: the DAG itself is not made."""
+    sdk = SimpleNamespace(dag=lambda **_: lambda _: lambda: None, task=None)
+    monkeypatch.setitem(sys.modules, "airflow", SimpleNamespace(sdk=sdk))
+    monkeypatch.setitem(sys.modules, "airflow.sdk", sdk)
+    spec = importlib.util.spec_from_file_location("circleci_dag", AIRFLOW)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_groups_of_airflow_read_what_lies_below_the_named_projects(airflow):
+    """The walk and all that is read only for the named projects is dealt to the groups, each stream once."""
+    roots = [ROOT, *(stream for stream in STREAMS.values() if stream.configured_only)]
+    families = {one.name for root in roots for one in family_of(root)}
+    assert set(airflow.BY_PROJECT) == families
+    assert len(airflow.BY_PROJECT) == len(families)
+
+
+def test_a_pattern_and_the_slugs_that_it_covers_are_one_group_of_airflow(airflow):
+    """However a host is spelled; slugs that no pattern covers are spread, each by its own name."""
+    airflow.GROUPS = 10**9
+    groups = airflow.dealt(["gh/acme/web-*", "gh/acme/*-api", "github/acme/web-shop", "GH/acme/api", "gh/other/web-1"])
+    assert groups["gh/acme/web-*"] == groups["github/acme/web-shop"] == groups["gh/acme/*-api"]
+    assert len(set(groups.values())) == 3
+    assert airflow.dealt(["github/acme/api"])["github/acme/api"] == groups["GH/acme/api"]
+
+
+def test_the_meltano_definition_is_that_of_the_code():
+    """The settings are those that --about prints: `make docs` writes them."""
+    assert SETTINGS.search(MELTANO.read_text(encoding="utf-8"))
+    assert meltano_file() == MELTANO.read_text(encoding="utf-8")
