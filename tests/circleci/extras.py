@@ -659,9 +659,10 @@ def _odd_jobs(world: World, project: Row) -> None:
     world.add_workflow(pipeline, "build / test: 100% #1", stopped_at=timedelta(minutes=30), status="failed", jobs=specs)
     world.rerun(pipeline, world.now - timedelta(hours=3))
     world.add_workflow(pipeline, "deploy", stopped_at=None, jobs=["build", {"name": "hold", "type": "approval"}])
-    gone = world.add_pipeline(project, world.now - timedelta(days=40))
-    world.add_workflow(gone, "build / test: 100% #1", stopped_at=timedelta(minutes=3))
-    for workflow in world.rows["workflows"][gone["id"]]:
+    # Artifacts expire after 30 days, and insights go 90 days back, of which the first is not a whole one.
+    for ago in (timedelta(days=40), timedelta(days=89, hours=6), timedelta(days=89, hours=20)):
+        old = world.add_pipeline(project, world.now - ago)
+        workflow = world.add_workflow(old, "build / test: 100% #1", stopped_at=timedelta(minutes=3))
         for place, job in enumerate(world.rows["jobs"][workflow["id"]]):
             _furnish_job(world, job, place)
 
