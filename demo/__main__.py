@@ -71,15 +71,15 @@ def main() -> int:
         say("Reading your CircleCI, as config.json says.")
         folder = Path("run")
         folder.mkdir(exist_ok=True)
-        return sync(real, folder)
+        return sync(real, folder, datetime.now(timezone.utc))
     folder = Path("run", "demo")
     folder.mkdir(parents=True, exist_ok=True)
-    with our_circleci(folder) as config:
-        return sync(config, folder)
+    with our_circleci(folder) as (config, as_of):
+        return sync(config, folder, as_of)
 
 
-def sync(config: Path, folder: Path) -> int:
-    """Run the tap into target-jsonl, load the files into SQLite, and show the tables."""
+def sync(config: Path, folder: Path, as_of: datetime) -> int:
+    """Run the tap into target-jsonl, load the files into SQLite, and show the tables as of that moment."""
     first = not (folder / "state.json").exists()
     target = [virtualenv("target-jsonl", "target-jsonl==0.1.4") / "target-jsonl"]
     data, catalog, database = folder / "data", folder / "catalog.json", folder / "circleci.db"
@@ -122,7 +122,7 @@ def sync(config: Path, folder: Path) -> int:
                 say(question)
                 table([column[0] for column in answer.description], rows)
     page = folder / "report.html"
-    write_report(database, page, datetime.now(timezone.utc))
+    write_report(database, page, as_of)
     new = after.total() - before.total()
     say(
         f"The first sync: {new} rows by {calls} calls."
@@ -140,8 +140,8 @@ def sync(config: Path, folder: Path) -> int:
 
 
 @contextmanager
-def our_circleci(folder: Path) -> Iterator[Path]:
-    """Serve the demo's CircleCI and give the config for it.
+def our_circleci(folder: Path) -> Iterator[tuple[Path, datetime]]:
+    """Serve the demo's CircleCI and give the config for it and its time.
 
     Its world is made anew for each run, the same each time, since the day of the first run is kept; only its clock
     moves on.
@@ -169,7 +169,8 @@ def our_circleci(folder: Path) -> Iterator[Path]:
             start_date = (yesterday - timedelta(days=31)).isoformat()
             settings = {"token": TOKEN, "extra_streams": EXTRA_STREAMS, "start_date": start_date}
             slugs = [project["slug"] for project in demo_world(yesterday).projects.values()]
-            yield write_json(folder / "config.json", {**settings, "project_slugs": slugs, "base_url": url})
+            config = write_json(folder / "config.json", {**settings, "project_slugs": slugs, "base_url": url})
+            yield config, yesterday if first else datetime.now(timezone.utc)
         finally:
             server.terminate()
 

@@ -373,6 +373,7 @@ _OPTIONAL = (
         DOCS + "#tag/Webhook/operation/getWebhooks",
         parent="project",
         params={"scope-id": "{project_id}", "scope-type": "project"},
+        parent_columns={"project_id": "project_id"},
         secret_urls=(("url",),),
         hidden=("signing_secret", "signing-secret"),
         configured_only=True,
