@@ -133,8 +133,8 @@ def unpacked(source: Iterable[bytes]) -> Iterator[bytes]:
         return
     unpacker = zlib.decompressobj(zlib.MAX_WBITS + 16)
     for packed in chain([head], rest):
-        block, more = packed, True
-        while more:
+        block = packed
+        while block:
             if unpacker.eof:  # a gzip file may be several, one after the other, with padding at the end
                 block = block.lstrip(b"\0")
                 if not block:
@@ -147,7 +147,6 @@ def unpacked(source: Iterable[bytes]) -> Iterator[bytes]:
             if piece:
                 yield piece
             block = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
-            more = bool(block) or len(piece) == BLOCK
     if not unpacker.eof:
         raise Failed(BROKEN)
 

@@ -238,7 +238,7 @@ def test_an_answer_that_drips_is_a_failed_attempt(slow):
     with Wire(slow, answer(PAGE)) as wire:
         began = time.monotonic()
         found = client_of(wire.url, request_timeout=0.1).get("/x", {}, "x", is_page)
-        assert 0.4 < time.monotonic() - began < 2
+        assert 0.4 < time.monotonic() - began < 4.5
         assert len(wire.requests) == 2
     assert found.body == json.loads(PAGE)
 
@@ -613,27 +613,31 @@ def test_a_redirect_of_a_file_is_not_followed():
         assert elsewhere.requests == []
 
 
-def test_a_file_may_take_as_long_as_it_needs_but_may_not_drip():
-    """More than five times the timeout is fine while blocks come, and for a reader that takes its time; a byte now and
-    then is a failed attempt."""
+def test_a_file_may_take_as_long_as_it_needs():
+    """More than five times the timeout is fine while blocks come, and for a reader that takes its time."""
 
     def slowly(connection):
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 160000\r\n\r\n")
-        for _ in range(16):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 180000\r\n\r\n")
+        for _ in range(18):
             connection.sendall(b"x" * 10_000)
-            time.sleep(0.06)
+            time.sleep(0.1)
 
+    client = client_of("https://circleci.invalid", request_timeout=0.3)
     with Wire(slowly) as wire:
-        client = client_of("https://circleci.invalid", request_timeout=0.1)
-        assert sum(map(len, client.download(wire.url, "file"))) == 160_000
-        assert client.traffic().retries == 0
+        assert sum(map(len, client.download(wire.url, "file"))) == 180_000
     with Wire(answer(FILE)) as wire:
         found = b""
         for block in client.download(wire.url, "file"):
             found += block
-            time.sleep(0.09)
-        assert (found, client.traffic().retries) == (FILE, 0)
+            time.sleep(0.15)
+    assert found == FILE
+    assert client.traffic().retries == 0
+
+
+def test_a_file_that_drips_is_a_failed_attempt():
+    """A byte now and then is no download."""
     with Wire(drip(answer(FILE), 0.02), answer(FILE)) as wire:
+        client = client_of("https://circleci.invalid", request_timeout=0.1)
         assert b"".join(client.download(wire.url, "file")) == FILE
         assert client.traffic().retries == 1
 

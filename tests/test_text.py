@@ -86,6 +86,13 @@ def test_the_secret_and_its_parts_are_masked(text, shown):
     assert hidden(text, TOKEN) == shown
 
 
+@pytest.mark.parametrize("spell", [str, lambda text: json.dumps(text)[1:-1], lambda text: quote(text, safe="")])
+def test_the_secret_is_masked_as_json_and_urls_spell_it(spell):
+    """A token with quotes, backslashes, slashes or blanks in it looks otherwise there, and is masked all the same."""
+    secret = 'one"two/three\\four"five/six'
+    assert hidden(f"a {spell(secret)} b", secret) == "a *** b"
+
+
 def test_a_short_secret_is_masked_as_a_whole_and_none_not_at_all():
     """A secret of fewer characters than a part has no parts."""
     assert hidden("abc ab abc", "abc") == "*** ab ***"
