@@ -303,7 +303,7 @@ def test_a_collaboration_without_an_id_is_skipped_and_counted():
 
 
 def test_every_full_table_tells_of_deletes_whether_it_is_one_of_the_usual_or_not():
-    """Which streams get ACTIVATE_VERSION follows from their fields: all that have no replication key and no pipeline."""
+    """Which streams get ACTIVATE_VERSION follows from their fields: all without a replication key."""
     world = world_of("gh/acme/api")
     world.add_context(world.organizations[0], "deploy", NOW)
     variable = {"variable": "KEY", "created_at": NOW.isoformat(), "updated_at": NOW.isoformat()}
