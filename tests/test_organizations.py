@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from tap_circleci.streams import STREAMS
-from tests.circleci import Fault, Row, Server, World, demo_world
+from tests.circleci import Answer, Fault, Row, Server, World, demo_world
 from tests.tap import assert_same, expected, sync, tables
 
 VERSIONED = ("collaborations", "context", "groups", "project", "pipeline_definition", "trigger")
@@ -300,3 +300,19 @@ def test_a_collaboration_without_an_id_is_skipped_and_counted():
     assert "Skipped: 1 rows of collaborations without a usable key" in run.log
     assert run.status == 0
     assert set(STREAMS) >= {m["stream"] for m in run.messages if "stream" in m}
+
+
+def test_every_full_table_tells_of_deletes_whether_it_is_one_of_the_usual_or_not():
+    """Which streams get ACTIVATE_VERSION follows from their fields: all without a replication key."""
+    world = world_of("gh/acme/api")
+    world.add_context(world.organizations[0], "deploy", NOW)
+    variable = {"variable": "KEY", "created_at": NOW.isoformat(), "updated_at": NOW.isoformat()}
+    page = Answer(200, {"items": [variable], "next_page_token": None})
+    with Server(world) as server:
+        server.aside = lambda request: page if request.path.endswith("/environment-variable") else None
+        run = sync(server, activate_version=True, extra_streams="context_variables")
+    assert run.status == 0, run.log
+    activated = {m["stream"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"}
+    assert activated == {*VERSIONED, "context_variables"}
+    versions = {m["version"] for m in run.messages if m.get("stream") == "context_variables" and m["type"] == "RECORD"}
+    assert versions == {int(NOW.timestamp() * 1000)}
