@@ -77,7 +77,7 @@ release: test
 .venv/ready: setup.py pyproject.toml dev.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint dev.lock pip setuptools
-	$(BIN)/python -m pip install --quiet --constraint dev.lock --no-build-isolation --editable '.[dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint dev.lock --no-build-isolation --editable '.[dev]'
 	touch $@
 
 clean:

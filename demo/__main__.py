@@ -21,6 +21,10 @@ from demo.report import write as write_report
 from tests.circleci import TOKEN, demo_world
 from tests.integration.programs import ROOT, Command, discover, pour, tap_command, virtualenv, write_json
 
+PURPOSE = """\
+tap-circleci reads what ran in CircleCI (pipelines, workflows, jobs, their costs, flaky tests) and prints it
+for any Singer target, which keeps it in tables. This shows a sync with a real target, the tables, a few questions that
+SQL answers from them, and at the end a page to open in the browser."""
 QUESTION = "How often does each workflow succeed, and how long does it take?"
 ANSWER = """
 WITH ended AS (
@@ -66,6 +70,7 @@ ORDER BY sum(total_credits) DESC LIMIT 5
 
 def main() -> int:
     """Sync once, show what came, and give the exit status."""
+    say(PURPOSE)
     real = Path("config.json")
     if real.exists():
         say("Reading your CircleCI, as config.json says.")
