@@ -135,7 +135,8 @@ def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
 
 def token_of(raw: Mapping[str, Any]) -> str:
     """What stands under `token`, sound or not: never to be shown."""
-    return str(raw.get("token") or "").strip()
+    token = raw.get("token")
+    return token.strip() if isinstance(token, str) else ""
 
 
 class _Wrong(Exception):

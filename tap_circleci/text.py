@@ -69,7 +69,7 @@ def hidden(text: str, secret: str) -> str:
 def _parts_of(secret: str) -> re.Pattern[str]:
     """Finds the places at which a part of the secret begins, also within another part."""
     parts = set()
-    for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
+    for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe="", errors="backslashreplace")):
         size = min(PART, len(spelled))
         parts |= {spelled[start : start + size] for start in range(len(spelled) - size + 1)}
     longest_first = sorted(parts, key=len, reverse=True)

@@ -210,6 +210,13 @@ def test_help_shows_the_usual_calls():
     ]
 
 
+def test_a_token_that_is_no_text_ends_in_a_sentence(tmp_path: Path):
+    """Half a character, which no encoding can hold, is a mistake of the config like others."""
+    found = run(["--config", config_in(tmp_path, {"token": "half-a-character-\ud800", "project_slugs": "gh/a/b"})])
+    assert (found.status, len(found.criticals())) == (1, 1)
+    assert "token must be a personal API token" in found.criticals()[0]
+
+
 def test_discovery_reads_nothing_of_a_config_but_the_extra_streams(tmp_path: Path):
     """Those that it names follow the eleven in their own order; no token is needed and no other mistake is told, but
     an extra stream that is not there is."""

@@ -135,6 +135,8 @@ WRONG = [
     ("token", "two words"),
     ("token", "line\nfeed"),
     ("token", "é"),
+    ("token", "half-a-character-\ud800"),
+    ("token", functools.reduce(lambda inner, _: [inner], range(5000), [])),
     ("project_slugs", "acme/api"),
     ("project_slugs", "gh/acme"),
     ("project_slugs", "gh/acme/.."),

@@ -97,6 +97,7 @@ def test_a_short_secret_is_masked_as_a_whole_and_none_not_at_all():
     """A secret of fewer characters than a part has no parts."""
     assert hidden("abc ab abc", "abc") == "*** ab ***"
     assert hidden("abc", "") == "abc"
+    assert hidden("a \ud800 b", "\ud800") == "a *** b"
 
 
 @given(
