@@ -347,6 +347,32 @@ def test_an_expired_address_is_asked_for_anew():
     assert jobs_in(done.lines) == expected_jobs(usage)
 
 
+@pytest.mark.parametrize("folder", [lambda looks: "files", str])
+def test_rows_that_come_again_keep_their_keys(folder):
+    """An address expires in the middle of a file, and the fresh ones may be elsewhere: equal rows are not multiplied."""
+    with service(files_per_export=2, signature=str, packed=False, folder=folder) as usage:
+        organization = ids(usage)[0]
+        usage.add(organization, *[seat(NOW - A_DAY, organization)] * 2000)
+        usage.host.fault = lambda number: {2: "cut", 3: 403}.get(number)
+        done = go(usage)
+    assert done.status == 0
+    assert len(done.rows(NAME)) > 2000
+    assert len(tables(done.lines)[NAME]) == 2000
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_right_that_was_taken_away_meanwhile_is_no_failure(status):
+    """An export of an earlier run that may not be looked at any more is named, skipped and kept."""
+    with service() as usage:
+        organization = ids(usage)[0]
+        kept = {"export": {"id": "x", "start": "2026-03-01T00:00:00Z", "end": "2026-03-05T23:59:59Z"}}
+        usage.refused[organization] = status
+        done = go(usage, {"bookmarks": {NAME: {organization: kept}}})
+    assert done.status == 0
+    assert f"{NAME} of {organization}: permission denied" in done.log
+    assert marks(done.state) == {organization: kept}
+
+
 def test_an_address_that_is_never_valid_is_named():
     """After some fresh addresses the export is left in the state for the next run, with exit status 1."""
     with service() as usage:

@@ -200,6 +200,8 @@ class Usage:
     empty: Any = None
     write: Callable[[Sequence[Cells]], bytes] = csv_of
     signature: Callable[[int], str] = lambda number: "secret"
+    #: Where the files are, by how often the order has been looked at.
+    folder: Callable[[int], str] = lambda number: "files"
     orders: list[Order] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
 
@@ -266,7 +268,7 @@ class Usage:
             return self.empty
         urls = []
         for number in range(self.files_per_export):
-            path = f"/{order.id}/{number}.csv.gz"
+            path = f"/{order.id}/{self.folder(order.looks)}/{number}.csv.gz"
             content = self.write(rows[number :: self.files_per_export])
             self.host.files[path] = gzip.compress(content) if self.packed else content
             urls.append(f"{self.host.url}{path}?signature={self.signature(order.looks)}")
