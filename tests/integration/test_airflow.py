@@ -13,11 +13,14 @@ import pytest
 
 from tap_circleci.streams import STREAMS
 from tests.circleci import Fault, Server
+from tests.circleci.extras import furnish, truth
 from tests.integration.conftest import LATER, NOW, lively_world
 from tests.integration.programs import ROOT, TAP, virtualenv, write_json
 from tests.integration.warehouses import json_lines, latest
-from tests.tap import config_for, expected
+from tests.tap import DEFAULT, config_for, expected
 
+EXTRAS = ("flaky_tests", "project_variables", "deploy_components", "context_restrictions")
+"""Two below projects, which the groups read, and two below organizations, which the one task reads."""
 TEST = """
 import circleci
 run = circleci.dag.test()
@@ -82,9 +85,9 @@ class Scheduler:
 def test_each_group_has_its_state(airflow, tmp_path):
     """The DAG loads every row, each group by itself; a group that fails leaves the others alone and catches up."""
     scheduler = Scheduler(airflow, tmp_path)
-    with Server(lively_world(NOW)) as server:
+    with Server(furnish(lively_world(NOW))) as server:
         slugs = [row["slug"] for row in server.world.projects.values()]
-        write_json(scheduler.home / "config.json", config_for(server, lookback_days=60))
+        write_json(scheduler.home / "config.json", config_for(server, lookback_days=60, extra_streams=EXTRAS))
         tasks = scheduler.run()
         assert len(tasks) > 3
         check(scheduler, server, slugs)
@@ -105,7 +108,8 @@ def test_each_group_has_its_state(airflow, tmp_path):
 
 def check(scheduler: Scheduler, server: Server, slugs: list[str]) -> None:
     """Compare what all groups have written with the truth."""
-    for stream, rows in expected(server.world.truth(slugs)).items():
+    wanted = {**server.world.truth(slugs), **truth(server.world, slugs)}
+    for stream, rows in expected(wanted, (*DEFAULT, *EXTRAS)).items():
         files = [folder / f"{stream}.jsonl" for folder in scheduler.runs]
         have = latest(stream, (row for file in files for row in json_lines(file)), STREAMS[stream].key)
         assert have == latest(stream, rows.values(), STREAMS[stream].key), stream
