@@ -349,11 +349,11 @@ def test_an_expired_address_is_asked_for_anew():
 
 @pytest.mark.parametrize("folder", [lambda looks: "files", str])
 def test_rows_that_come_again_keep_their_keys(folder):
-    """An address expires in the middle of a file, and the fresh ones may be elsewhere: equal rows are not multiplied."""
+    """An address expires in the middle of a file, and fresh ones may be elsewhere: equal rows are not multiplied."""
     with service(files_per_export=2, signature=str, packed=False, folder=folder) as usage:
         organization = ids(usage)[0]
         usage.add(organization, *[seat(NOW - A_DAY, organization)] * 2000)
-        usage.host.fault = lambda number: {2: "cut", 3: 403}.get(number)
+        usage.host.fault = {2: "cut", 3: 403}.get
         done = go(usage)
     assert done.status == 0
     assert len(done.rows(NAME)) > 2000
