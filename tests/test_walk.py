@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from datetime import timedelta
 
@@ -64,18 +63,13 @@ def test_any_life_of_a_project_is_complete_and_true(life):
         assert_same(tables([*lines, *last.lines]), expected(world.truth([SLUG]), WALK))
 
 
-def test_debug_lines_tell_why_a_pipeline_was_read_or_not():
+def test_debug_lines_tell_why_a_pipeline_was_read_or_not(monkeypatch: pytest.MonkeyPatch):
     """At DEBUG a line for each pipeline that is listed: as of when, and the next look; and never what is in a row."""
-    logger = logging.getLogger("tap_circleci")
-    level = logger.level
     with Server(world_of(30)) as server:
         first = sync(server, streams=WALK)
         server.world.advance(HOUR)
-        logger.setLevel(logging.DEBUG)
-        try:
-            again = sync(server, streams=WALK, state=first.state)
-        finally:
-            logger.setLevel(level)
+        monkeypatch.setenv("TAP_CIRCLECI_LOGLEVEL", "DEBUG")
+        again = sync(server, streams=WALK, state=first.state)
     said = [line for line in again.log.splitlines() if line.startswith("DEBUG") and "pipeline " in line]
     assert len(said) >= 20
     assert any("due and in the tables as of: nothing" in line for line in said)
