@@ -266,3 +266,20 @@ def test_no_url_is_asked_twice_on_a_first_sync():
     assert len(paths) == len(set(paths))
     small = 8  # me, collaborations, four lists of the organization, two of its project
     assert len(paths) == small + 7 + 130 + 130 * 2
+
+
+def test_a_pipeline_that_failed_is_read_next_time_though_the_list_is_not_read_down_to_it():
+    """One of three weeks ago is asked for by its id, and the pages between are not."""
+    with Server(world_of(70)) as server:
+        broken = pipeline_ids(server.world)[65]
+        server.fault = lambda path, nth: Fault(500) if broken in path else None
+        first = sync(server, streams=WALK)
+        server.reset()
+        server.world.advance(timedelta(seconds=1))
+        again = sync(server, state=first.state, streams=WALK)
+        lists = [request.path for request in server.requests if "/api/pipeline" in request.path]
+        truth = expected(server.world.truth([SLUG]), WALK)
+    assert (first.status, again.status) == (1, 0)
+    assert len(lists) < 4
+    assert_same(tables(again.lines, tables(first.lines)), truth)
+    assert "retry" not in json.dumps(again.state)
