@@ -12,14 +12,14 @@ from tests.worlds import NOW, WALK, furnished, world_of
 
 def test_thousands_of_absent_projects_are_named_in_a_few_lines():
     """The first ones have a line each, the summary tells how many there are; the run is not an error."""
-    slugs = ["gh/acme/api", *(f"gh/acme/gone-{number}" for number in range(3000))]
+    slugs = ["gh/acme/api", *(f"gh/acme/gone-{number}" for number in range(1000))]
     with Server(world_of(1)) as server:
         run = sync(server, project_slugs=slugs, streams=["pipelines"])
     assert run.status == 0
     about = [line for line in run.log.splitlines() if "gone-" in line]
     assert len(about) <= 13
     assert "gone-0: there is no such project" in run.log
-    assert any("2997 more" in line or "3000" in line for line in about), about[-1]
+    assert any(line.endswith("gone-9 and 990 more") for line in about), about[-1]
     assert max(map(len, about)) < 1000
 
 
