@@ -218,3 +218,21 @@ def test_either_spelling_of_a_field_is_understood(stream, sent, field):
 def test_secrets_in_a_url_are_masked(url, shown):
     """The values in the query of a webhook's URL, and a password before its host, never leave."""
     assert masked(url) == shown
+
+
+def test_what_repeats_itself_is_read_as_ever():
+    """Remembered texts make the records that they would make otherwise, and each that does not fit is reported."""
+    fields = {"day": {"type": ["null", "string"], "format": "date-time"}, "credits": {"type": ["null", "number"]}}
+    whole = {"properties": fields}
+    made = []
+    for is_repetitive in (False, True):
+        reports: list[str] = []
+        function = converter(
+            whole, whole, [], lambda path, problem, told=reports: told.append(problem), is_repetitive=is_repetitive
+        )
+        rows = [
+            {"day": day, "credits": text} for day in ("2026-03-09", "soon", "", None) for text in ("0", "1.50", "x")
+        ]
+        made.append(([function(row) for row in rows * 2], reports))
+    assert made[0] == made[1]
+    assert len(made[1][1]) == 2 * (3 + 4)
