@@ -19,7 +19,7 @@ import backoff
 
 from tap_circleci.config import Config, is_loopback
 from tap_circleci.errors import BadRequest, Forbidden, LinkExpired, NotFound, Refused, Throttled, Unreadable
-from tap_circleci.rate_limit import RateLimiter
+from tap_circleci.rate_limit import Permit, RateLimiter
 from tap_circleci.text import hidden, quoted
 from tap_circleci.times import http_date
 from tap_circleci.transport import (
@@ -114,7 +114,7 @@ class Client:
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
         self._traffic = Traffic()
-        self.rate_limiter = RateLimiter(clock, config.max_workers)
+        self.rate_limiter = RateLimiter(clock)
 
     def get(
         self,
@@ -134,13 +134,11 @@ class Client:
         `Throttled` for a 429, and holds nobody else up.
         """
         attempts = _Attempts(self, f"GET {path}")
-        pauses = _growing_waits()
         refusals = 0
         patience = MAX_RATE_LIMIT_WAIT
         while True:
-            left_at = self.rate_limiter.acquire()
             try:
-                reply = self._send(self._session(), "GET", path, label, params=params)
+                reply, permit = self._ask(self._session(), "GET", path, label, own_limit=own_limit, params=params)
                 if reply.status != 429:
                     return self._read(reply, shape, forbidden)
             except _Passing as passing:
@@ -151,8 +149,8 @@ class Client:
             refusals += 1
             self._count(refusals=1)
             asked = _asked_to_wait(reply)
-            pause = next(pauses) if asked is None else asked
-            if self.rate_limiter.on_throttled(left_at, pause):
+            pause, is_news = self.rate_limiter.on_throttled(permit, asked)
+            if is_news:
                 LOGGER.info(
                     "CircleCI's rate limit is reached (429): all requests wait for %g s%s",
                     round(pause, 1),
@@ -172,11 +170,10 @@ class Client:
         """
         attempts = _Attempts(self, f"POST {path}")
         while True:
-            self.rate_limiter.acquire()
             try:
                 # A connection of its own: one that was kept may be closed by the service while the request is sent.
                 with self._new_session() as fresh:
-                    reply = self._send(fresh, "POST", path, label, body=body)
+                    reply, _ = self._ask(fresh, "POST", path, label, own_limit=True, body=body)
                 if reply.status == 429:
                     raise _throttled(reply)
                 return self._read(reply, shape, (401, 403))
@@ -241,6 +238,30 @@ class Client:
         self.rate_limiter.close(reason)
         raise reason
 
+    def _ask(
+        self,
+        via: Session,
+        method: str,
+        path: str,
+        label: str,
+        *,
+        own_limit: bool,
+        params: Params | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> tuple[_Reply, Permit]:
+        """`_send` with leave of the rate limiter, which hears of the answer, but for a 429 that `get` tells it."""
+        permit = self.rate_limiter.acquire()
+        try:
+            reply = self._send(via, method, path, label, params=params, body=body)
+        except BaseException:
+            self.rate_limiter.on_failure()
+            raise
+        if own_limit:
+            self.rate_limiter.on_success(permit)
+        elif reply.status != 429:
+            self.rate_limiter.on_success(permit, *self._heed_limit(reply))
+        return reply, permit
+
     def _send(
         self,
         via: Session,
@@ -296,8 +317,6 @@ class Client:
         status, name = reply.status, reply.name
         if 200 <= status < 300:
             date = http_date(reply.headers.get("Date"))
-            self.rate_limiter.on_success()
-            self._heed_limit(reply)
             return Answer(_decode(reply, shape), date)
         if _may_pass(status):
             raise _passing(reply)
@@ -320,12 +339,16 @@ class Client:
         refusal = BadRequest if status == 400 else Refused
         raise refusal(f"CircleCI refused {name} ({status}{said}).")
 
-    def _heed_limit(self, reply: _Reply) -> None:
-        """Hold everybody when the service says that nothing is left of its limit, though no longer than a 429 could."""
-        if _header(reply, "Remaining") == 0:
-            seconds = min(_until_reset(reply) or 0.0, MAX_RATE_LIMIT_WAIT)
-            if self.rate_limiter.pause(seconds) and seconds >= WORTH_A_LINE:
-                LOGGER.info("CircleCI's rate limit is used up: all requests wait for %.3g s", seconds)
+    def _heed_limit(self, reply: _Reply) -> tuple[float | None, float | None]:
+        """How many more requests the service says it serves, and for how many seconds, a minute at most.
+
+        Holds everybody when nothing is left, though no longer than a 429 could.
+        """
+        remaining, reset = _header(reply, "Remaining"), _until_reset(reply)
+        seconds = min(reset or 0.0, MAX_RATE_LIMIT_WAIT)
+        if remaining == 0 and self.rate_limiter.pause(seconds) and seconds >= WORTH_A_LINE:
+            LOGGER.info("CircleCI's rate limit is used up: all requests wait for %.3g s", seconds)
+        return remaining, seconds if reset else None
 
     def _said(self, reply: _Reply) -> str:
         """The API's own message, fit for a sentence."""

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Literal
 from urllib.parse import parse_qsl, unquote
 
+from tests.circleci.limits import RateLimit, SlidingWindow
 from tests.circleci.world import Row, World, age
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -83,8 +84,8 @@ class RefusedError(Exception):
 class Server:
     """Serves a world on a free port (or this one) of 127.0.0.1, while used as a context manager.
 
-    `latency` is in seconds, `page_size` holds where the caller chooses none, `rate_limit` is answers in any second. All
-    of them, the world and the faults may be changed while it runs.
+    `latency` is in seconds, `page_size` holds where the caller chooses none, `rate_limit` is answers in any second,
+    or a limit of another kind. All of them, the world and the faults may be changed while it runs.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Server:
         *,
         latency: float = 0.0,
         page_size: int = 20,
-        rate_limit: int | None = None,
+        rate_limit: int | RateLimit | None = None,
         port: int = 0,
     ) -> None:
         self.world = world
@@ -132,7 +133,7 @@ class Server:
             self.connections = 0
             self.most_at_once = 0
             self._asked: Counter[str] = Counter()
-            self._granted: deque[float] = deque()
+            self._limits: dict[int, RateLimit] = {}
             self._scripts: list[tuple[re.Pattern[str], deque[Fault | None]]] = []
 
     @property
@@ -233,23 +234,20 @@ class Server:
 
     def _faulted(self, request: Request, fault: Fault) -> Answer:
         if fault.status is None:
-            usual = self._limited() or self.answer(request)
-            status, body, headers = usual.status, usual.body, usual.headers
+            served, told = self._admit()
+            usual = self.answer(request) if served else Answer(429, "Rate limited.")
+            status, body, headers = usual.status, usual.body, {**usual.headers, **told}
         else:
             status, body, headers = fault.status, {"message": REASONS.get(fault.status, "Error")}, {}
         return Answer(status, body if fault.body is None else fault.body, {**headers, **fault.headers})
 
-    def _limited(self) -> Answer | None:
-        if self.rate_limit is None:
-            return None
+    def _admit(self) -> tuple[bool, Mapping[str, str]]:
+        """Whether the rate limit lets one more through, and what it has answers say."""
         with self._lock:
-            now = time.monotonic()
-            while self._granted and self._granted[0] <= now - 1:
-                self._granted.popleft()
-            if len(self._granted) >= self.rate_limit:
-                return Answer(429, "Rate limited.", {"Retry-After": "1"})
-            self._granted.append(now)
-        return None
+            limit = self.rate_limit
+            if isinstance(limit, int):
+                limit = self._limits.setdefault(limit, RateLimit(SlidingWindow(limit, 1), 1))
+            return limit.answer(time.monotonic()) if limit else (True, {})
 
     def _encode(self, answer: Answer, more: Mapping[str, str]) -> bytes:
         if isinstance(answer.body, str):
