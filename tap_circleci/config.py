@@ -72,7 +72,10 @@ def load_json(path: str, what: str) -> dict[str, Any]:
     """The JSON object in a file; `what` names the file's role in the sentence of a `BadInput`."""
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
-            content = json.load(file)
+            text = file.read()
+        if not text.strip():
+            raise BadInput(f"The {what} file {path} is empty.")
+        content = json.loads(text)
     except OSError as error:
         raise BadInput(f"The {what} file {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

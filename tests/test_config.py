@@ -317,3 +317,23 @@ def test_any_json_gives_a_sentence_or_a_value(raw, value):
             except BadInput as wrong:
                 assert wrong.args
                 assert all(sentence.startswith("file.json: ") for sentence in wrong.args)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "The state file {} is empty."),
+        (" \n", "The state file {} is empty."),
+        ("{", "The state file {} is not JSON: Expecting property name enclosed in double quotes in line 1, column 2."),
+        ("[]", "The state file {} must hold a JSON object, not a list."),
+        ("\ufeff[]", "The state file {} must hold a JSON object, not a list."),
+        ("[" * 100_000, "The state file {} is nested too deeply."),
+    ],
+)
+def test_a_file_that_is_no_json_object_is_told_in_a_sentence(tmp_path: Path, content, told):
+    """An empty file is what is left of a target that printed nothing."""
+    path = tmp_path / "state.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(BadInput) as error:
+        config.load_json(str(path), "state")
+    assert error.value.args == (told.format(path),)
