@@ -368,7 +368,7 @@ def test_an_answer_over_tls_that_drips_or_is_whole_is_treated_alike(tmp_path: Pa
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
     slow = drip(HEAD + b"Content-Length: 999\r\n\r\n" + b" " * 900, 0.01)
     with Wire(slow, answer(PAGE, "Connection: close\r\n"), tls=pem) as wire:
-        client = client_of(wire.url, request_timeout=0.1)
+        client = client_of(wire.url, request_timeout=0.4)
         for _ in range(2):
             assert client.get("/x", {}, "x", is_page).body["items"] == []
         assert (len(wire.requests), wire.connections) == (3, 3)
