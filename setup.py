@@ -21,7 +21,6 @@ setup(
     install_requires=[
         "singer-python>=6.8,<7",
         "requests>=2.32,<3",
-        "urllib3>=2,<3",
         "backoff>=2.2.1,<3",
         "python-dateutil>=2.9,<3",
     ],

@@ -105,7 +105,8 @@ def content(response: Response, largest: int = LARGEST) -> bytearray:
 
 
 def blocks(response: Response) -> Iterator[bytes]:
-    """The body as it came over the wire. Raises `Failed`."""
+    """The body as it came over the wire. Raises `Failed`, also where less comes than was announced."""
+    response.raw.enforce_content_length = True  # urllib3 does so by itself only from version 2 on
     while block := _block(response):
         yield block
 
