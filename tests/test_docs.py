@@ -134,6 +134,22 @@ def test_the_state_shown_is_what_a_run_writes():
     assert json.loads(json.dumps(state).replace(organization, *shown["bookmarks"]["deploy"])) == shown
 
 
+def test_the_example_of_costs_counts_right():
+    """A call per 20 pipelines, one for the workflows of each, one for the jobs of each workflow, one per job below."""
+    world = World(NOW)
+    project = world.add_project("gh/acme/api")
+    for number in range(40):
+        at = NOW - timedelta(days=2, hours=number)
+        world.add_pipeline(project, at, workflows=[{"stopped_at": timedelta(minutes=9), "jobs": 6}])
+    with Server(world) as server:
+        sync(server, streams=["pipelines", "workflows", "jobs", "job_details"], extra_streams="job_details")
+        paths = [request.path.split("?")[0] for request in server.requests]
+    assert sum(path.endswith("/pipeline") for path in paths) == 2
+    assert sum(path.endswith("/workflow") for path in paths) == 40
+    assert sum(bool(re.search("/workflow/[^/]+/job$", path)) for path in paths) == 40
+    assert sum(bool(re.search(r"/job/\d+$", path)) for path in paths) == 240
+
+
 def test_the_debug_line_shown_is_what_a_run_writes(monkeypatch):
     """The line in docs/operations.md is that of a second sync."""
     (block,) = fenced("operations.md", "debug")
