@@ -1,8 +1,11 @@
 """The CircleCI of the tests is held to what the real one is known to do."""
 
+import gzip
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,11 +14,12 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from http.client import BadStatusLine, HTTPConnection, HTTPMessage, IncompleteRead, RemoteDisconnected
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
-from tests.circleci import TOKEN, Fault, Row, Server, World, demo_world, history, http_date, odd_world, short
+from tests.circleci import TOKEN, Fault, Row, Server, World, demo_world, history, http_date, odd_world, seconds, short
+from tests.circleci.usage import FileHost, Usage
 
 NOW = datetime(2025, 6, 4, 12, 0, 0, 250_000, timezone.utc)
 HOUR = timedelta(hours=1)
@@ -385,3 +389,133 @@ def test_worlds_are_the_same_every_time() -> None:
     assert {"success", "failed", "canceled", "on_hold"} <= {row["status"] for row in truth["workflows"]}
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", row["created_at"]) for row in truth["pipelines"])
     assert 350 < len(truth["pipelines"]) < 500
+
+
+def test_insights_come_in_pages_of_their_own_size() -> None:
+    """About 250 runs a page, whatever the size of other pages; without a branch or all of them, the default one's."""
+    world = history(130, NOW)
+    world.add_pipeline(only(world), NOW - HOUR, branch="other", workflows=[{"stopped_at": HOUR / 2}])
+    runs = "/api/v2/insights/gh/acme/big/workflows/workflow-1"
+    with Server(world) as server:
+        assert len(walk(server, f"{runs}?all-branches=true")) == 130
+        assert server.calls == 1
+        server.insights_page_size = 50
+        assert len(walk(server, f"{runs}?all-branches=true")) == 130
+        assert server.calls == 4
+        workflows = "/api/v2/insights/gh/acme/big/workflows"
+        assert [row["name"] for row in walk(server, f"{workflows}?all-branches=true")] == [
+            "build-test",
+            "workflow-1",
+            "workflow-2",
+        ]
+        assert [row["name"] for row in walk(server, workflows)] == ["workflow-1", "workflow-2"]
+        assert ask(server, f"{workflows}?reporting-window=for-ever").status == 400
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "is_taken"),
+    [((90, 0), True), ((30, 29), True), ((91, 0), False), ((95, 92), False), ((None, 0), False), ((30, None), False)],
+)
+def test_runs_are_asked_for_by_both_dates_within_90_days(
+    server: Server, days_ago: tuple[int | None, int | None], is_taken: bool
+) -> None:
+    """One date alone, or one too long ago, is refused, and so is what is no date."""
+    runs = "/api/v2/insights/gh/acme/big/workflows/workflow-1"
+    dates = zip(("start-date", "end-date"), days_ago, strict=True)
+    query = "&".join(
+        f"{name}={quote(seconds(NOW + timedelta(seconds=1) - days * timedelta(days=1)))}"
+        for name, days in dates
+        if days is not None
+    )
+    assert ask(server, f"{runs}?{query}").status == (200 if is_taken else 400)
+    assert ask(server, f"{runs}?start-date=yesterday&end-date=today").status == 400
+
+
+def test_flaky_tests_may_come_with_hyphens(server: Server) -> None:
+    """The list and its fields have underscores, as seen, or hyphens, as documented; never a page token."""
+    server.world.flaky[only(server.world)["id"]] = [{"test_name": "waits", "times_flaked": 3}]
+    path = "/api/v2/insights/gh/acme/big/flaky-tests"
+    assert ask(server, path).body == {
+        "flaky_tests": [{"test_name": "waits", "times_flaked": 3}],
+        "total_flaky_tests": 1,
+    }
+    server.world.hyphens = True
+    assert ask(server, path).body == {
+        "flaky-tests": [{"test-name": "waits", "times-flaked": 3}],
+        "total-flaky-tests": 1,
+    }
+
+
+def send(url: str, body: Row | None = None) -> Reply:
+    """One GET, or a POST of this body, on a connection of its own."""
+    parts = urlsplit(url)
+    with closing(HTTPConnection(parts.netloc, timeout=20)) as connection:
+        sent = json.dumps(body) if body else None
+        connection.request("POST" if body else "GET", url[url.index(parts.path) :], sent, {"Circle-Token": TOKEN})
+        response = connection.getresponse()
+        raw = response.read()
+        return Reply(response.status, json.loads(raw) if raw.startswith((b"{", b"[")) else raw, response.headers)
+
+
+def order(server: Server, start: str, end: str, **more: Any) -> Reply:
+    """Ask for an export of usage."""
+    organization = server.world.organizations[0]["id"]
+    url = f"{server.url}/api/v2/organizations/{organization}/usage_export_job"
+    return send(url, {"start": start, "end": end, **more})
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "status"),
+    [
+        ("2025-05-04T00:00:00Z", "2025-06-03T23:59:59Z", 201),
+        ("2025-05-03T00:00:00Z", "2025-06-03T23:59:59Z", 400),
+        ("2024-06-05T00:00:00Z", "2024-06-05T23:59:59Z", 201),
+        ("2024-06-04T00:00:00Z", "2024-06-05T23:59:59Z", 400),
+        ("2025-06-03T00:00:00Z", "2025-06-02T23:59:59Z", 400),
+        ("yesterday", "today", 400),
+    ],
+)
+def test_exports_are_of_31_days_within_a_year(server: Server, start: str, end: str, status: int) -> None:
+    """The end is inclusive; what is longer, older, the wrong way round or no date is refused."""
+    with FileHost() as host:
+        Usage(server, host)
+        assert order(server, start, end).status == status
+        assert order(server, start, end, everything=True).status == 400
+
+
+def test_exports_are_limited_by_the_hour(server: Server) -> None:
+    """The eleventh order within an hour is refused, and an hour later by the service's clock it is not."""
+    day = ("2025-06-01T00:00:00Z", "2025-06-01T23:59:59Z")
+    with FileHost() as host:
+        Usage(server, host, hourly=10)
+        assert [order(server, *day).status for _ in range(11)] == [201] * 10 + [429]
+        server.world.advance(HOUR)
+        assert order(server, *day).status == 201
+
+
+def test_another_process_steers_and_watches() -> None:
+    """The program takes orders at /_control, and tells of opt-in streams, exports and their files on request."""
+    command = [sys.executable, "-m", "tests.circleci", "--world", "demo", "--now", "2025-06-04T12:00:00Z"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        root = process.stdout.readline().strip()
+
+        try:
+            orders: Row = {"hyphens": True, "insights_delay": 86_400, "usage": {"states": ["new", "completed"]}}
+            assert send(f"{root}/_control", orders).status == 200
+            acme, labs = (row["id"] for row in send(f"{root}/api/v2/me/collaborations").body)
+            send(f"{root}/_control", {"forbidden": [["webhooks", labs], acme]})
+            exports = f"{root}/api/v2/organizations/{labs}/usage_export_job"
+            made = send(exports, {"start": "2025-06-01T00:00:00Z", "end": "2025-06-03T23:59:59Z"}).body
+            states = [send(f"{exports}/{made['usage_export_job_id']}").body for _ in range(2)]
+            file = send(states[1]["download_urls"][0])
+            truth = send(f"{root}/_truth?slugs=gh/acme/api&extras=all").body
+            stats = send(f"{root}/_stats").body
+        finally:
+            process.terminate()
+    assert [row["state"] for row in states] == ["new", "completed"]
+    assert gzip.decompress(file.body).startswith(b'"ORGANIZATION_ID",')
+    assert len(truth["collaborations"]) == 2
+    assert truth["flaky_tests"] == truth["pipelines"] == []
+    assert stats["exports"] == [{"start": "2025-06-01T00:00:00Z", "end": "2025-06-03T23:59:59Z"}]
+    assert [file["headers"]["circle-token"] for file in stats["files"]] == [TOKEN]

@@ -4,8 +4,12 @@ POST /_control takes a JSON object with any of these, and answers with the setti
   {"now": "2025-06-02T12:00:00Z", "advance": 3600, "latency": 0.05, "rate_limit": 40, "reset": true,
    "fault": [{"pattern": "/workflow", "every": 7, "status": 503, "headers": {}, "body": "..."}],
    "add_pipeline": "gh/acme/web", "rerun": "<pipeline id>",
-   "forbidden": ["<organization id>"], "aged_out": {"<pipeline id>": "missing"}}
-GET /_stats tells what was asked, GET /_truth?slugs=gh/acme/web,gh/acme/api the rows as they show now.
+   "forbidden": ["<organization id>"], "missing": [["tests", "<job id>"]], "unsupported": [],
+   "aged_out": {"<pipeline id>": "missing"}, "underscores": true, "hyphens": true, "insights_delay": 86400,
+   "usage": {"states": ["processing", "completed"], "hourly": 10, "refused": {"<organization id>": 403}},
+   "signature": "the one that is valid from now on"}
+GET /_stats tells what was asked, with the headers that the host of the exports' files got,
+GET /_truth?slugs=gh/acme/web,gh/acme/api the rows as they show now, with &extras=all also those of the opt-in streams.
 """
 
 import argparse
@@ -21,7 +25,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.circleci.demo import demo_world, history, job_runs, odd_world
-from tests.circleci.extras import Server, World
+from tests.circleci.extras import Server, World, truth
 from tests.circleci.server import UUID, Answer, Fault, Request
 from tests.circleci.usage import FileHost, Usage
 from tests.circleci.world import moment, stamp
@@ -38,7 +42,7 @@ def main() -> None:
         for organization, cells in job_runs(server.world) if options.world == "demo" else ():
             usage.add(organization, cells)
         exports = server.aside
-        server.aside = lambda request: _aside(server, request) or exports(request)
+        server.aside = lambda request: _aside(server, usage, request) or exports(request)
         print(server.url, flush=True)
         if options.ready:
             draft = options.ready.with_name(options.ready.name + ".draft")
@@ -76,20 +80,22 @@ def _world(options: argparse.Namespace) -> World:
     return history(options.pipelines, options.now, per_day=options.per_day, projects=options.projects)
 
 
-def _aside(server: Server, request: Request) -> Answer | None:
+def _aside(server: Server, usage: Usage, request: Request) -> Answer | None:
     """The answer to a request that steers or watches the server, None for one of the API's."""
     url = urlsplit(request.path)
     if url.path == "/_control":
-        return _control(server, json.loads(request.body))
+        return _control(server, usage, json.loads(request.body))
     if url.path == "/_stats":
-        return Answer(200, _stats(server))
+        return Answer(200, _stats(server, usage))
     if url.path == "/_truth":
-        slugs = parse_qs(url.query).get("slugs", [""])[0].split(",")
-        return Answer(200, server.world.truth(filter(None, slugs)))
+        query = parse_qs(url.query)
+        slugs = [slug for slug in query.get("slugs", [""])[0].split(",") if slug]
+        extras = truth(server.world, slugs) if "extras" in query else {}
+        return Answer(200, server.world.truth(slugs) | extras)
     return None
 
 
-def _control(server: Server, orders: dict[str, Any]) -> Answer:
+def _control(server: Server, usage: Usage, orders: dict[str, Any]) -> Answer:
     world = server.world
     carry_out: dict[str, Callable[[Any], object]] = {
         "reset": lambda _: server.reset(),
@@ -102,7 +108,14 @@ def _control(server: Server, orders: dict[str, Any]) -> Answer:
             slug, world.now, workflows=[{"stopped_at": timedelta(minutes=5), "jobs": 3}]
         ),
         "rerun": lambda identifier: world.rerun(world.index[identifier][1], world.now),
-        "forbidden": lambda identifiers: setattr(world, "forbidden", set(identifiers)),
+        "forbidden": lambda marks: setattr(world, "forbidden", _marks(marks)),
+        "missing": lambda marks: setattr(world, "missing", _marks(marks)),
+        "unsupported": lambda marks: setattr(world, "unsupported", _marks(marks)),
+        "underscores": lambda on: setattr(world, "underscores", on),
+        "hyphens": lambda on: setattr(world, "hyphens", on),
+        "insights_delay": lambda length: setattr(world, "insights_delay", timedelta(seconds=length)),
+        "usage": lambda settings: [setattr(usage, name, settings[name]) for name in settings],
+        "signature": lambda text: _sign(usage, text),
         "aged_out": lambda fates: setattr(world, "aged_out", dict(fates)),
         "ping": lambda _: None,
     }
@@ -113,6 +126,17 @@ def _control(server: Server, orders: dict[str, Any]) -> Answer:
         if name in orders:
             act(orders[name])
     return Answer(200, {"now": stamp(world.now), "latency": server.latency, "rate_limit": server.rate_limit})
+
+
+def _marks(marks: list[str | list[str]]) -> set[str | tuple[str, ...]]:
+    """Ids, and pairs of a stream's name and an id, as a world takes them."""
+    return {mark if isinstance(mark, str) else tuple(mark) for mark in marks}
+
+
+def _sign(usage: Usage, text: str) -> None:
+    """Let addresses told from now on be valid, and those told before no more."""
+    usage.signature = lambda _: text
+    usage.host.valid = text
 
 
 def _faults(rules: list[dict[str, Any]]) -> Callable[[str, int], Fault | None]:
@@ -136,7 +160,7 @@ def _faults(rules: list[dict[str, Any]]) -> Callable[[str, int], Fault | None]:
     return fault
 
 
-def _stats(server: Server) -> dict[str, Any]:
+def _stats(server: Server, usage: Usage) -> dict[str, Any]:
     requests = list(server.requests)
     return {
         "calls": len(requests),
@@ -144,13 +168,19 @@ def _stats(server: Server) -> dict[str, Any]:
         "most_at_once": server.most_at_once,
         "connections": server.connections,
         "status": Counter(str(request.status) for request in requests),
+        "exports": usage.posts(),
+        "files": [
+            {"path": path, "headers": headers}
+            for path, headers in zip(usage.host.paths, usage.host.headers, strict=False)
+        ],
     }
 
 
 def _route(path: str) -> str:
     """The path without its query, slugs and ids."""
-    bare = re.sub(r"(/v2/project)/[^/]+/[^/]+/[^/]+", r"\1/{slug}", urlsplit(path).path)
-    return UUID.sub("{id}", bare)
+    bare = re.sub(r"(/v2/(?:project|insights))/[^/]+/[^/]+/[^/]+", r"\1/{slug}", urlsplit(path).path)
+    bare = re.sub(r"(/insights/{slug}/workflows)/[^/]+", r"\1/{name}", bare)
+    return re.sub(r"/\d+(?=/|$)", "/{number}", UUID.sub("{id}", bare))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,6 @@ WINDOWS = {
     "last-60-days": timedelta(days=60),
     "last-90-days": HISTORY,
 }
-RUNS_PER_PAGE = 250
 _STORED = ("deploy_components", "deploy_versions", "context_variables", "context_restrictions")
 _HYPHENATED = ("project_variables", "checkout_keys", "webhooks")
 _RESOURCES = ("small", "medium", "medium+", "large")
@@ -75,6 +74,8 @@ class World(plain_world.World):
         self.tests: dict[str, list[Row]] = {}
         self.artifacts: dict[str, list[Row]] = {}
         self.flaky: dict[str, list[Row]] = {}
+        #: Tell flaky tests with hyphens, as they are documented, instead of underscores, as they are seen.
+        self.hyphens = False
         #: How long after its end a workflow shows in the insights.
         self.insights_delay = timedelta(0)
         self.rows |= {stream: defaultdict(list) for stream in (*_STORED, *_HYPHENATED)}
@@ -320,6 +321,8 @@ class Server(plain_server.Server):
     """A server that answers for the extra streams too."""
 
     world: World
+    #: Rows in a page of insights.
+    insights_page_size = 250
 
     def _resource(self, parts: list[str], query: dict[str, str]) -> Any:  # noqa: PLR0912 - a table of routes
         match parts[2:] if parts[:2] == ["api", "v2"] else []:
@@ -344,15 +347,16 @@ class Server(plain_server.Server):
             case ["insights", *slug, "workflows"] if len(slug) == 3:
                 project = self._project("insights_workflows", slug)
                 runs = self._runs(project, query)
-                return self._page(self.world.workflow_metrics(project["id"], runs, _reporting(query)), query)
+                rows = self.world.workflow_metrics(project["id"], runs, _reporting(query))
+                return self._page(rows, query, self.insights_page_size)
             case ["insights", *slug, "workflows", name] if len(slug) == 3:
                 project = self._project("insights_workflow_runs", slug)
                 rows = [self.world.run_of(*run) for run in self._runs(project, query) if run[0]["name"] == name]
-                return self._page(rows, query, RUNS_PER_PAGE)
+                return self._page(rows, query, self.insights_page_size)
             case ["insights", *slug, "workflows", name, "jobs"] if len(slug) == 3:
                 runs = self._runs(self._project("insights_jobs", slug), query)
                 named = [run for run in runs if run[0]["name"] == name]
-                return self._page(self.world.job_metrics(named, _reporting(query)), query)
+                return self._page(self.world.job_metrics(named, _reporting(query)), query, self.insights_page_size)
             case ["deploy", "components"]:
                 return self._list("deploy_components", query.get("org-id"), query, last={"next_page_token": ""})
             case ["deploy", "components", component, "versions"]:
@@ -376,22 +380,19 @@ class Server(plain_server.Server):
         if not has_flaky_tests(project):
             raise RefusedError(400, "Unsupported organization.")
         rows = self.world.flaky.get(project["id"], [])
+        if self.world.hyphens:
+            rows = [{name.replace("_", "-"): value for name, value in row.items()} for row in rows]
+            return {"flaky-tests": rows, "total-flaky-tests": len(rows)}
         return {"flaky_tests": rows, "total_flaky_tests": len(rows)}
 
     def _runs(self, project: Row, query: Mapping[str, str]) -> Iterator[Run]:
         """The finished workflows that the parameters of a request mean: of the default branch unless they say so."""
-        start, end = query.get("start-date"), query.get("end-date")
-        if (start is None) != (end is None):
-            raise RefusedError(400, "start-date and end-date go together.")
         every = query.get("all-branches") == "true"
         branch = None if every else query.get("branch", project["vcs_info"]["default_branch"])
-        now = self.world.now
-        since = moment(start) if start else now - _reporting(query)
-        return self.world.runs(project["id"], since, moment(end) if end else now, branch)
+        return self.world.runs(project["id"], *_dates(query, self.world.now), branch)
 
-    def _page(self, rows: Sequence[Row], query: Mapping[str, str], most: int = 0) -> Row:
-        size = min(most or self.page_size, self.page_size)
-        return plain_server.page(rows, query, size, NULL_TOKEN)
+    def _page(self, rows: Sequence[Row], query: Mapping[str, str], size: int = 0) -> Row:
+        return plain_server.page(rows, query, size or self.page_size, NULL_TOKEN)
 
 
 def has_flaky_tests(project: Row) -> bool:
@@ -409,6 +410,20 @@ def _reporting(query: Mapping[str, str]) -> timedelta:
     if window is None:
         raise RefusedError(400, "Invalid reporting-window.")
     return window
+
+
+def _dates(query: Mapping[str, str], now: datetime) -> tuple[datetime, datetime]:
+    """The span that a request means: its dates, both or none, within the last 90 days, or else its window."""
+    if "start-date" not in query and "end-date" not in query:
+        return now - _reporting(query), now
+    try:
+        start, end = (moment(query[name]) for name in ("start-date", "end-date"))
+        is_known = now - HISTORY <= start and end - start <= HISTORY
+    except (KeyError, TypeError, ValueError):
+        is_known = False
+    if not is_known:
+        raise RefusedError(400, "start-date and end-date go together, within the last 90 days.")
+    return start, end
 
 
 def _branch(pipeline: Row) -> str | None:

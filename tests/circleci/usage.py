@@ -168,12 +168,13 @@ class FileHost:
 
 @dataclass
 class Order:
-    """An export that was asked for; `looks` is how often its state has been."""
+    """An export that was asked for, at this time of the service's; `looks` is how often its state has been."""
 
     id: str
     organization: str
     start: datetime
     end: datetime
+    at: datetime
     looks: int = 0
 
 
@@ -195,6 +196,7 @@ class Usage:
     #: Organizations whose administrator the token's owner is not, and the status for them.
     refused: dict[str, int] = field(default_factory=dict)
     files_per_export: int = 1
+    #: Orders within an hour of the service's time, by each organization; None: any number.
     hourly: int | None = None
     packed: bool = True
     empty: Any = None
@@ -233,19 +235,21 @@ class Usage:
         if organization in self.refused:
             return Answer(self.refused[organization], {"message": "Permission denied."})
         if request.method == "POST" and not rest:
-            return self._order(organization, json.loads(request.body))
+            return self._order(organization, request.body)
         found = [order for order in self.orders if [order.id] == rest and order.organization == organization]
         return self._state(found[0]) if found and request.method == "GET" else Answer(404, {"message": "Not found."})
 
-    def _order(self, organization: str, body: dict[str, str]) -> Answer:
-        start, end = (datetime.fromisoformat(body[name].replace("Z", "+00:00")) for name in ("start", "end"))
+    def _order(self, organization: str, sent: bytes) -> Answer:
         now = self.server.world.now
-        if not now - timedelta(days=366) <= start <= end <= now or end - start > timedelta(days=31):
-            return Answer(400, {"message": "The range is not valid."})
-        if self.hourly is not None and sum(order.organization == organization for order in self.orders) >= self.hourly:
+        span = _span(sent, now)
+        if span is None:
+            return Answer(400, {"message": "Unexpected request body provided."})
+        recent = [one for one in self.orders if one.organization == organization and one.at > now - timedelta(hours=1)]
+        if self.hourly is not None and len(recent) >= self.hourly:
             return Answer(429, {"message": "Too many exports."}, {"Retry-After": "3600"})
-        order = Order(f"export-{len(self.orders) + 1}", organization, start, end)
+        order = Order(f"export-{len(self.orders) + 1}", organization, *span, now)
         self.orders.append(order)
+        body = json.loads(sent)
         return Answer(201, {"usage_export_job_id": order.id, "state": "created", **body, "download_urls": None})
 
     def _state(self, order: Order) -> Answer:
@@ -273,3 +277,17 @@ class Usage:
             self.host.files[path] = gzip.compress(content) if self.packed else content
             urls.append(f"{self.host.url}{path}?signature={self.signature(order.looks)}")
         return urls
+
+
+def _span(sent: bytes, now: datetime) -> tuple[datetime, datetime] | None:
+    """The start and the end that the body of an order asks for, None if the service would not take them.
+
+    At most 31 days, at most a year back, and none that have not come yet.
+    """
+    try:
+        body = json.loads(sent)
+        start, end = (datetime.fromisoformat(body[name].replace("Z", "+00:00")) for name in ("start", "end"))
+        is_taken = now - timedelta(days=365) <= start <= end <= now and end - start <= timedelta(days=31)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return (start, end) if is_taken and body.keys() <= {"start", "end", "shared_org_ids"} else None
