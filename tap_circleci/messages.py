@@ -154,7 +154,7 @@ def _is_usable(stream: Stream, row: Row, column: str) -> bool:
     value = value_of(row, column)
     if column in stream.blank_columns:
         return isinstance(value, (str, int))
-    if column in stream.identity and column not in stream.child_context:
+    if column in stream.identity and column != "id":  # a name, which need not be able to stand in a path
         return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() != ""
     return usable_id(value) is not None
 

@@ -95,12 +95,11 @@ class Organizations:
                 ids = {**listing.ids, **context_of(parent, row)}
                 if stream.needs <= ids.keys():
                     yield ids
-                elif usable_id(row.get("id")):
+                elif all(row.get(column) for column in parent.identity):
                     columns = {name: column for column, name in parent.child_context.items()}
                     lacking = ", ".join(sorted(columns.get(name, name) for name in stream.needs - ids.keys()))
-                    self._warn(
-                        f"{stream.name} of {parent.name} {row['id']}: skipped: the {parent.name} has no {lacking}"
-                    )
+                    of = " ".join([parent.name, *(str(row[column]) for column in parent.identity)])
+                    self._warn(f"{stream.name} of {of}: skipped: the {parent.name} has no {lacking} to ask with")
 
     def _ask(self, stream: Stream, ids: Ids) -> Future[Rows]:
         """Have a list read, once: for all children of its rows, and for all parents, if several share it."""

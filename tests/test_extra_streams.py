@@ -162,6 +162,32 @@ def test_what_is_refused_is_left_out_and_the_rest_comes(stream, mark):
     assert_same(extras_in(run.lines), wanted)
 
 
+def test_a_workflow_whose_name_cannot_stand_in_a_path_is_there_and_named():
+    """Its row is sent; its runs cannot be asked for, which a warning says."""
+    world = World(NOW)
+    pipeline = world.add_pipeline("gh/acme/api", NOW - timedelta(days=2))
+    for name in ("..", "build"):
+        world.add_workflow(pipeline, name, stopped_at=timedelta(minutes=9))
+    with Server(world) as server:
+        run = sync(server, streams=["insights_workflows", "insights_workflow_runs"])
+    assert run.status == 0, run.log
+    assert {row["name"] for row in run.rows("insights_workflows")} == {"..", "build"}
+    assert {row["_workflow_name"] for row in run.rows("insights_workflow_runs")} == {"build"}
+    assert "insights_workflow_runs of insights_workflows ..: skipped" in run.log
+
+
+@pytest.mark.parametrize("hyphens", [False, True])
+def test_flaky_tests_have_the_same_columns_in_both_spellings(hyphens):
+    """The fields are documented with hyphens and sent with underscores: the columns have underscores."""
+    world = small()
+    world.hyphens = hyphens
+    with Server(world) as server:
+        run = sync(server, streams=["flaky_tests"])
+        wanted = expected(truth(world, [row["slug"] for row in world.projects.values()]), ["flaky_tests"])
+    assert_same(tables(run.lines), wanted)
+    assert "is not in the schema" not in run.log
+
+
 def test_insights_that_come_late_are_read_once_they_are_there():
     """A long workflow that is listed after ones created later is in the table after the sync of that day."""
     world = World(NOW)

@@ -93,7 +93,7 @@ def test_slugs_of_the_api_that_are_none_are_named_and_never_asked_for():
     assert not [path for path in paths if ".." in path or path.endswith("/me/schedule")]
     assert names(run) == {"gh/acme/api"}
     for row in rows[1:]:
-        assert f"schedule of project {row['id']}: skipped: the project has no slug" in run.log
+        assert f"schedule of project {row['id']}: skipped: it has no slug" in run.log
         assert f"gh/acme/*: project {row['id']} is left out, since its slug is" in run.log
 
 
@@ -163,7 +163,7 @@ def test_a_project_that_is_looked_up_belongs_to_the_organization_in_its_slug():
         server.script("/me/collaborations", [Fault(403)])
         alone = sync(server, streams=["project", "pipeline_definition"])
     assert [row["organization_id"] for row in run.rows("project")] == [organization["id"]]
-    assert "skipped: the project has no organization_id" in alone.log
+    assert "skipped: it has no organization_id" in alone.log
 
 
 def test_incremental_streams_send_what_changed_since_their_bookmark():
