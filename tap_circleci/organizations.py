@@ -99,7 +99,7 @@ class Organizations:
                     columns = {name: column for column, name in parent.child_context.items()}
                     lacking = ", ".join(sorted(columns.get(name, name) for name in stream.needs - ids.keys()))
                     of = " ".join([parent.name, *(str(row[column]) for column in parent.identity)])
-                    self._warn(f"{stream.name} of {of}: skipped: the {parent.name} has no {lacking} to ask with")
+                    self._warn(f"{stream.name} of {of}: skipped: it has no {lacking} that can be asked for")
 
     def _ask(self, stream: Stream, ids: Ids) -> Future[Rows]:
         """Have a list read, once: for all children of its rows, and for all parents, if several share it."""
