@@ -31,7 +31,7 @@ RERUNS = st.lists(st.tuples(st.integers(0, 11), st.sampled_from([HOUR, 7 * HOUR,
     )
 )
 def test_any_life_of_a_project_is_complete_and_true(life):
-    """New pipelines, reruns of young ones, cuts, failures and lost pages: the tables come right."""
+    """New pipelines, reruns within the look-back, cuts, failures and lost pages: the tables come right."""
     world = world_of(12)
     lines: list[str] = []
     state = None
@@ -49,7 +49,7 @@ def test_any_life_of_a_project_is_complete_and_true(life):
                 "500": lambda path, nth, seen=seen, number=number: Fault(500) if next(seen) % 31 == number else None,
                 "lost": lambda path, nth: Fault(404) if "page-token" in path and "/project/" in path else None,
             }.get(trouble)
-            run = sync(server, streams=WALK, state=state, clock=EagerClock(), lookback_days=20)
+            run = sync(server, streams=WALK, state=state, clock=EagerClock(), lookback_days=60)
             cut = list(run.lines)
             if trouble == "cut":
                 places = [place for place, line in enumerate(cut, start=1) if '"STATE"' in line[:20]]
@@ -58,7 +58,7 @@ def test_any_life_of_a_project_is_complete_and_true(life):
             state = json.loads(cut[-1])["value"] if '"STATE"' in cut[-1][:20] else state
             assert run.status in ((0, 1) if trouble in ("500", "lost") else (0,)), run.log
         server.fault = None
-        last = sync(server, streams=WALK, state=state, lookback_days=20)
+        last = sync(server, streams=WALK, state=state, lookback_days=60)
         assert last.status == 0
         assert_same(tables([*lines, *last.lines]), expected(world.truth([SLUG]), WALK))
 
