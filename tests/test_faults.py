@@ -23,7 +23,7 @@ def test_patterns_that_match_nothing_are_told():
 FAULTS = st.sampled_from([None] * 12 + list(PASSING.values()) + [Fault(403), Fault(404)])
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(FAULTS, max_size=120), st.integers(0, 3), st.sampled_from([1, 4]))
 def test_any_mixture_of_faults_gives_the_quiet_tables_or_exit_1_and_a_state_that_does(faults, harder, workers):
     """Faults in any order: the output equals that of a quiet run, or the exit is 1 and resuming completes it."""

@@ -43,7 +43,7 @@ def plan(steps: Seen | None = None, now: datetime = START, days: float = 1, star
 CUTS = st.tuples(PAUSES, st.booleans(), SELECTIONS)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(histories(), st.lists(CUTS, min_size=1, max_size=40), LOOKBACKS, st.booleans(), st.data())
 def test_after_every_completed_sync_the_tables_are_complete_and_true_within_the_bounds(
     history, rhythm, widths, selects, data
@@ -73,7 +73,7 @@ TROUBLES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(histories(30), st.lists(st.tuples(PAUSES, SELECTIONS, TROUBLES), min_size=1, max_size=30), LOOKBACKS)
 def test_no_trouble_loses_a_row_or_leaves_one_stale_beyond_the_bound(history, rhythm, widths):
     """Lost pages, failures, slow walks, answers behind the truth, clocks ahead and behind: complete and in time."""
@@ -159,7 +159,7 @@ def looks(created: datetime) -> list[datetime]:
     return found
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(MOMENTS)
 def test_a_pipeline_is_at_most_twice_as_old_at_its_next_look(created):
     """Looks begin within the margin and come at ages that at most double; the last is between 90 and 180 days."""
@@ -172,7 +172,7 @@ def test_a_pipeline_is_at_most_twice_as_old_at_its_next_look(created):
     assert len(ages) < 32
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(MOMENTS, AGES)
 def test_the_last_look_and_the_next_stand_on_either_side_of_a_moment(created, age):
     """`last_due` and `next_due` are neighbours in one series, whatever the moment."""

@@ -175,7 +175,7 @@ def converted(old: Version10) -> dict[str, Seen]:
     return again.seen.get(SLUG, {})
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(histories(30), OLD, OLD, LOOKBACKS.filter(lambda widths: min(widths) > 0), st.booleans())
 def test_a_life_that_begins_with_1_0_2_goes_on_complete_and_true(history, before, after, widths, selects):
     """Its states, cut anywhere, with streams that differ and pipelines that failed: nothing missing, nothing late."""

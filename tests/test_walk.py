@@ -22,7 +22,7 @@ PAUSES = st.sampled_from([20 * MINUTE, HOUR, DAY, 9 * DAY])
 RERUNS = st.lists(st.tuples(st.integers(0, 11), st.sampled_from([HOUR, 7 * HOUR, 3 * DAY])), max_size=4)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=14, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(PAUSES, st.integers(0, 3), st.sampled_from(["", "cut", "500", "lost"]), st.integers(0, 30), RERUNS),
