@@ -141,6 +141,8 @@ def _value(value: Any, schema: Mapping[str, Any]) -> Any:
         return json.loads(json.dumps(_nested(value) if isinstance(value, str) else value), parse_int=float)
     if "integer" in kinds:
         return int(value)
+    if "number" in kinds:
+        return float(value)
     if "boolean" in kinds:
         return value if isinstance(value, bool) else {"True": True, "False": False}[value]
     return value
@@ -164,4 +166,4 @@ def json_lines(path: Path) -> list[Row]:
 
 def latest(stream: str, rows: Iterable[Row], key: tuple[str, ...]) -> dict[tuple[Any, ...], Row]:
     """The row of each key that came last."""
-    return {tuple(row[column] for column in key): fields(stream, row) for row in rows}
+    return {tuple(row[column] for column in key): row for row in (fields(stream, row) for row in rows)}
