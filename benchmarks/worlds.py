@@ -33,7 +33,7 @@ def tested(pipelines: int, jobs: int = 4, tests: int = 15) -> World:
     world = history(pipelines, NOW, jobs=jobs)
     test = {"name": "test", "classname": "Suite", "result": "success", "run_time": 0.25, "message": "", "file": "t.py"}
     for job in chain(*world.rows["jobs"].values()):
-        world.tests[job["id"]] = [test] * tests
+        world.tests[job["id"]] = [{**test, "name": f"test {number}"} for number in range(tests)]
         world.artifacts[job["id"]] = [{"path": "log.txt", "node_index": 0, "url": "https://files.example/log.txt"}]
     return world
 

@@ -20,6 +20,8 @@ Ids = Mapping[str, str]
 
 STALE_PAGES = 20
 """Pages in a row without a new row that are followed before a list counts as endless."""
+EQUAL_PAGES = 500
+"""The same for a list whose rows may be equal, so that equal pages need not be the same one again."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def pages(
         if not token:
             return
         stale = 0 if has_news else stale + 1
-        if token in tokens or stale == STALE_PAGES:
+        if token in tokens or stale == (STALE_PAGES if stream.identity else EQUAL_PAGES):
             place = path + "".join(f" {name}={value}" for name, value in sorted(params_of(stream, ids).items()))
             raise EndlessList(f"the list at {place} goes round in circles; it was ended after {len(tokens) + 1} pages")
         tokens.add(token)

@@ -127,6 +127,17 @@ def test_what_cannot_be_read_below_a_job_is_read_by_the_next_run_for_that_stream
     assert not [path for path in again if not path.endswith("/tests")]
 
 
+def test_equal_tests_are_all_read():
+    """The same test may stand in a job many times: pages of equal rows do not end the list."""
+    world = world_of(1)
+    (rows,) = [rows for rows in world.rows["jobs"].values() if rows]
+    world.tests[rows[0]["id"]] = [{"name": "test", "result": "success", "run_time": "0.5"}] * 700
+    with Server(world) as server:
+        run = sync(server, streams=["tests"])
+    assert run.status == 0, run.log
+    assert [row["_index"] for row in run.rows("tests")] == list(range(700))
+
+
 def test_versions_are_activated_for_the_full_tables_among_the_extra_streams():
     """ACTIVATE_VERSION follows each whole read of a full table that is not below pipelines."""
     world = extras.furnish(world_of(2))
