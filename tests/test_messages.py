@@ -89,10 +89,10 @@ def test_a_closed_standard_output_is_told():
 
 
 class BusyClock(FastClock):
-    """Time that passes a hundredth of a second whenever somebody looks."""
+    """Time that passes a little whenever somebody looks."""
 
     def now(self) -> float:
-        self.waited += 0.01
+        self.waited += 0.002
         return super().now()
 
 
