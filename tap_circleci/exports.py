@@ -26,6 +26,7 @@ from tap_circleci.slugs import usable_id
 from tap_circleci.state import Export
 from tap_circleci.streams import Stream
 from tap_circleci.text import quoted
+from tap_circleci.times import first_whole_day, midnight, whole_seconds
 from tap_circleci.workers import Clock, Pool
 
 LOGGER = logging.getLogger(__name__)
@@ -51,11 +52,6 @@ FRESH_ADDRESSES = 5
 # What is due
 
 
-def midnight(moment: datetime) -> datetime:
-    """The beginning of a moment's day."""
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
 def planned(
     stream: Stream, now: datetime, start: datetime, bookmark: datetime | None, kept: Export | None
 ) -> tuple[Export | None, tuple[Span, ...]]:
@@ -66,7 +62,7 @@ def planned(
     """
     first = midnight(start if bookmark is None else bookmark - stream.look_back)
     if stream.history is not None:
-        first = max(first, midnight(now - stream.history) + A_DAY)
+        first = max(first, first_whole_day(now, stream.history))
     if kept is not None and kept.start <= first:  # a later one would leave days out
         return kept, planned(stream, now, start, midnight(kept.end), None)[1]
     last = midnight(now) - A_DAY
@@ -202,7 +198,7 @@ class Exports:
         if not todo:
             return []
         (start, end), later = todo[0], todo[1:]
-        body = {"start": _iso(start), "end": _iso(end)}
+        body = {"start": whole_seconds(start), "end": whole_seconds(end)}
         try:
             answer = self._ask(
                 partial(self._client.post, path_of(self._stream, ids), body, self._stream.name, _is_export)
@@ -360,10 +356,6 @@ def _is_status(body: Any) -> bool:
         return False
     urls = body.get("download_urls") or []
     return isinstance(urls, list) and all(isinstance(url, str) for url in urls)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _days(start: datetime, end: datetime) -> str:

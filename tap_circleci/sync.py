@@ -14,7 +14,7 @@ from tap_circleci.client import Client, who_am_i
 from tap_circleci.config import VERSION, Config
 from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, NotFound, PipeClosed, TapError
-from tap_circleci.exports import Batch, Collected, Discarded, Due, Ended, Exports, Made, midnight, planned
+from tap_circleci.exports import Batch, Collected, Discarded, Due, Ended, Exports, Made, planned
 from tap_circleci.messages import Messages
 from tap_circleci.organizations import Listing, Organizations
 from tap_circleci.outcomes import Outcomes
@@ -26,7 +26,7 @@ from tap_circleci.slugs import normalise
 from tap_circleci.state import State
 from tap_circleci.streams import ROOT, STREAMS, Stream, walk_streams
 from tap_circleci.text import first_few
-from tap_circleci.times import CLOCK_TOLERANCE, EPOCH, iso, written
+from tap_circleci.times import CLOCK_TOLERANCE, EPOCH, first_whole_day, iso, midnight, whole_seconds, written
 from tap_circleci.walk import Branch, ListEnded, Node, PageDone, Pipeline, ProjectWalk, Walker
 from tap_circleci.workers import Clock, Pool, result
 
@@ -192,10 +192,13 @@ class _Run:
 
     def _since(self, stream: Stream, ids: Ids) -> datetime:
         """The replication key value from which on rows are sent: the bookmark, or the start date at first."""
-        bookmark = self._state.bookmarks.get(stream.name, {}).get(_bookmark_key(stream, ids))
-        if bookmark is None or stream.name in self._selected.full_table:
-            return self._start
-        return iso(bookmark) - stream.look_back
+        bookmark = self._bookmark(stream, ids)
+        return self._start if bookmark is None else bookmark - stream.look_back
+
+    def _bookmark(self, stream: Stream, ids: Ids) -> datetime | None:
+        """The bookmark of a list; None at first, and where the catalog wants the whole table in each run."""
+        value = self._state.bookmarks.get(stream.name, {}).get(_bookmark_key(stream, ids))
+        return None if value is None or stream.name in self._selected.full_table else iso(value)
 
     def _window(self, stream: Stream, ids: Ids) -> Mapping[str, str]:
         """The parameters that limit a list to what is new, where it can be limited."""
@@ -203,9 +206,8 @@ class _Run:
             return {}
         now, since = self._time.now(), self._since(stream, ids)
         if stream.history is not None:
-            midnight = (now - stream.history).replace(hour=0, minute=0, second=0, microsecond=0)
-            since = max(since, midnight + timedelta(days=1))  # the first whole day
-        return {stream.from_param: _whole_seconds(since), stream.to_param: _whole_seconds(now)}
+            since = max(since, first_whole_day(now, stream.history))
+        return {stream.from_param: whole_seconds(since), stream.to_param: whole_seconds(now)}
 
     def _higher(self, highest: str, value: str | None, date: datetime) -> str:
         """The higher of two replication key values, "" for none.
@@ -243,11 +245,8 @@ class _Run:
 
     def _due(self, stream: Stream, ids: Ids) -> Due:
         """What is to be exported of one organization."""
-        key = _bookmark_key(stream, ids)
-        mark = self._state.bookmarks.get(stream.name, {}).get(key)
-        bookmark = None if mark is None or stream.name in self._selected.full_table else iso(mark)
-        kept = self._state.exports.get(stream.name, {}).get(key)
-        return Due(ids, *planned(stream, self._time.now(), self._start, bookmark, kept))
+        kept = self._state.exports.get(stream.name, {}).get(_bookmark_key(stream, ids))
+        return Due(ids, *planned(stream, self._time.now(), self._start, self._bookmark(stream, ids), kept))
 
     def _batch(self, stream: Stream, batch: Batch) -> None:
         for row in batch.rows:
@@ -264,7 +263,7 @@ class _Run:
         for name in selected:
             self._messages.schema(name)
         slugs = self._organizations.slugs()
-        self._announce(slugs, selected)
+        self._announce(slugs)
         walker = Walker(self._config, self._client, self._pool, self._wait, self._time, self._start, selected)
         seen = {
             slug: {name: one for name, one in streams.items() if name not in self._selected.full_table}
@@ -295,7 +294,7 @@ class _Run:
         if slugs and missing == len(slugs):
             self._outcomes.failed("None of the projects in project_slugs exists, or the token sees none of them.")
 
-    def _announce(self, slugs: list[str], selected: list[str]) -> None:
+    def _announce(self, slugs: list[str]) -> None:
         """Say what is walked, and since when."""
         steps = {slug: [one.steps for one in self._state.seen.get(slug, {}).values() if one.steps] for slug in slugs}
         first = [slug for slug in slugs if not steps[slug]]
@@ -405,7 +404,3 @@ def _bookmark_key(stream: Stream, ids: Ids) -> str:
 def _is_moment(value: str) -> bool:
     """Whether a replication key value can be a time of a change: services in Go write year 1 where there is none."""
     return value >= written(EPOCH)
-
-
-def _whole_seconds(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -51,6 +51,21 @@ def written(time: datetime) -> str:
     return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
+def whole_seconds(time: datetime) -> str:
+    """A moment as parameters of the API have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def midnight(time: datetime) -> datetime:
+    """The beginning of a moment's day."""
+    return time.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def first_whole_day(now: datetime, history: timedelta) -> datetime:
+    """The first day of which a service that keeps so much history still has all."""
+    return midnight(now - history) + timedelta(days=1)
+
+
 def brief(time: datetime) -> str:
     """A moment in as few characters as tell it, for a state."""
     return f"{time.replace(tzinfo=None).isoformat()}Z"
