@@ -9,75 +9,52 @@ from __future__ import annotations
 import csv
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
 from io import StringIO
-from typing import Any
+from itertools import islice
 
 from tap_circleci.errors import Unreadable
-from tap_circleci.times import moment, written
-
-Row = dict[str, Any]
+from tap_circleci.records import Column, Table, date_time
+from tap_circleci.times import midnight, moment, written
 
 LONGEST_LINE = 2**20
 """Characters of one line; what has longer ones is no export."""
+ROWS_AT_ONCE = 250
+"""Rows of a table: many, since the work on a table is that on its columns; few enough to take little memory."""
 NULL = "\x1f"
 """Stands for null while Python's csv, which takes the backslash out of \\N, reads a line."""
 _UNQUOTED_NULL = re.compile(r"\\N(?<![^,\n]\\N)(?![^,\r\n])")
-_WITHOUT_ZONE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.(\d+))?)?", re.ASCII)
-_FLAGS = {"Y": "true", "y": "true", "N": "false", "n": "false"}
 
 DAY = "job_run_date"
 JOB = "job_id"
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What is to be known of the columns: those that are date-times or booleans, and those that identify a row."""
-
-    times: tuple[str, ...]
-    flags: tuple[str, ...]
-    identity: tuple[str, ...]
-    known: frozenset[str]
-
-    @classmethod
-    def of(cls, properties: Mapping[str, Mapping[str, Any]], identity: tuple[str, ...]) -> Columns:
-        """The columns of a schema."""
-        times = tuple(name for name, field in properties.items() if field.get("format") == "date-time")
-        flags = tuple(name for name, field in properties.items() if "boolean" in field["type"])
-        return cls(times, flags, identity, frozenset(properties))
-
-
-def rows(blocks: Iterable[bytes], columns: Columns) -> Iterator[Row]:
-    """The rows of a file, by the names in its header: texts, or None for null; times without a zone as UTC.
+def tables(blocks: Iterable[bytes], known: Collection[str]) -> Iterator[Table]:
+    """The rows of a file in tables, whose columns have the names in its header, some of which must be `known`.
 
     Memory is constant. Raises `Unreadable` for what is no export.
     """
     reader = csv.reader(_lines(blocks), escapechar="\\", strict=True)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
-        if header and not columns.known.intersection(header):
+        if header and not set(header).intersection(known):
             raise Unreadable(f"a file is no export: the first of its lines begins with {header[0][:40]!r}")
-        times = [name for name in columns.times if name in header]
-        flags = [name for name in columns.flags if name in header]
-        for values in reader:
-            if not values:  # an empty line
-                continue
-            if len(values) != len(header):
-                raise Unreadable(
-                    f"line {reader.line_num} of a file has {len(values)} values, its header {len(header)} names"
-                )
-            row: Row = dict(zip(header, [None if value == NULL else value for value in values], strict=True))
-            for name in times:
-                row[name] = _as_utc(row[name])
-            for name in flags:
-                row[name] = _FLAGS.get(row[name], row[name])
-            yield row
+        lines = filter(None, reader)  # without the empty ones
+        while rows := list(islice(lines, ROWS_AT_ONCE)):
+            for values in rows:
+                if len(values) != len(header):
+                    raise Unreadable(f"a row of a file has {len(values)} values, its header {len(header)} names")
+            columns = map(_with_nulls, zip(*rows, strict=True))
+            yield Table(dict(zip(header, columns, strict=True)), len(rows))
     except csv.Error as error:
         raise Unreadable(f"line {reader.line_num} of a file is no CSV: {error}") from None
+
+
+def _with_nulls(column: tuple[str, ...]) -> Column:
+    return column if NULL not in column else [None if value == NULL else value for value in column]
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[str]:
@@ -95,25 +72,34 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[str]:
     yield _UNQUOTED_NULL.sub(NULL, rest + decode(b"", True))
 
 
-@lru_cache(maxsize=4096)  # jobs of one workflow, pipeline or project share most of their times
-def _as_utc(text: str | None) -> str | None:
-    """A time or a day without a zone, always in one spelling, in UTC; other texts as they are."""
-    found = text and _WITHOUT_ZONE.fullmatch(text)
-    return f"{found[1]}T{found[2] or '00:00:00'}.{(found[3] or '')[:6]:0<6}Z" if found else text
+def days(table: Table, otherwise: datetime) -> list[str]:
+    """The day of each row's job at midnight, or where the row tells none, the first of that month."""
+    first = written(midnight(otherwise).replace(day=1))
+    return [_midnight(text) or first for text in table[DAY]]
 
 
-def day_of(row: Row, otherwise: datetime) -> str:
-    """The day of a row's job at midnight, or where the row tells none, the first of that month."""
-    return _midnight(row.get(DAY)) or written(otherwise.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
-
-
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _midnight(text: str | None) -> str | None:
     found = moment(text)
-    return None if found is None else written(found.replace(hour=0, minute=0, second=0, microsecond=0))
+    return None if found is None else written(midnight(found))
 
 
-def digest_of(row: Row, columns: Columns) -> str:
-    """The same 32 characters for the same identity, whatever is measured and however often it is exported."""
-    parts = [row.get(name) or "" for name in columns.identity]
-    return blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16).hexdigest()
+def digests(table: Table, identity: Iterable[str], times: Collection[str]) -> list[str]:
+    """For each row 32 characters that are the same for the same identity, however often it is exported.
+
+    The columns of the `identity` that are `times` count as the moments that they tell, in whatever spelling.
+    """
+    columns = [map(_spelled, table[name]) if name in times else table[name] for name in identity]
+    return [_digest("\0".join([value or "" for value in values])) for values in zip(*columns, strict=True)]
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _spelled(text: str | None) -> str | None:
+    """A time in the one spelling of records; other texts as they are."""
+    try:
+        return None if text is None else date_time(text)
+    except (ValueError, OverflowError):
+        return text

@@ -13,15 +13,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 from tap_circleci.client import Client
 from tap_circleci.discover import schema_of
 from tap_circleci.errors import LinkExpired, LocalError, NotFound, Throttled, Unreadable
-from tap_circleci.export_files import JOB, Columns, day_of, digest_of, rows
-from tap_circleci.paging import Ids, Row, path_of
+from tap_circleci.export_files import JOB, days, digests, tables
+from tap_circleci.paging import Ids, path_of
+from tap_circleci.records import Column, Table
 from tap_circleci.slugs import usable_id
 from tap_circleci.state import Export
 from tap_circleci.streams import Stream
@@ -43,8 +43,6 @@ WAITS = (5.0, 10.0, 20.0, 30.0)
 """Seconds until an export is asked for again, the last ones for ever: asking is limited too."""
 MAX_WAIT = 600.0
 """Seconds of waiting until an export is left to the next run."""
-ROWS_AT_ONCE = 250
-"""Rows that are read before they are written."""
 FRESH_ADDRESSES = 5
 """How often the addresses of the files are asked for anew without one more file read."""
 
@@ -109,7 +107,7 @@ class Batch:
     """Rows of an export, and when the service said that it was ready, if it told the time."""
 
     ids: Ids
-    rows: list[Row]
+    table: Table
     date: datetime | None
 
 
@@ -172,7 +170,8 @@ class Exports:
         self._pool = pool
         self._wait = wait
         self._clock = clock
-        self._columns = Columns.of(schema_of(stream.name)["properties"], stream.identity)
+        self._columns = schema_of(stream.name)["properties"]
+        self._times = {name for name, column in self._columns.items() if column.get("format") == "date-time"}
 
     def events(self, due: Iterable[Due]) -> Iterator[Event]:
         """What happens, in an order that depends only on when the service has the exports ready."""
@@ -207,7 +206,7 @@ class Exports:
             LOGGER.info(
                 "%s: CircleCI makes no more exports for now, only a few an hour; still to come in later runs: %s",
                 self._name(ids),
-                _days(start, todo[-1][1]),
+                _period(start, todo[-1][1]),
             )
             return []
         except LocalError as problem:
@@ -264,7 +263,7 @@ class Exports:
         LOGGER.info(
             "%s: the export is not ready yet, so that the next run collects it; still to come: %s",
             self._name(one.ids),
-            _days(one.export.start, one.spans[-1][1] if one.spans else one.export.end),
+            _period(one.export.start, one.spans[-1][1] if one.spans else one.export.end),
         )
         return []
 
@@ -273,26 +272,26 @@ class Exports:
         yield Discarded(one.ids)
         span = one.export.start, one.export.end
         if one.is_second:
-            yield Ended(one.ids, Unreadable(f"CircleCI could not export {_days(*span)}, twice: {reason}"))
+            yield Ended(one.ids, Unreadable(f"CircleCI could not export {_period(*span)}, twice: {reason}"))
             return []
         LOGGER.warning(
-            "%s: the export of %s failed, %s: it is made once more", self._name(one.ids), _days(*span), reason
+            "%s: the export of %s failed, %s: it is made once more", self._name(one.ids), _period(*span), reason
         )
         return (yield from self._make(one.ids, (span, *one.spans), is_second=True))
 
     def _collect(self, one: _Pending, status: _Status) -> Going:
         """Give the rows of an export that is ready, and ask for the next."""
-        found = self._rows(one, status)
+        found = self._tables(one, status)
         try:
-            while batch := self._ask(lambda: list(islice(found, ROWS_AT_ONCE))):
-                yield Batch(one.ids, batch, status.date)
+            while table := self._ask(partial(next, found, None)):
+                yield Batch(one.ids, table, status.date)
         except LocalError as problem:
             yield Ended(one.ids, problem)
             return []
         yield Collected(one.ids, one.export)
         return (yield from self._make(one.ids, one.spans))
 
-    def _rows(self, one: _Pending, status: _Status) -> Iterator[Row]:
+    def _tables(self, one: _Pending, status: _Status) -> Iterator[Table]:
         """The rows of all files, with their keys; drawn by threads of the pool, one after the other.
 
         Where the address of a file has expired, it is read again from its beginning at a fresh one: its rows come
@@ -310,8 +309,8 @@ class Exports:
                 for name, url in zip(names, urls, strict=True):
                     if name not in done:
                         seen = equals.copy()
-                        for row in rows(self._client.download(url, self._stream.name), self._columns):
-                            yield self._keyed(row, one, seen)
+                        for table in tables(self._client.download(url, self._stream.name), self._columns):
+                            yield self._keyed(table, one, seen)
                         done, equals = [*done, name], seen
                 return
             except LinkExpired:
@@ -325,17 +324,22 @@ class Exports:
                 raise Unreadable("CircleCI has no address any more for a file that it had")
             urls = fresh.urls
 
-    def _keyed(self, row: Row, one: _Pending, equals: Counter[tuple[str, str]]) -> Row:
-        """A row with its key and the ids of its ancestors. `equals` counts the rows without a job so far, which may be
-        equal; they are few."""
-        day, digest = day_of(row, one.export.start), digest_of(row, self._columns)
-        if not row.get(JOB):
+    def _keyed(self, table: Table, one: _Pending, equals: Counter[tuple[str, str]]) -> Table:
+        """The rows with their keys and the ids of their ancestors. `equals` counts the rows without a job so far, which
+        may be equal; they are few."""
+
+        def told_apart(day: str, digest: str, job: str | None) -> str:
+            if job:
+                return digest
             equals[day, digest] += 1
-            digest = f"{digest}-{equals[day, digest]}"
+            return f"{digest}-{equals[day, digest]}"
+
+        dates = days(table, one.export.start)
+        identities = digests(table, self._stream.identity, self._times)
+        keys: dict[str, Column] = {"_date": dates, "_id": [*map(told_apart, dates, identities, table[JOB])]}
         for column, name in self._stream.default_columns.items():
-            row[column] = row.get(column) or one.ids[name]
-        row["_date"], row["_id"] = day, digest
-        return row
+            keys[column] = [value or one.ids[name] for value in table[column]]
+        return Table({**table.columns, **keys}, table.rows)
 
     def _name(self, ids: Ids) -> str:
         return " ".join([self._stream.name, "of", *(ids[name] for name in self._stream.address)])
@@ -358,5 +362,5 @@ def _is_status(body: Any) -> bool:
     return isinstance(urls, list) and all(isinstance(url, str) for url in urls)
 
 
-def _days(start: datetime, end: datetime) -> str:
+def _period(start: datetime, end: datetime) -> str:
     return f"{start:%Y-%m-%d} to {end:%Y-%m-%d}"

@@ -19,7 +19,7 @@ import singer
 from tap_circleci.discover import Selected, schema_of
 from tap_circleci.errors import PipeClosed
 from tap_circleci.paging import Row, value_of
-from tap_circleci.records import Path, converter
+from tap_circleci.records import Convert, Path, Table, TableConvert, converter, table_converter
 from tap_circleci.slugs import usable_id
 from tap_circleci.state import State
 from tap_circleci.streams import STREAMS, Stream
@@ -50,17 +50,16 @@ class Messages:
     def __init__(self, selected: Selected, clock: Clock) -> None:
         self._selected = selected
         self._clock = clock
-        self._converters = {
-            name: converter(
-                schema_of(name),
-                schema,
-                STREAMS[name].secret_urls,
-                self._reporter(name),
-                hidden=[(column,) for column in STREAMS[name].hidden],
-                is_repetitive=STREAMS[name].is_export,
-            )
-            for name, schema in selected.schemas.items()
-        }
+        self._converters: dict[str, Convert] = {}
+        self._table_converters: dict[str, TableConvert] = {}
+        for name, schema in selected.schemas.items():
+            whole, report = schema_of(name), self._reporter(name)
+            if STREAMS[name].is_export:
+                self._table_converters[name] = table_converter(whole, schema, report)
+            else:
+                hidden = [(column,) for column in STREAMS[name].hidden]
+                secrets = STREAMS[name].secret_urls
+                self._converters[name] = converter(whole, schema, secrets, report, hidden=hidden)
         self._unwritten: list[str] = []
         self._last_state: dict[str, Any] | None = None
         self._state_at = clock.now()
@@ -100,6 +99,15 @@ class Messages:
         message["time_extracted"] = written(extracted)
         self._unwritten.append(json.dumps(message, allow_nan=False) + "\n")
         self.rows[name] += 1
+
+    def table(self, name: str, table: Table, extracted: datetime) -> None:
+        """Write the records of a table that was read at that time, and whose rows have usable keys."""
+        at = written(extracted)
+        self._unwritten += [
+            f'{{"type": "RECORD", "stream": "{name}", "record": {{{fields}}}, "time_extracted": "{at}"}}\n'
+            for fields in self._table_converters[name](table)
+        ]
+        self.rows[name] += table.rows
 
     def activate(self, name: str, version: int) -> None:
         """Tell the target that rows of other versions are gone."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from tap_circleci.text import UNPAIRED
@@ -24,13 +24,35 @@ Path = tuple[str, ...]
 Report = Callable[[Path, str], None]
 """Takes the path of a field and what is wrong with it."""
 Convert = Callable[[Any], Any]
+Column = Sequence[str | None]
 
+
+@dataclass(frozen=True)
+class Table:
+    """So many rows of texts, column by column: of each name as many values as there are rows, None for null."""
+
+    columns: Mapping[str, Column]
+    rows: int
+
+    def __getitem__(self, name: str) -> Column:
+        """The values of a column; nulls where the table does not have it."""
+        return self.columns.get(name) or (None,) * self.rows
+
+
+TableConvert = Callable[[Table], Iterator[str]]
 INT64 = 2**63
-REMEMBERED = 128
-"""Values of a field whose meaning is remembered, where they repeat themselves."""
+NOT_IN_SCHEMA = "is not in the schema"
+_JSON: Mapping[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    int: repr,
+    float: repr,
+    bool: json.dumps,
+    type(None): json.dumps,
+}
+"""What `json.dumps` makes of single values, without its preparations for each."""
 SECRET = "**REDACTED**"  # noqa: S105 - what stands in place of one
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_PLAIN = re.compile(r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d(?:\.(\d{1,9}))?Z", re.ASCII)
+_PLAIN = re.compile(r"(\d{4}-\d\d-\d\d)[T ](?!24)(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z?", re.ASCII)
 
 
 def converter(
@@ -40,16 +62,14 @@ def converter(
     report: Report,
     *,
     hidden: Iterable[Path] = (),
-    is_repetitive: bool = False,
 ) -> Convert:
     """A function from a row to a record with every field of `wanted`, a part of `schema`; null where the row has none.
 
     Fields that `schema` does not name, and values that do not fit it, are left out and given to `report`. Paths in
     `secrets` lead to URLs whose query is masked, those in `hidden` to fields that no schema names and nobody is told
-    of. `is_repetitive`: the values are texts, and most rows have them from the rows before, so that what they mean is
-    remembered for a while.
+    of.
     """
-    special = _Special(frozenset(secrets), frozenset(hidden), report, is_repetitive)
+    special = _Special(frozenset(secrets), frozenset(hidden), report)
     convert = _object(schema["properties"], wanted["properties"], (), special)
     blank = dict.fromkeys(wanted["properties"])
     return lambda row: {**blank, **convert(row)}
@@ -62,13 +82,47 @@ class _Special:
     secrets: frozenset[Path]
     hidden: frozenset[Path]
     report: Report
-    is_repetitive: bool
+
+
+def table_converter(schema: Schema, wanted: Schema, report: Report) -> TableConvert:
+    """A function from a table to its records, in order, as JSON: the same that a `converter` makes of each row.
+
+    Each record is given as its fields, joined by commas. For schemas without nested fields. Most values of a column
+    stand in it many times, so each is converted once: an export has up to a million rows.
+    """
+    writers = {name: _writer(_leaf_of(field), name, report) for name, field in wanted["properties"].items()}
+
+    def convert(table: Table) -> Iterator[str]:
+        for name in table.columns.keys() - schema["properties"].keys():
+            for _ in range(table.rows):
+                report((name,), NOT_IN_SCHEMA)
+        return map(", ".join, zip(*[write(table[name]) for name, write in writers.items()], strict=True))
+
+    return convert
+
+
+def _writer(leaf: Convert, name: str, report: Report) -> Callable[[Column], Iterator[str]]:
+    """A function from the values of a column to its fields in JSON."""
+    key = json.dumps(name)
+
+    def field(value: str | None, column: Column) -> str:
+        try:
+            found = None if value is None else leaf(value)
+        except (ValueError, OverflowError):
+            found = None
+            for _ in range(column.count(value)):
+                report((name,), _is_no(leaf, value))
+        return f"{key}: {_JSON[type(found)](found)}"
+
+    def write(column: Column) -> Iterator[str]:
+        fields = {value: field(value, column) for value in set(column)}
+        return map(fields.__getitem__, column)
+
+    return write
 
 
 def _compile(schema: Schema, wanted: Schema, path: Path, special: _Special) -> Convert:
-    types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
-    name = next(item for item in types if item != "null")
-    report = special.report
+    name, report = _type_of(schema), special.report
     if path in special.secrets:
         return _leaf(masked, path, report)
     if name == "object" and "properties" not in schema:
@@ -78,12 +132,19 @@ def _compile(schema: Schema, wanted: Schema, path: Path, special: _Special) -> C
     if name == "array":
         item = _compile(schema["items"], wanted["items"], path, special)
         return _expecting(list, lambda values: [item(value) for value in values], path, report)
-    leaf = {"integer": integer, "number": number, "boolean": boolean, "string": text}[name]
+    return _leaf(_leaf_of(schema), path, report)
+
+
+def _type_of(schema: Schema) -> str:
+    types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return next(name for name in types if name != "null")
+
+
+def _leaf_of(schema: Schema) -> Convert:
+    """The function for values of a type that holds no others."""
     if schema.get("format") == "date-time":
-        leaf = date_time
-    if special.is_repetitive and leaf is not text:
-        leaf = lru_cache(maxsize=REMEMBERED)(leaf)
-    return _leaf(leaf, path, report)
+        return date_time
+    return {"integer": integer, "number": number, "boolean": boolean, "string": text}[_type_of(schema)]
 
 
 def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path: Path, special: _Special) -> Convert:
@@ -103,7 +164,7 @@ def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path
         for name, value in row.items():
             field, convert = fields.get(name, (None, None))
             if field is None:
-                special.report((*path, name), "is not in the schema")
+                special.report((*path, name), NOT_IN_SCHEMA)
             elif convert is None or (value is None and field in record):  # a null hides no other spelling
                 continue
             elif field == name or row.get(field) is None:
@@ -138,10 +199,14 @@ def _leaf(convert: Convert, path: Path, report: Report) -> Convert:
             report(path, "is nested too deeply")
             return None
         except (ValueError, OverflowError):
-            report(path, f"has a {type(value).__name__} that is no {convert.__name__.replace('_', '-')}")
+            report(path, _is_no(convert, value))
             return None
 
     return checked
+
+
+def _is_no(convert: Convert, value: Any) -> str:
+    return f"has a {type(value).__name__} that is no {convert.__name__.replace('_', '-')}"
 
 
 def text(value: Any) -> str:
@@ -197,7 +262,7 @@ def boolean(value: Any) -> bool | None:
     """true, false, or what says so; raises ValueError."""
     if isinstance(value, bool):
         return value
-    said = {"": None, "true": True, "false": False, "1": True, "0": False}
+    said = {"": None, "true": True, "false": False, "1": True, "0": False, "y": True, "n": False}
     if str(value).lower() not in said:
         raise ValueError("neither true nor false")
     return said[str(value).lower()]
@@ -212,7 +277,7 @@ def date_time(value: Any) -> str | None:
     plain = _PLAIN.fullmatch(value)
     if plain is not None:
         datetime.fromisoformat(value[:19])  # raises for a day or hour that is none
-        return f"{value[:19]}.{(plain[1] or '')[:6]:0<6}Z"
+        return f"{plain[1]}T{plain[2]}.{(plain[3] or '')[:6]:0<6}Z"
     return written(lenient(value))
 
 

@@ -233,7 +233,8 @@ class _Run:
             elif isinstance(event, Discarded):
                 kept.pop(key)
             elif isinstance(event, Batch):
-                self._batch(stream, event)
+                self._messages.table(stream.name, event.table, event.date or self._time.now())
+                self._messages.flush()
             else:
                 problem = event.problem if isinstance(event, Ended) else None
                 self._outcomes.is_settled(f"{stream.name} of {key}", stream.name, problem)
@@ -247,13 +248,6 @@ class _Run:
         """What is to be exported of one organization."""
         kept = self._state.exports.get(stream.name, {}).get(_bookmark_key(stream, ids))
         return Due(ids, *planned(stream, self._time.now(), self._start, self._bookmark(stream, ids), kept))
-
-    def _batch(self, stream: Stream, batch: Batch) -> None:
-        for row in batch.rows:
-            record = self._messages.convert(stream.name, row)
-            if record is not None:
-                self._messages.record(stream.name, record, batch.date or self._time.now())
-        self._messages.flush()
 
     # The walk through the pipelines of the projects and what lies below them
 

@@ -11,19 +11,31 @@ from hypothesis import strategies as st
 
 from tap_circleci.discover import schema_of
 from tap_circleci.errors import Unreadable
-from tap_circleci.export_files import LONGEST_LINE, Columns, day_of, digest_of, rows
+from tap_circleci.export_files import LONGEST_LINE, ROWS_AT_ONCE, days, digests, tables
+from tap_circleci.records import Table
 from tap_circleci.streams import STREAMS
 from tests.circleci.usage import COLUMNS, csv_of, job, seat
 
 USAGE = next(stream for stream in STREAMS.values() if stream.is_export)
-KNOWN = Columns.of(schema_of(USAGE.name)["properties"], USAGE.identity)
+KNOWN = schema_of(USAGE.name)["properties"]
+TIMES = {name for name, column in KNOWN.items() if column.get("format") == "date-time"}
 DAY = datetime(2026, 3, 9, tzinfo=timezone.utc)
+
+
+def read_tables(text: str | bytes, size: int = 65536) -> list[Table]:
+    """A file that comes in blocks of this size."""
+    content = text.encode() if isinstance(text, str) else text
+    return list(tables((content[start : start + size] for start in range(0, len(content), size)), KNOWN))
 
 
 def read(text: str | bytes, size: int = 65536) -> list[dict[str, str | None]]:
     """The rows of a file that comes in blocks of this size."""
-    content = text.encode() if isinstance(text, str) else text
-    return list(rows((content[start : start + size] for start in range(0, len(content), size)), KNOWN))
+    found = read_tables(text, size)
+    return [
+        dict(zip(table.columns, values, strict=True))
+        for table in found
+        for values in zip(*table.columns.values(), strict=True)
+    ]
 
 
 def values(line: str) -> list[str | None]:
@@ -92,18 +104,12 @@ def test_columns_are_found_by_their_names():
     ]
 
 
-def test_times_are_utc_and_flags_are_plain():
-    """Times without a zone get one, others stay, and Y and N become true and false, but only in booleans."""
-    names = ["JOB_RUN_DATE", "JOB_RUN_QUEUED_AT", "JOB_RUN_STARTED_AT", "IS_UNREGISTERED_USER", "JOB_NAME"]
-    cells = ["2026-03-09", "2026-03-09 10:11:12.345", "2026-03-09T10:11:12+01:00", "Y", "N"]
-    found = read(csv_of([dict(zip(names, cells, strict=True))], names))[0]
-    assert list(found.values()) == [
-        "2026-03-09T00:00:00.000000Z",
-        "2026-03-09T10:11:12.345000Z",
-        "2026-03-09T10:11:12+01:00",
-        "true",
-        "N",
-    ]
+def test_a_file_comes_in_tables_of_bounded_size():
+    """No table is longer than the bound, however many rows the file has, and a missing column is null in each."""
+    found = read_tables(csv_of([{"JOB_NAME": str(number)} for number in range(2 * ROWS_AT_ONCE + 1)], ["JOB_NAME"]))
+    assert [table.rows for table in found] == [ROWS_AT_ONCE, ROWS_AT_ONCE, 1]
+    assert [name for table in found for name in table["job_name"]] == [str(n) for n in range(2 * ROWS_AT_ONCE + 1)]
+    assert list(found[2]["vcs_branch"]) == [None]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +117,7 @@ def test_times_are_utc_and_flags_are_plain():
     [
         (b"<html><body>Maintenance</body></html>", "no export"),
         (b'"JOB_NAME","JOB_ID"\n"a"\n', "1 values, its header 2 names"),
+        (b'"JOB_NAME"\n"a","b"\n', "2 values, its header 1 names"),
         (b'"JOB_NAME"\n"it ends here', "no CSV"),
         (b'"JOB_NAME"\n"a"b\n', "no CSV"),
         (b"x" * (LONGEST_LINE + 70000), "more than a million"),
@@ -132,7 +139,8 @@ def test_a_row_keeps_its_digest_whatever_is_measured():
     """Measures, renamed projects, spellings of times and the order of columns do not change it; who it is does."""
 
     def digest(**cells: str | None) -> str:
-        return digest_of(read(csv_of([job(DAY, 5, **cells)], sorted(COLUMNS)))[0], KNOWN)
+        (found,) = read_tables(csv_of([job(DAY, 5, **cells)], sorted(COLUMNS)))
+        return digests(found, USAGE.identity, TIMES)[0]
 
     usual = digest()
     assert usual == "5f8c69e6a84bcfd713dfa52af9c85a45"  # as in tables that are there
@@ -146,7 +154,8 @@ def test_a_row_keeps_its_digest_whatever_is_measured():
 
 def test_the_day_of_a_row_is_that_of_its_job():
     """A day, a time and a broken date; without one, the first of the month in which the export begins."""
-    days = ["2026-03-09", "2026-03-09 23:59:59", "soon", "0001-01-01", None]
-    found = [day_of(read(csv_of([seat(DAY, JOB_RUN_DATE=day)]))[0], DAY) for day in days]
+    told = ["2026-03-09", "2026-03-09 23:59:59", "soon", "0001-01-01", None]
+    (table,) = read_tables(csv_of([seat(DAY, JOB_RUN_DATE=day) for day in told]))
+    found = days(table, DAY)
     assert [day[:10] for day in found] == ["2026-03-09", "2026-03-09", "2026-03-01", "2026-03-01", "2026-03-01"]
     assert {day[10:] for day in found} == {"T00:00:00.000000Z"}

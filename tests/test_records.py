@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
 from copy import deepcopy
 from datetime import datetime, timezone
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_circleci.discover import schema_of
-from tap_circleci.records import converter, date_time, masked
+from tap_circleci.records import Table, converter, date_time, masked, table_converter
 from tap_circleci.streams import STREAMS
 from tests.circleci import odd_world
 from tests.tap import DEFAULT
@@ -55,6 +56,8 @@ def test_results_are_those_of_singers_transformer(stream):
         ("2026-03-10T12:00:00+02:00", "2026-03-10T10:00:00.000000Z"),
         ("2026-03-10T24:00:00Z", "2026-03-11T00:00:00.000000Z"),
         ("2026-03-10T12:00:00", "2026-03-10T12:00:00.000000Z"),
+        ("2026-03-10 12:00:00.25", "2026-03-10T12:00:00.250000Z"),
+        ("2026-03-10 24:00:00", "2026-03-11T00:00:00.000000Z"),
         ("2026-03-10", "2026-03-10T00:00:00.000000Z"),
         ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:00.000000Z"),
         ("Tue, 10 Mar 2026 12:00:00 GMT", "2026-03-10T12:00:00.000000Z"),
@@ -91,6 +94,8 @@ def test_what_is_no_date_becomes_null_and_is_reported(value):
         ("boolean", None, None),
         ("boolean", "False", False),
         ("boolean", 1, True),
+        ("boolean", "Y", True),
+        ("boolean", "n", False),
         ("number", 1, 1),
         ("number", -1.5, -1.5),
         ("number", "1.5", 1.5),
@@ -220,19 +225,25 @@ def test_secrets_in_a_url_are_masked(url, shown):
     assert masked(url) == shown
 
 
-def test_what_repeats_itself_is_read_as_ever():
-    """Remembered texts make the records that they would make otherwise, and each that does not fit is reported."""
-    fields = {"day": {"type": ["null", "string"], "format": "date-time"}, "credits": {"type": ["null", "number"]}}
-    whole = {"properties": fields}
-    made = []
-    for is_repetitive in (False, True):
-        reports: list[str] = []
-        function = converter(
-            whole, whole, [], lambda path, problem, told=reports: told.append(problem), is_repetitive=is_repetitive
-        )
-        rows = [
-            {"day": day, "credits": text} for day in ("2026-03-09", "soon", "", None) for text in ("0", "1.50", "x")
-        ]
-        made.append(([function(row) for row in rows * 2], reports))
-    assert made[0] == made[1]
-    assert len(made[1][1]) == 2 * (3 + 4)
+CELLS = (
+    st.none() | st.sampled_from(["", "0", "1.50", "x", "Y", "true", "2026-03-09", "2026-03-09 10:11:12.5"]) | st.text()
+)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS, CELLS, CELLS), max_size=20))
+def test_a_table_gives_the_records_that_its_rows_would(rows):
+    """Column by column or row by row: the same records, and the same report of each value that does not fit."""
+    text, time = {"type": ["null", "string"]}, {"type": ["null", "string"], "format": "date-time"}
+    count, credits, flag = ({"type": ["null", kind]} for kind in ("integer", "number", "boolean"))
+    whole = {"properties": {"te%xt": text, "day": time, "count": count, "credits": credits, "flag": flag, "not": text}}
+    wanted = {"properties": {name: field for name, field in whole["properties"].items() if name != "day"}}
+    names = ["te%xt", "day", "count", "credits", "flag", "moon"]
+    by_row: Counter[Any] = Counter()
+    by_column: Counter[Any] = Counter()
+    one = converter(whole, wanted, [], lambda *told: by_row.update([told]))
+    all_of = table_converter(whole, wanted, lambda *told: by_column.update([told]))
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    fields = list(all_of(Table(dict(zip(names, columns, strict=True)), len(rows))))
+    records = [one(dict(zip(names, row, strict=True))) for row in rows]
+    assert [f"{{{field}}}" for field in fields] == [json.dumps(record) for record in records]
+    assert by_column == by_row
