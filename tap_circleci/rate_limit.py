@@ -1,22 +1,22 @@
 """The rate limiter that all threads share: when the next request may leave.
 
 CircleCI's limit is not published, so the limiter learns it. It believes one sentence: **the service takes at most
-`most` requests in any `window` seconds**, counted from when they leave. It plans with no more than that.
+`most` requests in any `window` seconds.** Whenever fewer were sent in the last `window` seconds, the next may leave.
 
 * Before the first refusal there is no belief, and nobody waits.
-* The first refusal gives both figures: the wait that it asks for is the window, and what was served within the last
-  window is what the service takes.
-* Success: the belief holds. Now and then one request more is tried, when a window's requests have left early. If it is
-  served, more follow until one is refused. A refusal at that time costs little: nobody could send before the end of
-  the window anyway.
-* Refusal: everybody waits as long as the service asks. A belief that had held for long was nearly right: the window
-  gets 2 % longer. Any other is replaced by what was served in the last window. Part of that may have been saved up (a
-  token bucket): what exceeds the rate since the last pause leaves one by one until it has held for some windows.
+* The first refusal gives both figures: the wait that it asks for is the window, and what was served in the last window
+  is what the service takes.
+* Success: the belief holds. Now and then, soon after `most` have left, more is tried until a request is refused. What
+  was served by then is the new `most`. A refusal at that time costs little: nobody could send for a while anyway.
+* Refusal: everybody waits as long as the service asks. If `most` were served in the window, it was a little too short,
+  or somebody else has sent a request, too. If fewer were served, the limit is lower now, and `most` is what was served.
+  But if the first belief breaks at once, the service is a token bucket that had saved requests up: from then on the
+  belief follows the rate between two refusals, which is exact for a token bucket.
 * Silence (idle threads, slow answers) changes nothing.
 * RateLimit-Remaining and -Reset: what answers tell is believed at once.
 
-Why it is stable: the belief only moves to figures that were just measured; it grows only by requests that were served;
-few requests are in flight while it is in doubt; tests that fail become rarer.
+Why it is stable: the belief only moves to figures that were just measured, and it grows only by requests that were
+served. What is tried costs at most a hundredth of the requests and a fiftieth of the time.
 
 Libraries do parts of this. CUBIC (RFC 9438) and the adaptive mode of AWS' SDKs learn a rate, but cut it at each
 refusal, which leaves much of a window unused. Netflix' concurrency-limits learn from latency, which tells nothing of a
@@ -27,40 +27,55 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
+from bisect import bisect_right, insort
 from dataclasses import dataclass
-from itertools import chain
 
 from tap_circleci.workers import POLL_SECONDS, Clock
 
-MARGIN = 1.02
-"""The window that is kept, as a multiple of the service's: requests are not under way equally long."""
 BLIND_WAITS = (1.0, 4.0, 5.0, 20.0, 29.0)
 """Seconds to wait after refusals in a row that do not say how long: 1, 5, 10, 30, 59 in all, as long as windows are."""
-HELD = 4
-"""A belief is beyond doubt after so many windows: by then a token bucket has given all that it had saved."""
-TEST_FIRST, TEST_LAST = 64, 160
-"""Answers between two tests for more, at first and when tests keep failing; each may cost a refusal, so under 1 %."""
-TEST_COST = 0.03
-"""The share of time that tests may cost: one is refused so long after its window began, and all of that is lost."""
-CAUTION = 8
-"""Beyond what is sure, one more request may be in flight for each so many served: what a wrong belief risks."""
+SAME_MOMENT = 0.01
+"""Seconds: requests that leave so shortly one after the other may arrive in the other order."""
+LATE = 0.02
+"""The share of the window that a slow request can at most have lost on its way; else the service itself was slow."""
+LONGER = 1.01
+"""A window that was a little too short becomes so much longer."""
+FEW = 8
+"""If no more were served at first, it may be a token bucket with little to save, which takes more when it comes evenly:
+then shorter windows are tried."""
 SHORTER = 0.8
-"""The part of a window after which a request tests whether the service's window is shorter."""
-SHORTER_AFTER = 150
-"""Windows between such tests, each of which may cost a whole one."""
-JUST_OVER = 1.05
-"""How much longer than a window to look back: a refusal just after one may mean that it is longer."""
-REMEMBERED = 20_000
-"""Requests whose time is kept: twenty times what people report as CircleCI's limit for a minute."""
+"""So much of a window is tried next."""
+HELD = 2
+"""A belief has held after so many windows: by then a token bucket has given all that it had saved."""
+EXPLORE_AFTER = 120
+"""Answers between two attempts to get more, each of which ends with a refusal: one in a hundred requests."""
+EXPLORE_SECONDS = 300.0
+"""Seconds after which it is tried even so: little may have been served since somebody else used the limit up."""
+EXPLORE_COST = 0.02
+"""The share of the time that these attempts may cost: the wait after a refusal begins so much later than the window."""
+CAUTION = 8
+"""While more is tried, one request for so many that were served may be in flight: the rest of them will be refused."""
+KEPT = 120.0
+"""Seconds for which requests are remembered: the longest wait, and so the longest window, is a minute."""
 
 
 @dataclass(frozen=True, eq=False)
 class Permit:
-    """Leave to send one request, given at `left_at`; where it tests for a shorter window, that is so many seconds."""
+    """Leave to send one request, given at `left_at`."""
 
     left_at: float
-    shorter_window: float | None = None
+
+
+@dataclass
+class _Refusal:
+    """Refusals that come together: when the request of the first left, and whether it says how long to wait.
+
+    `asked` is the longest wait that one of them asks for, or what is waited where they do not say.
+    """
+
+    left_at: float
+    says_how_long: bool
+    asked: float = 0.0
 
 
 class Allowance:
@@ -69,32 +84,32 @@ class Allowance:
     def __init__(self) -> None:
         self.window = math.inf  # no belief yet
         self.most = 0
-        self._sure = 0  # so many of `most` are beyond doubt
-        self._left: deque[float] = deque(maxlen=REMEMBERED)  # when the requests left that were not refused
-        self._passed: deque[float] = deque(maxlen=REMEMBERED)  # those of before the present window
+        self._saves = False  # the service is a token bucket
+        self._may_be_shorter = False  # the window
+        self._longer_window: float | None = None  # while a shorter one is tried
+        self._least_window = 0.0  # if the waits that are asked for end with the window
+        self._changed_at = -math.inf  # when the belief was changed
+        self._has_held = False
+        self._is_untested = False  # nobody has tried whether more is served
+
+        self._counted: list[float] = []  # when served requests counted at the latest, in order
         self._in_flight = 0
-        self._held = 0  # answers under this belief
-        self._whole = True  # a whole window has been served under the first belief
+        self._quickest = math.inf  # seconds of the quickest answer
+        self._exploring_until: float | None = None
+        self._exploring_cost = math.inf  # seconds that were lost by the last refusal of this kind
 
-        self._testing = False
-        self._test_after = 0
-        self._longer_window: float | None = None  # what was believed before a test, until the shorter one has held
-        self._shorter_at = 0.0
-
-        self._refused_at = 0.0
-        self._resumed_at = 0.0  # the end of the pause before this one
-        self._served = 0  # answers since the last refusal
-
-        self.resume_at = -math.inf
-        self._refusal: Permit | None = None  # the first of the present pause
-        self._burst = 0  # refusals that belong to it
-        self._asked = 0.0
+        self.resume_at = -math.inf  # the end of the present or the last pause
+        self._refusal: _Refusal | None = None  # that of the present pause
+        self._refused_at = -math.inf
+        self._resumed_at = -math.inf  # the end of the last pause that was learnt from
+        self._served = 0  # answers to requests that left after the last pause
         self._in_a_row = 0  # pauses after which not even one request was served
-        self._careful = False  # there was a pause
-        self._since_pause = 0  # answers to requests that left after it
+        self._careful = False  # the first requests after the last pause do not leave all at once
 
         self._remaining: float | None = None  # as told, until
         self._reset_at = 0.0
+
+    # When the next request may leave
 
     def due(self, now: float) -> float:
         """When the next request may leave; infinity while that depends on an answer that is still to come."""
@@ -103,200 +118,186 @@ class Allowance:
         if self._refusal is not None:
             self._learn(self._refusal)
             self._refusal = None
-        # After a pause one goes first, and then as many at once as were served, or a quarter while little is known.
-        if self._careful and self._in_flight > self._since_pause // (1 if self._whole else 4):
+        # After a pause one goes first, and then as many at once as were served.
+        if self._careful and self._in_flight > self._served:
             return math.inf
         if self._remaining is not None:
             if now >= self._reset_at:
                 self._remaining = None
-                self._begin_carefully()
+                self._careful, self._served = True, 0
                 return math.inf if self._in_flight else now
             if self._remaining <= self._in_flight:  # any of which may not have been counted yet
                 return math.inf if self._in_flight else self._reset_at
         return now if self.window == math.inf else self._due_by_window(now)
 
     def _due_by_window(self, now: float) -> float:
-        left = self._left
-        while left and left[0] + self.window <= now:
-            self._passed.append(left.popleft())
-        beyond = len(left) - (self.most if self._testing else self._sure)
-        unsure = beyond >= 0 and (self._testing or len(left) < self.most)
-        if unsure and self._in_flight and self._in_flight * CAUTION >= beyond:
+        used = self._count(now - self.window) + self._in_flight
+        if self._exploring_until is not None:
+            if now < self._exploring_until:
+                return now if self._in_flight * CAUTION <= used - self.most else math.inf
+            self._exploring_until = None
+            self.most = max(self.most, used)  # none was refused
+        if used < self.most:
+            return now
+        if self._in_flight >= self.most:
             return math.inf
-        if len(left) < self.most:
-            return now
-        next_slot, began = left[0] + self.window, now - left[0]
-        if self._testing:
-            if began < SHORTER * self.window:
-                return now
-            if self._in_flight:
-                return math.inf
-            # Nothing was refused: what was believed before is beyond doubt.
-            self._testing, self._sure, self.most, self._held = False, self.most, len(left), 0
-        if len(left) > self.most:
-            return next_slot
-        cheap = began < self.window / 2 or began <= TEST_COST * (now - self._refused_at)
-        if cheap and self._sure == self.most and self._served >= self._test_after:
-            self._testing = True
-            return now
-        shorter = left[0] + SHORTER * self.window
-        if shorter - self._shorter_at > SHORTER_AFTER * self.window:
-            return math.inf if self._in_flight else shorter
-        return next_slot
+        began = self._counted[self._in_flight - self.most]
+        if self._may_be_shorter and not self._is_untested:
+            self._shorten(now)
+        elif self._may_explore(now, began):
+            self._exploring_until = began + self.window
+            return math.inf if self._in_flight else now
+        return began + self.window
+
+    def _may_explore(self, now: float, began: float) -> bool:
+        since = now - self._refused_at
+        cost = min(now - began, self._exploring_cost)
+        is_due = self._is_untested or self._served >= EXPLORE_AFTER or since >= EXPLORE_SECONDS
+        return is_due and cost <= EXPLORE_COST * since
+
+    def _shorten(self, now: float) -> None:
+        """Try a shorter window whenever one has held."""
+        if self._holds(now) and self._served > HELD * self.most:
+            self._longer_window, self.window, self._changed_at = self.window, SHORTER * self.window, now
+
+    def _holds(self, now: float) -> bool:
+        return now - self._changed_at > HELD * self.window
+
+    def _count(self, since: float) -> int:
+        return len(self._counted) - bisect_right(self._counted, since)
+
+    # What happens
 
     def leave(self, now: float) -> Permit:
         """Take note of a request that leaves."""
-        full = self.window < math.inf and 0 < self.most <= len(self._left)
-        shorter_window = None
-        if full and not self._testing and now < self._left[0] + self.window:
-            shorter_window, self._shorter_at = now - self._left[0], now
-        self._left.append(now)
         self._in_flight += 1
-        return Permit(now, shorter_window)
+        return Permit(now)
 
     def served(self, permit: Permit, now: float, remaining: float | None = None, reset: float | None = None) -> None:
         """Take note of an answer that is no refusal, and of how many more it promises for the next `reset` seconds."""
         self._in_flight -= 1
-        self._served += 1
-        self._held += 1
+        took = now - permit.left_at
+        self._quickest = min(self._quickest, took)
+        # The service may have counted it so much later after it left than the quickest one.
+        late = min(took - self._quickest, LATE * self.window) + SAME_MOMENT / 2
+        insort(self._counted, permit.left_at + late)
+        if self._counted[0] < now - 2 * KEPT:
+            del self._counted[: bisect_right(self._counted, now - KEPT)]
         if permit.left_at >= self.resume_at:  # a slow answer tells nothing of the time after the pause
-            self._since_pause += 1
+            self._served += 1
             self._in_a_row = 0
-        if permit.shorter_window is not None and self._refusal is None:
-            self._longer_window, self.window, self._held = self.window, permit.shorter_window, 0
-            self._shorter_at = now - (SHORTER_AFTER - HELD) * self.window
-        self._whole = self._whole or self._held > self.most
-        if self._held > HELD * self.most and not self._testing:
-            self._sure, self._longer_window = self.most, None
         overtaken = remaining is None or (self._remaining is not None and self._remaining < remaining)
         if reset is not None and not overtaken:
             self._remaining, self._reset_at = remaining, now + max(reset, 1.0)  # it is told in whole seconds
 
     def failed(self) -> None:
-        """Take note of a request without an answer: the service may have counted it."""
+        """Take note of a request without an answer."""
         self._in_flight -= 1
 
     def refused(self, permit: Permit, now: float, asked: float | None) -> bool:
         """Take note of a refusal that asks to wait so many seconds, if it says so.
 
-        Gives whether it begins a pause: the other refusals of one burst do not.
+        Gives whether it begins a pause: the other refusals that come together with it do not.
         """
         self._in_flight -= 1
-        if permit.left_at in self._left:
-            self._left.remove(permit.left_at)
-        news = self._refusal is None and permit.left_at >= self.resume_at
-        if news:
-            again = self.resume_at > -math.inf and not self._since_pause
+        begins = self._refusal is None and permit.left_at >= self.resume_at
+        if begins:
+            again = self.resume_at > -math.inf and not self._served
             self._in_a_row = self._in_a_row + 1 if again else 0
-            self._refusal, self._asked, self._burst = permit, 0.0, 0
-            if not self._testing:
-                self._begin_carefully()
-        self._burst += 1
+            self._refusal = _Refusal(permit.left_at, asked is not None)
         wait = BLIND_WAITS[min(self._in_a_row, len(BLIND_WAITS) - 1)]
         if asked is not None:
             wait = max(asked, wait) if self._in_a_row else asked
-        self._asked = max(self._asked, wait if asked is None else asked)
+        if self._refusal is not None:
+            self._refusal.asked = max(self._refusal.asked, wait if asked is None else asked)
         self.pause(now, wait)
-        return news
+        return begins
 
     def pause(self, now: float, seconds: float) -> None:
         """Let nothing leave for so long."""
         self.resume_at = max(self.resume_at, now + seconds)
-        self._since_pause = 0
 
-    def _begin_carefully(self) -> None:
-        self._careful, self._since_pause = True, 0
+    # What is learnt from a refusal, at the end of its pause, when all answers to what left before are there
 
-    def _learn(self, refusal: Permit) -> None:
-        """Change the belief at the end of the pause after `refusal`, when all answers to what left before are there."""
-        at, known = refusal.left_at, self.window < math.inf
-        confirmed = False
-        if not known or self._asks_for_more_than_believed(refusal):
-            self._believe_what_is_asked(at)
-        elif refusal.shorter_window is not None:
-            pass  # the window is as long as believed
-        elif self._testing:
-            confirmed = self._learn_from_test(at)
-        elif self._in_a_row:
-            self.window += self._asked  # not even one was served after the pause
+    def _learn(self, refusal: _Refusal) -> None:
+        at, before = refusal.left_at, (self.window, self.most)
+        held = self._holds(at)
+        self._has_held = self._has_held or (self.window < math.inf and held)
+        if self._in_a_row:
+            self._wait_longer(refusal)
+        elif self.window == math.inf or refusal.asked > max(1.0, 1.1 * self.window):
+            self._believe_what_is_asked(refusal)
+        elif self._exploring_until is not None:
+            self._learn_from_exploring(refusal)
         elif self._longer_window is not None:
-            self.window, self._shorter_at = self._longer_window, at
-        elif self._held > HELD * self.most:
-            self._correct(at)
+            self.window, self._longer_window, self._may_be_shorter = self._longer_window, None, False
+        elif self._saves:
+            self.window = self.most / self._rate()
+        elif self._count(at - self.window - SAME_MOMENT) >= 0.98 * self.most:
+            self._correct(refusal, held)
         else:
-            self._measure(at)
-        if known:
-            self._test_after = max(self._test_after, TEST_FIRST)
-        if not confirmed:
-            self._held = 0
-        self._testing, self._longer_window = False, None
-        self._refused_at, self._resumed_at, self._served = at, self.resume_at, 0
+            self._lower(refusal)
+        if self._exploring_until is not None:
+            self._exploring_cost = self.resume_at - self._exploring_until
+            self._is_untested = False
+        if (self.window, self.most) != before:
+            self._changed_at = self.resume_at
+        if not self._in_a_row:
+            self._refused_at = at
+        self._careful, self._exploring_until = self._exploring_until is None, None
+        self._resumed_at, self._served = self.resume_at, 0
 
-    def _asks_for_more_than_believed(self, refusal: Permit) -> bool:
-        """Whether the refusal asks to wait longer than a window; one second may stand for any part of it."""
-        if refusal.shorter_window is not None or self._longer_window is not None or self._in_a_row:
-            return False
-        return self._asked > 1 and self._asked * MARGIN > 1.1 * self.window
+    def _wait_longer(self, refusal: _Refusal) -> None:
+        """Not even one was served after the pause: if nobody has said how long it is to be, the window is longer."""
+        if not refusal.says_how_long and self.window < math.inf:
+            self.window += refusal.asked
+            self.most = max(self.most, self._count(self._refused_at - self.window))
 
-    def _believe_what_is_asked(self, at: float) -> None:
-        """Take the wait for the window, and what was served in it for all that is served."""
-        window = max(1.0, self._asked) * MARGIN
-        count = max(self.most, self._count(at - window))
+    def _believe_what_is_asked(self, refusal: _Refusal) -> None:
+        """Take the wait for the window, and what was served in it since the last pause for all that is served."""
+        window = max(1.0, refusal.asked)
+        count = max(self.most, self._count(max(refusal.left_at - window, self._resumed_at)))
         if count:  # else it was somebody else who used the limit up
-            self._whole = self.window < math.inf
-            self.window, self.most, self._sure = window, count, count
-            # Hardly any served: that may be a token bucket with little to save, which takes more when it comes evenly.
-            self._shorter_at = at if count > self._burst else -math.inf
+            self._may_be_shorter = self.window == math.inf and count <= FEW
+            self._longer_window = None
+            self.window, self.most, self._is_untested = window, count, True
+            self._least_window = self._waited_for(refusal)
 
-    def _learn_from_test(self, at: float) -> bool:
-        """Believe what was served before a test was refused; gives whether the belief was right."""
-        count = self._count(at - self.window)
-        saved = min(2 + 0.05 * self._served, self.most / 2)  # by a token bucket, since less was asked for than it gives
-        self._test_less()
-        if self.most <= count <= self.most + saved:
-            return True
-        self.most = count if count > self.most else self._sure
-        return False
+    def _waited_for(self, refusal: _Refusal) -> float:
+        """How long a window is at least whose end the service has named, in whole seconds."""
+        place = bisect_right(self._counted, refusal.left_at)
+        return refusal.left_at - self._counted[max(0, place - self.most)] + refusal.asked - 1
 
-    def _correct(self, at: float) -> None:
-        """Change a belief that had held for long: by little, or to what is served now that the limit is lower."""
-        count = self._count(at - JUST_OVER * self.window)
-        if count < min(0.9 * self.most, self.most - 1):
-            self.most = self._sure = max(1, count)
+    def _learn_from_exploring(self, refusal: _Refusal) -> None:
+        """Believe in what was served until then, but never in less than before."""
+        if self._saves:
+            self.window = min(self.window, self.most / self._rate())
         else:
-            self._lengthen(self._goes_on_sooner())
+            self.most = max(self.most, self._count(refusal.left_at - self.window))
 
-    def _measure(self, at: float) -> None:
-        """Replace a belief that did not hold by what was served in its window, or at least since the pause before."""
-        count = max(1, min(self._count(at - JUST_OVER * self.window), self.most))
-        sure = max(1, min(count, math.floor(self._rate() * self.window)))
-        if self._sure < self.most:
-            self.most = self._sure = max(self._sure, sure)
-            self._test_less()
-        elif count == sure == self.most or (count >= 0.9 * self.most and self._goes_on_sooner()):
-            self._lengthen(True)
+    def _correct(self, refusal: _Refusal, held: bool) -> None:
+        """Change a belief that was wrong by a little."""
+        names_the_end = refusal.asked < 0.9 * self.window
+        if names_the_end and refusal.asked > 1:
+            self._least_window = self._waited_for(refusal)
+        if names_the_end or held or self.most > 100:
+            self.window = max(LONGER * self.window, math.ceil(self._least_window) if names_the_end else 0.0)
         else:
-            if count == self.most:
-                self._lengthen(False)
-            self.most, self._sure = count, sure
+            self.most = max(1, min(self.most - 1, self._count(refusal.left_at - self.window)))
+
+    def _lower(self, refusal: _Refusal) -> None:
+        """Believe in the lower limit that shows, or in a token bucket."""
+        count = max(1, self._count(refusal.left_at - self.window))
+        if self._has_held or self.window > 1:
+            self.most = count
+        else:
+            self._saves = True
+            self.most = min(count, math.ceil(self._rate() * self.window))
+            self.window = self.most / self._rate()
 
     def _rate(self) -> float:
         """What was served a second, from the end of the pause before to that of this one."""
         return max(1, self._served) / (self.resume_at - self._resumed_at)
-
-    def _goes_on_sooner(self) -> bool:
-        """Whether the service goes on sooner than after a whole window: then it has named the end of a fixed one."""
-        return 1 < self._asked < 0.9 * self.window
-
-    def _lengthen(self, to_rate: bool) -> None:
-        """Believe in a window a little longer, or as long as what was served needs."""
-        self.window = max(self.window, self.most / self._rate() if to_rate else 0.0) * MARGIN
-
-    def _test_less(self) -> None:
-        self._test_after = min(max(2 * self._test_after, TEST_FIRST), TEST_LAST)
-
-    def _count(self, since: float) -> int:
-        return sum(1 for moment in chain(self._passed, self._left) if moment > since)
 
 
 class RateLimiter:

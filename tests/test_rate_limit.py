@@ -231,6 +231,23 @@ def test_a_limit_that_answers_tell_is_never_overrun(told):
     assert outcome.refused + outcome.first_burst == 0
 
 
+@pytest.mark.parametrize("number", [1, 2, 6, 50])
+@pytest.mark.parametrize("seconds", [1.0, 10.0, 60.0])
+def test_a_refusal_for_what_others_sent_is_not_taken_for_the_limit(number, seconds):
+    """Where only one early request is refused, it costs the wait and less than a minute until all workers are busy."""
+
+    class Once(RateLimit):
+        asked = 0
+
+        def answer(self, now: float) -> tuple[bool, dict[str, str]]:
+            self.asked += 1
+            return self.asked != number, {"Retry-After": f"{seconds:g}"} if self.asked == number else {}
+
+    outcome = simulate(Once(SlidingWindow(10**9, 1)), 2000)
+    assert outcome.refused == 0
+    assert outcome.seconds < seconds + 2000 * 0.05 / 8 + 60
+
+
 def test_without_a_limit_nobody_waits():
     """What is never refused is never held back: the run takes as long as its latency."""
     outcome = simulate(sliding(10**9, 1), 5000, workers=32)
