@@ -41,7 +41,7 @@ def tables(blocks: Iterable[bytes], known: Collection[str]) -> Iterator[Table]:
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         if header and not set(header).intersection(known):
-            raise Unreadable(f"a file is no export: the first of its lines begins with {header[0][:40]!r}")
+            raise Unreadable("a file is no export: its first line names none of the columns")
         lines = filter(None, reader)  # without the empty ones
         while rows := list(islice(lines, ROWS_AT_ONCE)):
             for values in rows:

@@ -26,7 +26,7 @@ from tap_circleci.slugs import usable_id
 from tap_circleci.state import Export
 from tap_circleci.streams import Stream
 from tap_circleci.text import quoted
-from tap_circleci.times import first_whole_day, midnight, whole_seconds
+from tap_circleci.times import EVER, first_whole_day, midnight, whole_seconds
 from tap_circleci.workers import Clock, Pool
 
 LOGGER = logging.getLogger(__name__)
@@ -58,13 +58,18 @@ def planned(
     From the start, or some days before the last day sent, to the last whole day, and no further back than the service
     goes; nothing while no new day has ended.
     """
-    first = midnight(start if bookmark is None else bookmark - stream.look_back)
-    if stream.history is not None:
-        first = max(first, first_whole_day(now, stream.history))
-    if kept is not None and kept.start <= first:  # a later one would leave days out
+    oldest = _oldest(stream, now)
+    unsent = midnight(start) if bookmark is None else bookmark + A_DAY
+    if kept is not None and kept.start <= max(unsent, oldest):  # a later one would leave days out
         return kept, planned(stream, now, start, midnight(kept.end), None)[1]
+    first = midnight(start if bookmark is None else bookmark - stream.look_back)
     last = midnight(now) - A_DAY
-    return None, () if bookmark is not None and bookmark >= last else tuple(spans(first, last))
+    return None, () if bookmark is not None and bookmark >= last else tuple(spans(max(first, oldest), last))
+
+
+def _oldest(stream: Stream, now: datetime) -> datetime:
+    """The first day that the service still exports."""
+    return EVER if stream.history is None else first_whole_day(now, stream.history)
 
 
 def spans(first: datetime, last: datetime) -> Iterator[Span]:
@@ -164,12 +169,15 @@ Going = Generator[Event, None, list[_Pending]]
 class Exports:
     """Makes and collects the exports of one stream; used by the one thread that writes."""
 
-    def __init__(self, stream: Stream, client: Client, pool: Pool, wait: Wait, clock: Clock) -> None:
+    def __init__(
+        self, stream: Stream, client: Client, pool: Pool, wait: Wait, clock: Clock, now: Callable[[], datetime]
+    ) -> None:
         self._stream = stream
         self._client = client
         self._pool = pool
         self._wait = wait
         self._clock = clock
+        self._now = now
         self._columns = schema_of(stream.name)["properties"]
         self._times = {name for name, column in self._columns.items() if column.get("format") == "date-time"}
 
@@ -193,7 +201,9 @@ class Exports:
         return self._wait(self._pool.submit((), work))
 
     def _make(self, ids: Ids, todo: tuple[Span, ...], *, is_second: bool = False) -> Going:
-        """Ask for an export of the first span."""
+        """Ask for an export of the first span, as far as the service still goes back."""
+        oldest = _oldest(self._stream, self._now())
+        todo = tuple((max(start, oldest), end) for start, end in todo if end > oldest)
         if not todo:
             return []
         (start, end), later = todo[0], todo[1:]
@@ -260,9 +270,13 @@ class Exports:
         later = self._later(one, at_least)
         if later.waited <= MAX_WAIT:
             return [later]
+        return self._left_to_the_next_run(one, "is not ready yet")
+
+    def _left_to_the_next_run(self, one: _Pending, why: str) -> list[_Pending]:
         LOGGER.info(
-            "%s: the export is not ready yet, so that the next run collects it; still to come: %s",
+            "%s: the export %s, so that the next run collects it; still to come: %s",
             self._name(one.ids),
+            why,
             _period(one.export.start, one.spans[-1][1] if one.spans else one.export.end),
         )
         return []
@@ -285,6 +299,8 @@ class Exports:
         try:
             while table := self._ask(partial(next, found, None)):
                 yield Batch(one.ids, table, status.date)
+        except Throttled:
+            return self._left_to_the_next_run(one, "may not be asked about any more for now")
         except LocalError as problem:
             yield Ended(one.ids, problem)
             return []
@@ -299,12 +315,11 @@ class Exports:
         """
         done: list[str] = []
         equals: Counter[tuple[str, str]] = Counter()
-        urls, tries = status.urls, 0
+        urls, furthest, tries = status.urls, 0, 0
         while True:
             names = _names(urls)
             if not set(done) <= set(names):  # other files: all anew
                 done, equals = [], Counter()
-            before = len(done)
             try:
                 for name, url in zip(names, urls, strict=True):
                     if name not in done:
@@ -314,15 +329,32 @@ class Exports:
                         done, equals = [*done, name], seen
                 return
             except LinkExpired:
-                tries = 1 if len(done) > before else tries + 1
+                tries = 1 if len(done) > furthest else tries + 1
+                furthest = max(furthest, len(done))
                 if tries == FRESH_ADDRESSES:
                     raise
-            fresh = self._status(one.ids, one.export)
-            if isinstance(fresh, LocalError):
-                raise fresh
-            if not fresh.urls:
+            urls = self._fresh_urls(one, tries)
+
+    def _fresh_urls(self, one: _Pending, tries: int) -> tuple[str, ...]:
+        """The addresses of the files anew: at once the first time, later after growing waits.
+
+        Raises `Throttled` where that is not allowed for longer than an export is waited for.
+        """
+        seconds = waited = 0.0 if tries == 1 else WAITS[min(tries - 2, len(WAITS) - 1)]
+        while True:
+            self._clock.wait(seconds)
+            status = self._status(one.ids, one.export)
+            if isinstance(status, Throttled):
+                seconds = max(status.seconds or 0.0, WAITS[-1])
+                waited += seconds
+                if waited > MAX_WAIT:
+                    raise status
+                continue
+            if isinstance(status, LocalError):
+                raise status
+            if not status.urls:
                 raise Unreadable("CircleCI has no address any more for a file that it had")
-            urls = fresh.urls
+            return status.urls
 
     def _keyed(self, table: Table, one: _Pending, equals: Counter[tuple[str, str]]) -> Table:
         """The rows with their keys and the ids of their ancestors. `equals` counts the rows without a job so far, which

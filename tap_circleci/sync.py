@@ -223,7 +223,7 @@ class _Run:
 
     def _exports(self, stream: Stream) -> None:
         """The rows of the days that have ended since the last sync, of all organizations."""
-        exports = Exports(stream, self._client, self._pool, self._wait, self._clock)
+        exports = Exports(stream, self._client, self._pool, self._wait, self._clock, self._time.now)
         kept = self._state.exports.setdefault(stream.name, {})
         for event in exports.events([self._due(stream, ids) for ids in self._organizations.parents(stream)]):
             key = _bookmark_key(stream, event.ids)

@@ -111,6 +111,14 @@ def test_an_export_that_was_paid_for_is_collected_first():
     assert planned(USAGE, NOW, day("2026-02-27"), None, kept)[0] is None
 
 
+@pytest.mark.parametrize(("start", "is_kept"), [("2026-02-20", True), ("2026-03-06", True), ("2026-03-07", False)])
+def test_an_export_that_goes_on_where_the_bookmark_ends_is_kept(start, is_kept):
+    """It was asked for by the run that sent the bookmark's day; only a later one would leave days out."""
+    kept = Export("x", day(start), day("2026-03-09T23:59:59"))
+    found, todo = planned(USAGE, NOW, day("2026-01-01"), day("2026-03-05"), kept)
+    assert (found is kept, bool(todo)) == (is_kept, not is_kept)
+
+
 # A sync
 
 
@@ -271,6 +279,40 @@ def test_an_export_that_the_service_has_forgotten_is_made_anew():
     assert jobs_in(done.lines) == expected_jobs(usage)
 
 
+def test_the_second_export_of_a_run_is_left_to_the_next_run_as_well():
+    """It begins a day after the bookmark and is collected first, paid once, whenever the run that made it ended."""
+    with service(states=("completed",)) as usage:
+        organization = ids(filled(usage, 60, 1))[0]
+        usage.script = lambda number: ("processing",) if number == 2 else None
+        done = go(usage, start_date="2026-01-10")
+        assert marks(done.state)[organization]["_date"] == "2026-02-09T00:00:00.000000Z"
+        assert marks(done.state)[organization]["export"]["start"] == "2026-02-10T00:00:00Z"
+        usage.script = lambda number: None
+        again = go(usage, done.state, start_date="2026-01-10")
+    assert len(usage.posts()) == 2
+    assert marks(again.state) == {organization: "2026-03-09T00:00:00.000000Z"}
+    assert {job for job in expected_jobs(usage) if job[1] >= "job-20260110"} <= jobs_in(done.lines + again.lines)
+
+
+@pytest.mark.parametrize("trouble", ["gone", "failed"])
+def test_an_export_from_the_edge_of_the_history_is_made_anew_only_as_far_as_it_still_goes(trouble):
+    """What was asked for a day ago and is not to be had now is asked for without the day that is too old by now."""
+    with service() as usage:
+        organization = ids(filled(usage))[0]
+        usage.states = ("processing",)
+        first = go(usage, start_date=None)
+        assert usage.posts()[0]["start"] == "2025-03-11T00:00:00Z"
+        usage.server.world.advance(A_DAY)
+        usage.states = ("completed",)
+        usage.script = lambda number: ("failed",) if number == 1 and trouble == "failed" else None
+        if trouble == "gone":
+            usage.orders.clear()
+        again = go(usage, first.state, start_date=None)
+    assert again.status == 0
+    assert usage.posts()[1] == {"start": "2025-03-12T00:00:00Z", "end": "2025-04-10T23:59:59Z"}
+    assert marks(again.state) == {organization: "2026-03-10T00:00:00.000000Z"}
+
+
 def test_organizations_are_waited_for_together():
     """Ten slow organizations take the time of one, even with one thread."""
     with service(10, states=(*["processing"] * 5, "completed")) as usage:
@@ -360,6 +402,36 @@ def test_rows_that_come_again_keep_their_keys(folder):
     assert len(tables(done.lines)[NAME]) == 2000
 
 
+def test_files_without_addresses_that_last_are_given_up():
+    """Where each asking names other files, one that is never to be had ends the export after some attempts."""
+    with service(files_per_export=2, signature=str, folder=str) as usage:
+        filled(usage)
+        usage.host.fault = lambda number: 403 if number % 2 == 0 else None
+        clock = FastClock()
+        done = go(usage, clock=clock)
+    assert done.status == 1
+    assert len(usage.host.paths) <= 12
+    assert clock.waited < 120
+    assert "not valid any more" in done.criticals()[0]
+
+
+@pytest.mark.parametrize(("seconds", "is_collected"), [(2, True), (1800, False)])
+def test_a_limit_of_the_looks_is_no_failure_when_an_address_has_expired(seconds, is_collected):
+    """A 429 to the asking for fresh addresses is waited out, or the export is left to the next run; exit 0."""
+    with service(files_per_export=2, states=("completed",), signature=str) as usage:
+        usage.host.fault = lambda number: 403 if number == 2 else None
+        limited = Answer(429, {"message": "Too many requests."}, {"Retry-After": str(seconds)})
+        usage.raw = lambda method, number: limited if (method, number) == ("GET", 2) else None
+        done = go(filled(usage))
+        assert done.status == 0
+        assert (jobs_in(done.lines) == expected_jobs(usage)) == is_collected
+        assert sum("still to come" in line for line in done.log.splitlines()) == (not is_collected)
+        usage.raw = lambda method, number: None
+        again = go(usage, done.state)
+    assert len(usage.posts()) == 1
+    assert jobs_in(done.lines + again.lines) == expected_jobs(usage)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_right_that_was_taken_away_meanwhile_is_no_failure(status):
     """An export of an earlier run that may not be looked at any more is named, skipped and kept."""
@@ -369,7 +441,7 @@ def test_a_right_that_was_taken_away_meanwhile_is_no_failure(status):
         usage.refused[organization] = status
         done = go(usage, {"bookmarks": {NAME: {organization: kept}}})
     assert done.status == 0
-    assert f"{NAME} of {organization}: permission denied" in done.log
+    assert f"{NAME} of {organization}: permission denied ({status}); skipped" in done.log
     assert marks(done.state) == {organization: kept}
 
 
