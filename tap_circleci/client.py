@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import backoff
 
 from tap_circleci.config import Config, is_loopback
-from tap_circleci.errors import BadRequest, Forbidden, LinkExpired, NotFound, Refused, Throttled, Unreadable
+from tap_circleci.errors import Forbidden, LinkExpired, NotFound, NotOffered, Refused, Throttled, Unreadable
 from tap_circleci.rate_limit import Permit, RateLimiter
 from tap_circleci.text import hidden, quoted
 from tap_circleci.times import http_date
@@ -124,14 +124,15 @@ class Client:
         shape: Shape,
         *,
         forbidden: Collection[int] = (403,),
+        not_offered: Collection[int] = (),
         own_limit: bool = False,
     ) -> Answer:
         """The JSON that the service has at `path` (from the root of the host, already escaped).
 
         Waits and tries again as often as is sensible, also when the body is not of the `shape` that is expected.
-        `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` (for these statuses), `Unreadable` (all
-        attempts failed) for this resource, `Refused` for the run, `Stopped`. A route with an `own_limit` raises
-        `Throttled` for a 429, and holds nobody else up.
+        `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` and `NotOffered` (for these statuses),
+        `Unreadable` (all attempts failed) for this resource, `Refused` for the run, `Stopped`. A route with an
+        `own_limit` raises `Throttled` for a 429, and holds nobody else up.
         """
         attempts = _Attempts(self, f"GET {path}")
         refusals = 0
@@ -140,7 +141,7 @@ class Client:
             try:
                 reply, permit = self._ask(self._session(), "GET", path, label, own_limit=own_limit, params=params)
                 if reply.status != 429:
-                    return self._read(reply, shape, forbidden)
+                    return self._read(reply, shape, forbidden, not_offered)
             except _Passing as passing:
                 attempts.failed(passing)
                 continue
@@ -313,7 +314,9 @@ class Client:
         finally:
             self._count(label=label, seconds=self._clock.now() - began)
 
-    def _read(self, reply: _Reply, shape: Shape, forbidden: Collection[int]) -> Answer:
+    def _read(
+        self, reply: _Reply, shape: Shape, forbidden: Collection[int], not_offered: Collection[int] = ()
+    ) -> Answer:
         status, name = reply.status, reply.name
         if 200 <= status < 300:
             date = http_date(reply.headers.get("Date"))
@@ -322,7 +325,9 @@ class Client:
             raise _passing(reply)
         said = self._said(reply)
         if status in forbidden:
-            raise Forbidden(f"{name}: {status}{said}")
+            raise Forbidden(f"{name}: {status}{said}", status)
+        if status in not_offered:
+            raise NotOffered(f"{name}: {status}{said}")
         if status == 401:
             reason = Refused(
                 f"CircleCI does not accept the token (401{said}): it is wrong, expired, or a project token;"
@@ -336,8 +341,7 @@ class Client:
             raise Refused(
                 f"{name} answered with a redirect ({status}), which is never followed with the token; check base_url."
             )
-        refusal = BadRequest if status == 400 else Refused
-        raise refusal(f"CircleCI refused {name} ({status}{said}).")
+        raise Refused(f"CircleCI refused {name} ({status}{said}).")
 
     def _heed_limit(self, reply: _Reply) -> tuple[float | None, float | None]:
         """How many more requests the service says it serves, and for how many seconds, a minute at most.

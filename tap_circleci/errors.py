@@ -3,11 +3,11 @@
 TapError                ends the run with exit 1 and its own sentences, no traceback
 ├── BadInput            the config, catalog or state file is wrong: nothing has been asked or written yet
 ├── Refused             the service refuses the run itself: bad token, rate limit, redirect
-│   └── BadRequest      400: it does not understand what was asked
 ├── PipeClosed          nobody reads our output any more
 └── LocalError          one resource cannot be had: the rest of the run goes on
     ├── NotFound        404: deleted, aged out, or not ours to see; read as empty
-    ├── Forbidden       403: named and skipped
+    ├── NotOffered      a 4xx by which the service says that it has no such list here; read as empty
+    ├── Forbidden       403 (or 401 of a route with a right of its own): named and skipped
     ├── Unreadable      still failing after all attempts: named, exit 1 at the end
     ├── PageLost        404 for a page in the middle of a list: what is below was not seen
     ├── EndlessList     a list without an end: what is below was not seen
@@ -31,10 +31,6 @@ class Refused(TapError):
     """The service refuses the run as a whole."""
 
 
-class BadRequest(Refused):
-    """The service answered 400."""
-
-
 class PipeClosed(TapError):
     """Standard output cannot be written any more."""
 
@@ -47,8 +43,16 @@ class NotFound(LocalError):
     """The service answered 404."""
 
 
+class NotOffered(LocalError):
+    """The service answered with a status that means that there is no such list here."""
+
+
 class Forbidden(LocalError):
-    """The service answered 403."""
+    """The service answered 403, or 401 for this route alone; `status` tells which."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class Unreadable(LocalError):

@@ -14,7 +14,7 @@ from typing import Any
 
 from tap_circleci.client import Client
 from tap_circleci.config import Config
-from tap_circleci.errors import EndlessList, LocalError, NotFound
+from tap_circleci.errors import EndlessList, LocalError, NotFound, NotOffered
 from tap_circleci.outcomes import Outcomes
 from tap_circleci.paging import Ids, Row, Rows, context_of, is_row, params_of, path_of, read
 from tap_circleci.slugs import escaped_slug, normalise, short_host, usable_id
@@ -117,7 +117,7 @@ class Organizations:
             self._tell(stream, ids, found.problem)
         own = {column: ids[name] for column, name in stream.parent_columns.items() if name in ids}
         rows = tuple({**row, **own} for row in found.rows)
-        is_whole = found.problem is None and not found.broken
+        is_whole = (found.problem is None or isinstance(found.problem, NotOffered)) and not found.broken
         # An organization without an id has nothing that could be read, now or ever.
         columns = {*stream.key} - {*stream.default_columns, *stream.blank_columns} if stream.parent else set()
         keyed = all(usable_id(row.get(column)) for row in rows for column in columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from tap_circleci.client import Client, who_am_i
-from tap_circleci.errors import EndlessList, Forbidden, LocalError, NotFound, Refused
+from tap_circleci.errors import EndlessList, Forbidden, LocalError, NotFound, NotOffered, Refused
 from tap_circleci.report import Report
 
 LOGGER = logging.getLogger(__name__)
@@ -35,8 +35,10 @@ class Outcomes:
         """
         if isinstance(problem, NotFound):
             self._report.missing(where)
+        elif isinstance(problem, NotOffered):
+            self._report.not_offered(where, str(problem))
         elif isinstance(problem, Forbidden):
-            self._report.forbidden(what)
+            self._report.forbidden(what, problem.status)
         elif isinstance(problem, EndlessList) and may_be_endless:
             LOGGER.warning("%s", problem)
         elif problem is not None:

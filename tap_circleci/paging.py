@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tap_circleci.client import Answer, Client
-from tap_circleci.errors import BadRequest, EndlessList, LocalError, NotFound, PageLost
+from tap_circleci.errors import EndlessList, LocalError, NotFound, PageLost
 from tap_circleci.slugs import escaped_slug, usable_id, usable_slug
 from tap_circleci.streams import Stream
 
@@ -116,7 +116,7 @@ def pages(
     tokens: set[str] = set()
     stale = 0
     while True:
-        answer = _page(client, path, params, stream.name, shape, later=bool(tokens))
+        answer = _page(client, stream, path, params, shape, later=bool(tokens))
         items = _items(answer.body, stream.rows_under)
         dicts = [item for item in items if isinstance(item, dict)]
         rows, has_news = fresh(dicts)
@@ -133,10 +133,10 @@ def pages(
 
 
 def _page(
-    client: Client, path: str, params: Mapping[str, str], label: str, shape: Callable[[Any], bool], *, later: bool
+    client: Client, stream: Stream, path: str, params: Mapping[str, str], shape: Callable[[Any], bool], *, later: bool
 ) -> Answer:
     try:
-        return client.get(path, params, label, shape)
+        return client.get(path, params, stream.name, shape, not_offered=() if later else stream.not_offered)
     except NotFound as missing:
         if not later:
             raise
@@ -144,29 +144,35 @@ def _page(
 
 
 def _unseen(stream: Stream) -> Callable[[list[Row]], tuple[list[Row], bool]]:
-    """A function from the items of a page to those that no page before had, and whether there are any.
+    """A function from the items of a page to those that no page before had, and whether the page has news.
 
-    Items without an identity cannot be told apart and are all given; they are news unless the page before was the same.
+    Items without a value for the identity are all given. They are news only if the stream has no identity at all, and
+    the page before was another one.
     """
     seen: set[tuple[str, ...]] = set()
     before: list[Row] = []
 
     def fresh(items: list[Row]) -> tuple[list[Row], bool]:
         nonlocal before
-        rows, known = [], False
+        rows, has_new = [], False
         for item in items:
-            name = tuple(usable_id(value_of(item, column)) or "" for column in stream.identity)
+            name = tuple(_text_of(value_of(item, column)) for column in stream.identity)
             if not any(name):
                 rows.append(item)
             elif name not in seen:
                 seen.add(name)
                 rows.append(item)
-                known = True
-        is_news = known or (bool(rows) and not stream.identity and items != before)
+                has_new = True
+        is_news = has_new or (bool(rows) and not stream.identity and items != before)
         before = items
         return rows, is_news
 
     return fresh
+
+
+def _text_of(value: Any) -> str:
+    """A value that tells rows apart, as a text; "" for none."""
+    return str(value) if isinstance(value, (str, int)) else ""
 
 
 def read(client: Client, stream: Stream, ids: Ids, page_size: int, window: Mapping[str, str] | None = None) -> Rows:
@@ -184,11 +190,6 @@ def read(client: Client, stream: Stream, ids: Ids, page_size: int, window: Mappi
                 rows += page.rows
                 broken += page.broken
                 date = page.date
-    except BadRequest:
-        if rows or date is not None or not stream.none_if_refused:
-            raise
-    except NotFound as error:
-        problem = None if stream.none_if_refused else error
     except LocalError as error:
         problem = error
     return Rows(tuple(_completed(stream, row, ids, place) for place, row in enumerate(rows)), date, broken, problem)

@@ -39,6 +39,7 @@ class Report:
         self._forbidden: list[str] = []
         self._absent: list[str] = []
         self._missing: Counter[str] = Counter()
+        self._not_offered: Counter[str] = Counter()
         self._looked_back: Counter[int] = Counter()
         self.older: Counter[str] = Counter()
         self.failures: list[str] = []
@@ -56,9 +57,9 @@ class Report:
         """Take note of something that was left out."""
         self.failures.append(sentence)
 
-    def forbidden(self, what: str) -> None:
-        """Take note of what the token may not see."""
-        self._skip(self._forbidden, what, "permission denied (403); skipped")
+    def forbidden(self, what: str, status: int) -> None:
+        """Take note of what the token may not see, as this status says."""
+        self._skip(self._forbidden, what, f"permission denied ({status}); skipped")
 
     def absent(self, slug: str) -> None:
         """Take note of a configured project that is not there."""
@@ -71,6 +72,12 @@ class Report:
     def missing(self, where: str) -> None:
         """Count something that the service does not have any more."""
         self._missing[where] += 1
+
+    def not_offered(self, where: str, answer: str) -> None:
+        """Count a list that the service does not have; the first of each stream has a line."""
+        if not self._not_offered[where]:
+            LOGGER.info("%s: none here, says CircleCI (%s)", where, answer)
+        self._not_offered[where] += 1
 
     @staticmethod
     def _skip(names: list[str], name: str, reason: str) -> None:
@@ -141,10 +148,13 @@ class Report:
             if count:
                 yield f"Not sent on: {count} rows of {name} last changed before start_date"
         if self._forbidden:
-            yield f"Skipped, since permission was denied (403): {first_few(self._forbidden)}"
+            yield f"Skipped, since permission was denied: {first_few(self._forbidden)}"
         if self._absent:
             yield f"Skipped, since not there or not for this token (404): {first_few(self._absent)}"
         if self._missing:
             names = [f"{count} of {name}" for name, count in self._missing.items()]
             yield f"Read as empty, since aged out, deleted or not for this token (404): {first_few(names)}"
+        if self._not_offered:
+            names = [f"{count} of {name}" for name, count in self._not_offered.items()]
+            yield f"Read as empty, since CircleCI says that it has none there: {first_few(names)}"
         yield f"Ended after {elapsed:.1f} s"

@@ -22,8 +22,8 @@ class Stream:
     `path` and the values of `params` are templates over the ids that the ancestors' rows give. `takes_page_size`: the
     endpoint lets the caller choose. `rows_under` are the names under which an answer may have the rows; `is_object`:
     the answer is one row. `look_up` is where one row can be had by the project's slug when the list cannot.
-    `from_param` and `to_param` limit the list to rows from a moment to another. `none_if_refused`: 400 and 404 mean
-    that there are none. `docs` is the API's page.
+    `from_param` and `to_param` limit the list to rows from a moment to another. `not_offered` are statuses that mean
+    that there is no such list. `docs` is the API's page.
 
     What a row is:
     `key` and `replication_key` are the table's. `identity` are the fields that tell the rows of a list apart;
@@ -55,7 +55,7 @@ class Stream:
     look_up: str | None = None
     from_param: str | None = None
     to_param: str | None = None
-    none_if_refused: bool = False
+    not_offered: frozenset[int] = frozenset()
     identity: tuple[str, ...] = ("id",)
     index_column: str | None = None
     child_context: Mapping[str, str] = field(default_factory=dict)
@@ -172,7 +172,7 @@ _ALL = (
         DOCS + "#tag/Trigger/operation/listPipelineDefinitionTriggers",
         key=("id", "project_id", "pipeline_definition_id", "organization_id"),
         parent="pipeline_definition",
-        none_if_refused=True,  # for definitions of providers without triggers
+        not_offered=frozenset({400, 404}),  # for definitions of providers without triggers
         parent_columns={**_PROJECT, "pipeline_definition_id": "pipeline_definition_id"},
         secret_urls=(("event_source", "webhook", "url"),),
     ),
@@ -294,7 +294,8 @@ _OPTIONAL = (
         key=("_project_slug", "workflow_name", "job_name", "classname", "test_name"),
         parent="project",
         rows_under=("flaky_tests", "flaky-tests"),
-        none_if_refused=True,  # for organizations of other kinds than GitHub and Bitbucket
+        # For organizations of other kinds than GitHub and Bitbucket; 401, 403, 408 and 429 mean what they always mean.
+        not_offered=frozenset(range(400, 500)) - {401, 403, 408, 429},
         identity=("workflow_name", "job_name", "classname", "test_name"),
         parent_columns=_SLUG,
         blank_columns=("workflow_name", "job_name", "classname", "test_name"),

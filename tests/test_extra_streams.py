@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.circleci import EXTRAS, Row, Server, World, demo_world, odd_world
+from tests.circleci import EXTRAS, Fault, Row, Server, World, demo_world, odd_world
 from tests.circleci.extras import furnish, truth
 from tests.tap import EagerClock, Run, Tables, assert_same, expected, sync, tables
 from tests.test_circleci_server import ask
@@ -186,6 +186,34 @@ def test_flaky_tests_have_the_same_columns_in_both_spellings(hyphens):
         wanted = expected(truth(world, [row["slug"] for row in world.projects.values()]), ["flaky_tests"])
     assert_same(tables(run.lines), wanted)
     assert "is not in the schema" not in run.log
+
+
+@pytest.mark.parametrize("status", [400, 402, 404, 405, 409, 410, 422, 451])
+def test_where_there_are_no_flaky_tests_it_is_said_once(status):
+    """Whatever 4xx the service answers for projects of other kinds: none, one line, and all else is read."""
+    world = small()
+    with Server(world) as server:
+        server.fault = lambda path, nth: Fault(status) if path.endswith("/flaky-tests") else None
+        run = sync(server, streams=["flaky_tests", "checkout_keys"], activate_version=True)
+        wanted = expected(truth(world, _slugs(world)), ["checkout_keys"])
+    assert run.status == 0, run.log
+    assert_same(tables(run.lines), wanted)
+    assert run.log.count("flaky_tests: none here, says CircleCI") == 1
+    assert f"CircleCI says that it has none there: {len(_slugs(world))} of flaky_tests" in run.log
+    assert {message["stream"] for message in run.messages if message["type"] == "ACTIVATE_VERSION"} >= {"flaky_tests"}
+
+
+def test_a_name_may_be_anything_that_need_not_stand_in_a_path():
+    """Dots, blanks and nothing at all tell flaky tests and versions apart like every other text."""
+    world, names = small(), ["..", ".", "", " ", "x"]
+    project = world.project("gh/acme/api")
+    world.flaky[project["id"]] = [
+        {"workflow_name": "w", "job_name": "j", "classname": "c", "test_name": name, "times_flaked": 1}
+        for name in names
+    ]
+    with Server(world) as server:
+        run = sync(server, streams=["flaky_tests"], project_slugs="gh/acme/api")
+    assert [row["test_name"] for row in run.rows("flaky_tests")] == names
 
 
 def test_insights_that_come_late_are_read_once_they_are_there():

@@ -30,7 +30,7 @@ def test_many_forbidden_lists_are_named_in_a_few_lines():
         run = sync(server, streams=WALK)
     assert run.status == 0
     assert run.log.count("permission denied") <= 11
-    assert "Skipped, since permission was denied (403)" in run.log
+    assert "Skipped, since permission was denied: " in run.log
 
 
 def test_the_summary_counts_rows_and_calls():
