@@ -38,7 +38,8 @@ def streams_page() -> str:
 def _section(stream: Stream) -> str:
     query = "&".join(f"{name}={value}" for name, value in stream.params.items())
     facts = [
-        f"`GET {stream.path}{'?' + query if query else ''}` ([CircleCI's page]({stream.docs}))",
+        f"`{'POST' if stream.is_export else 'GET'} {stream.path}{'?' + query if query else ''}`"
+        f" ([CircleCI's page]({stream.docs}))",
         "key " + ", ".join(f"`{column}`" for column in stream.key),
         f"INCREMENTAL by `{stream.replication_key}`" if stream.replication_key else "FULL_TABLE",
         *([f"below `{stream.parent}`"] if stream.parent else []),

@@ -114,6 +114,7 @@ class Client:
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
         self._traffic = Traffic()
+        self.base_url = config.base_url
         self.rate_limiter = RateLimiter(clock)
 
     def get(
@@ -441,7 +442,7 @@ def who_am_i(client: Client) -> Answer:
     except Forbidden as error:
         raise Refused(f"CircleCI does not tell whose token it is: {error}.") from None
     except Unreadable as error:
-        raise Refused(f"CircleCI cannot be reached: {error}.") from None
+        raise Refused(f"CircleCI cannot be reached at {client.base_url}: {error}.") from None
 
 
 def _growing_waits() -> Iterator[float]:

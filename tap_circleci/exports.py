@@ -20,7 +20,7 @@ from tap_circleci.client import Client
 from tap_circleci.discover import schema_of
 from tap_circleci.errors import LinkExpired, LocalError, NotFound, Throttled, Unreadable
 from tap_circleci.export_files import JOB, days, digests, tables
-from tap_circleci.paging import Ids, path_of
+from tap_circleci.paging import Ids, path_of, title_of
 from tap_circleci.records import Column, Table
 from tap_circleci.slugs import usable_id
 from tap_circleci.state import Export
@@ -215,7 +215,7 @@ class Exports:
         except Throttled:
             LOGGER.info(
                 "%s: CircleCI makes no more exports for now, only a few an hour; still to come in later runs: %s",
-                self._name(ids),
+                title_of(self._stream, ids),
                 _period(start, todo[-1][1]),
             )
             return []
@@ -275,7 +275,7 @@ class Exports:
     def _left_to_the_next_run(self, one: _Pending, why: str) -> list[_Pending]:
         LOGGER.info(
             "%s: the export %s, so that the next run collects it; still to come: %s",
-            self._name(one.ids),
+            title_of(self._stream, one.ids),
             why,
             _period(one.export.start, one.spans[-1][1] if one.spans else one.export.end),
         )
@@ -288,9 +288,8 @@ class Exports:
         if one.is_second:
             yield Ended(one.ids, Unreadable(f"CircleCI could not export {_period(*span)}, twice: {reason}"))
             return []
-        LOGGER.warning(
-            "%s: the export of %s failed, %s: it is made once more", self._name(one.ids), _period(*span), reason
-        )
+        what = title_of(self._stream, one.ids)
+        LOGGER.warning("%s: the export of %s failed, %s: it is made once more", what, _period(*span), reason)
         return (yield from self._make(one.ids, (span, *one.spans), is_second=True))
 
     def _collect(self, one: _Pending, status: _Status) -> Going:
@@ -372,9 +371,6 @@ class Exports:
         for column, name in self._stream.default_columns.items():
             keys[column] = [value or one.ids[name] for value in table[column]]
         return Table({**table.columns, **keys}, table.rows)
-
-    def _name(self, ids: Ids) -> str:
-        return " ".join([self._stream.name, "of", *(ids[name] for name in self._stream.address)])
 
 
 def _names(urls: Sequence[str]) -> tuple[str, ...]:

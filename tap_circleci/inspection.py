@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from tap_circleci.client import Client, who_am_i
 from tap_circleci.config import Config
 from tap_circleci.discover import Selected
-from tap_circleci.errors import BadInput, Forbidden, LocalError, NotFound, TapError
+from tap_circleci.errors import BadInput, Forbidden, LocalError, NotFound, NotOffered, TapError
 from tap_circleci.messages import Messages, print_json
 from tap_circleci.organizations import Organizations
 from tap_circleci.outcomes import Outcomes
@@ -22,7 +22,7 @@ from tap_circleci.paging import Ids, Row, context_of, is_page, is_row, pages, pa
 from tap_circleci.report import Report
 from tap_circleci.slugs import escaped_slug, usable_id
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, Stream, children_of, family_of
-from tap_circleci.text import quoted
+from tap_circleci.text import first_few, quoted
 from tap_circleci.workers import Clock, Pool, result
 
 LOGGER = logging.getLogger(__name__)
@@ -40,6 +40,10 @@ def check(config: Config, clock: Clock) -> list[str]:
     finally:
         pool.close()
         client.close()
+    if report.failures:
+        LOGGER.info("The config does not work: %d things, told below.", len(report.failures))
+    else:
+        LOGGER.info("The config works.")
     return report.failures
 
 
@@ -74,10 +78,10 @@ class _Check:
         for slug, project in asked:
             try:
                 row = self._wait(project)
-                LOGGER.info("Project: %s found, id %s", slug, row.get("id"))
                 found.append((slug, {**context_of(PROJECTS, row), "project_slug": slug}))
             except LocalError as error:
                 self._report.failed(f"Project {slug} cannot be had ({_status(error)}).")
+        LOGGER.info("Projects: %s", first_few([slug for slug, _ in found]) or "none")
         self._try(found, (*children_of(PROJECTS), ROOT))
 
     def _try(self, parents: Sequence[tuple[str, Ids]], lists: Iterable[Stream]) -> None:
@@ -94,18 +98,22 @@ class _Check:
             if child.needs <= ids.keys()
         ]
         below: dict[str, tuple[str, Ids]] = {}
+        told: dict[str, list[str]] = {}
         for child, name, ids, page in asked:
             what = f"{child.name} of {name}"
             try:
                 row = next(iter(self._wait(page)), None)
                 if child.is_optional:
-                    LOGGER.info("Can be read: %s", what)
+                    told.setdefault(f"Can be read: {child.name} of %s", []).append(name)
                 if row is not None and child.name not in below:
                     below[child.name] = (what, {**ids, **context_of(child, row)})
-            except (Forbidden, NotFound) as error:
-                LOGGER.info("Not to be had, and skipped in a sync: %s (%s)", what, _status(error))
+            except (Forbidden, NotFound, NotOffered) as error:
+                why = _status(error).replace("%", "%%")
+                told.setdefault(f"Not to be had, and skipped in a sync: {child.name} of %s ({why})", []).append(name)
             except LocalError as error:
                 self._report.failed(f"{what} cannot be read: {error}.")
+        for sentence, found in told.items():
+            LOGGER.info(sentence, first_few(found))
         for child in wanted:
             if child is not PROJECTS and any(self._is_wanted(one) for one in children_of(child)):
                 if child.name in below:
@@ -143,8 +151,9 @@ _ALWAYS_BELOW = (ORGANIZATIONS.name, PROJECTS.name, None)
 
 
 def _status(error: LocalError) -> str:
-    known = {Forbidden: "403: permission denied", NotFound: "404: not there, or not for this token"}
-    return known.get(type(error), str(error))
+    if isinstance(error, Forbidden):
+        return f"{error.status}: permission denied"
+    return "404: not there, or not for this token" if isinstance(error, NotFound) else str(error)
 
 
 def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
@@ -163,8 +172,10 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
     params = parse_qs(parts.query, keep_blank_values=True)
     client = Client(config, clock)
     try:
-        answer = client.get(path, params, "get", is_page if every_page else _anything)
+        answer = client.get(path, params, "get", _anything)
         body = answer.body
+        if every_page and not is_page(body):
+            raise BadInput(f"{quoted(target)} is no list with pages; leave out --all.")
         tokens: set[str] = set()
         while every_page and isinstance(answer.body, dict) and answer.body.get("next_page_token"):
             token = str(answer.body["next_page_token"])

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from itertools import count
 from typing import Any
@@ -16,7 +15,8 @@ from tap_circleci.client import Client
 from tap_circleci.config import Config
 from tap_circleci.errors import EndlessList, LocalError, NotFound, NotOffered
 from tap_circleci.outcomes import Outcomes
-from tap_circleci.paging import Ids, Row, Rows, context_of, is_row, params_of, path_of, read
+from tap_circleci.paging import Ids, Row, Rows, context_of, is_row, params_of, path_of, read, title_of
+from tap_circleci.patterns import matches
 from tap_circleci.slugs import escaped_slug, normalise, short_host, usable_id
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, STREAMS, Stream
 from tap_circleci.text import quoted
@@ -127,8 +127,7 @@ class Organizations:
     def _tell(self, stream: Stream, ids: Ids, problem: LocalError | None) -> None:
         if stream.parent is None and isinstance(problem, NotFound):
             LOGGER.warning("%s: not there (404), so no organization can be read", stream.name)
-        what = " ".join([stream.name, *(["of"] if ids else []), *ids.values()])
-        self._outcomes.is_settled(what, stream.name, problem, may_be_endless=True)
+        self._outcomes.is_settled(title_of(stream, ids), stream.name, problem, may_be_endless=True)
 
     def _warn(self, sentence: str) -> None:
         """Tell once what is left out."""
@@ -206,7 +205,8 @@ class Organizations:
         ids = {"organization_id": str(organization["id"])}
         asked = self._ask(PROJECTS, ids)
         listing = self._listing(PROJECTS, ids, asked)
-        if not self._is_listed(asked):
+        is_listed = self._is_listed(asked)
+        if not is_listed:
             self._outcomes.failed(f"{pattern}: the projects of this organization cannot be listed.")
         places = {place, short_host(str(organization.get("slug"))), f"circleci/{organization['id']}"}
         found = []
@@ -216,10 +216,10 @@ class Organizations:
                 self._warn(f"{pattern}: project {name} is left out, since its slug is {quoted(row.get('slug'))}")
             elif name not in single:
                 names = {slug.rpartition("/")[2], str(row.get("name")), name}
-                shunned = named.excludes(slug) or any(named.excludes(f"{at}/{name}") for at in places for name in names)
-                if not shunned and any(fnmatchcase(name, wanted) for name in names):
+                slugs = [slug, *(f"{at}/{name}" for at in places for name in names)]
+                if any(matches(name, wanted) for name in names) and not any(map(named.excludes, slugs)):
                     found.append(slug)
-        return found
+        return found if found or is_listed else None
 
     def _is_listed(self, asked: Future[Rows]) -> bool:
         """Whether a list was read as far as it goes, though it may go round in circles."""

@@ -80,6 +80,20 @@ def params_of(stream: Stream, ids: Ids) -> dict[str, str]:
     return {name: value.format_map(ids) for name, value in stream.params.items()}
 
 
+def title_of(stream: Stream, ids: Ids) -> str:
+    """What a list is called in messages: `groups of gh/acme (5c6e4337-...)`, by the nearest ancestor with a slug."""
+    owner = next(((slug, own_id) for slug, own_id in _OWNERS if slug in ids), None)
+    if owner is None:
+        names = list(ids.values())
+    else:
+        others = [value for name, value in ids.items() if name not in {name for pair in _OWNERS for name in pair}]
+        names = [f"{ids[owner[0]]} ({ids.get(owner[1], 'id unknown')})", *others]
+    return " ".join([stream.name, *(["of"] if names else []), *names])
+
+
+_OWNERS = (("project_slug", "project_id"), ("organization_slug", "organization_id"))
+
+
 def is_page(body: Any, rows_under: tuple[str, ...] = ("items",)) -> bool:
     """Whether a body is a page of a list: `{"items": [...]}` or a bare array (null stands for no items)."""
     if not isinstance(body, dict):

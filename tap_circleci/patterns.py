@@ -25,11 +25,11 @@ class JobNames:
 
     def matches(self, name: str) -> bool:
         """Whether a job of this name is wanted: by no pattern left out and, if there are any other, by one named."""
-        if any(_matches(name, pattern) for pattern in self.unwanted):
+        if any(matches(name, pattern) for pattern in self.unwanted):
             return False
-        return not self.wanted or any(_matches(name, pattern) for pattern in self.wanted)
+        return not self.wanted or any(matches(name, pattern) for pattern in self.wanted)
 
 
-def _matches(name: str, pattern: str) -> bool:
-    # A bracket is a bracket: names such as "test [3.12]" are usual.
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name fits a pattern: `*` stands for any characters, `?` for one, and a bracket for itself."""
     return fnmatchcase(name, pattern.replace("[", "[[]"))

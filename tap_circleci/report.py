@@ -113,7 +113,9 @@ class Report:
         if traffic.retries > self._retries:
             trouble = f"; {traffic.retries} calls repeated, at last for: {traffic.reason}"
             self._retries = traffic.retries
-        return f"{self._part}{left}: {rows} rows, {calls} calls, {rate:.1f} calls/s{self._detail}{trouble}"
+        if self.failures:
+            trouble += f"; {len(self.failures)} failures, told at the end"
+        return f"{self._part}{left}; so far {rows} rows, {calls} calls, {rate:.1f} calls/s{self._detail}{trouble}"
 
     def finish(self) -> None:
         """Write the metrics and the summary."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from urllib.parse import quote
 
+from tap_circleci.patterns import matches
 from tap_circleci.text import UNPAIRED
 
 VCS = {"gh": "gh", "github": "gh", "bb": "bb", "bitbucket": "bb", "circleci": "circleci"}
@@ -24,7 +24,7 @@ class ProjectSlugs:
 
     def excludes(self, slug: str) -> bool:
         """Whether the user has left this project out (`!gh/acme/legacy-*`)."""
-        return any(fnmatchcase(slug, pattern) for pattern in self.excluded)
+        return any(matches(slug, pattern) for pattern in self.excluded)
 
 
 def sort_out(slugs: Iterable[tuple[str, bool]]) -> ProjectSlugs:

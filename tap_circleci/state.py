@@ -2,7 +2,7 @@
 
     {"currently_syncing": null,
      "bookmarks": {
-       "<stream>": {"<project slug or parent's id>": "<highest replication key value sent>"},
+       "<stream>": {"<project slug, or the parent's ids>": "<highest replication key value sent>"},
        "<stream of exports>": {"<parent's id>": {
           "<replication key>": "<last day sent>",
           "export": {"id": "<of the service>", "start": T, "end": T}}},
@@ -132,10 +132,11 @@ def _seen_as_json(seen: Seen) -> dict[str, Any]:
 def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
     """The state in `raw`, read from `path`, and sentences on what an older or another tap's state gave.
 
-    A whole STATE message stands for its value. Raises `BadInput` for what cannot be understood, one sentence each.
+    A whole STATE message stands for its value, and what `meltano state get` prints for the state in it. Raises
+    `BadInput` for what cannot be understood, one sentence each.
     """
-    if raw.get("type") == "STATE" and isinstance(raw.get("value"), dict):
-        raw = raw["value"]
+    for wrapped in (raw.get("value") if raw.get("type") == "STATE" else None, raw.get("singer_state")):
+        raw = wrapped if isinstance(wrapped, dict) else raw
     value, remarks = taken_over(raw, path)
     reader = _Reader(path)
     state = reader.state(value)
@@ -154,8 +155,7 @@ class _Reader:
 
     def state(self, raw: Mapping[str, Any]) -> State:
         state = State()
-        for key in raw.keys() - {"bookmarks", "currently_syncing"}:
-            self._wrong(key, raw[key], "nothing that this tap writes")
+        self._only("", raw, ("bookmarks", "currently_syncing"))
         syncing = raw.get("currently_syncing")
         if isinstance(syncing, str) and syncing in STREAMS:
             state.currently_syncing = ROOT.name if syncing in self._walk else syncing
@@ -164,7 +164,7 @@ class _Reader:
         for name, marks in self._object("bookmarks", raw.get("bookmarks")).items():
             place = f"bookmarks.{name}"
             if name not in STREAMS:
-                self._wrong(place, marks, "one of this tap's streams")
+                self._unknown(place, "this tap's streams")
                 continue
             for key, value in self._object(place, marks).items():
                 self._entry(state, STREAMS[name], key, value, f"{place}.{key}")
@@ -204,9 +204,9 @@ class _Reader:
         place = f"{place}.export"
         export = self._object(place, entry["export"])
         self._only(place, export, ("end", "id", "start"))
-        number = export.get("id")
-        if not isinstance(number, str) or usable_id(number) is None:
-            self._wrong(f"{place}.id", number, "the id of an export")
+        export_id = export.get("id")
+        if not isinstance(export_id, str) or usable_id(export_id) is None:
+            self._wrong(f"{place}.id", export_id, "the id of an export")
             return
         start = self._moment(f"{place}.start", export.get("start"))
         end = self._moment(f"{place}.end", export.get("end"))
@@ -215,7 +215,7 @@ class _Reader:
         if not EPOCH <= start <= end:
             self._wrong(f"{place}.end", export["end"], "a date-time after that of start, and start one after 1970")
             return
-        state.exports.setdefault(stream.name, {})[key] = Export(number, start, end)
+        state.exports.setdefault(stream.name, {})[key] = Export(export_id, start, end)
 
     def _bookmark(self, state: State, stream: Stream, key: str, value: object, place: str) -> None:
         moment = self._moment(place, value)
@@ -230,8 +230,7 @@ class _Reader:
         for number, item in enumerate(self._list(place, value)):
             here = f"{place}[{number}]"
             step = self._object(here, item)
-            for name in step.keys() - set(_STEP_KEYS):
-                self._wrong(f"{here}.{name}", step[name], "one of " + ", ".join(_STEP_KEYS))
+            self._only(here, step, _STEP_KEYS)
             as_of = self._moment(f"{here}.as_of", step.get("as_of"))
             looked_back_to = self._moment(f"{here}.looked_back_to", step.get("looked_back_to"))
             since = self._moment_if_any(f"{here}.since", step.get("since"))
@@ -249,7 +248,10 @@ class _Reader:
 
     def _only(self, place: str, entry: Mapping[str, Any], known: Iterable[str]) -> None:
         for name in entry.keys() - set(known):
-            self._wrong(f"{place}.{name}", entry[name], "one of " + ", ".join(sorted(known)))
+            self._unknown(f"{place}.{name}".removeprefix("."), ", ".join(sorted(known)))
+
+    def _unknown(self, place: str, known: str) -> None:
+        self.mistakes.append(f"{self._path}: {place} is not known; known are {known}.")
 
     def _object(self, place: str, value: object) -> Mapping[str, Any]:
         if isinstance(value, dict):

@@ -114,7 +114,7 @@ _ALL = (
         "collaborations",
         "/api/v2/me/collaborations",
         DOCS + "#tag/User/operation/getCollaborations",
-        child_context={"id": "organization_id"},
+        child_context={"id": "organization_id", "slug": "organization_slug"},
     ),
     Stream(
         "context",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +19,7 @@ from tap_circleci.exports import Batch, Collected, Discarded, Due, Ended, Export
 from tap_circleci.messages import Messages
 from tap_circleci.organizations import Listing, Organizations
 from tap_circleci.outcomes import Outcomes
-from tap_circleci.paging import Ids
+from tap_circleci.paging import Ids, title_of
 from tap_circleci.report import Report
 from tap_circleci.seen import MOST_RETRIES, Seen
 from tap_circleci.service_time import ServiceTime
@@ -101,16 +102,18 @@ class _Run:
 
     def everything(self) -> None:
         """All selected streams, beginning with the one that an earlier run was at."""
-        self._time = ServiceTime(who_am_i(self._client).date, self._clock)
+        walk = {stream.name for stream in walk_streams()}
+        names = list(dict.fromkeys(ROOT.name if name in walk else name for name in self._selected.schemas))
+        LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(self._selected.schemas) or "none")
+        self._report.at("asking whose token it is")
+        me = self._wait(self._pool.submit((), partial(who_am_i, self._client)))
+        self._time = ServiceTime(me.date, self._clock)
         if not self._time.is_told:
             LOGGER.warning("CircleCI's answers do not tell the time: what is new is judged by the rows alone.")
         self._begun = self._time.now()
         # By a clock that has come to it for certain: one that is years ahead would leave everything out.
         self._start = self._config.start_date or (self._time.certain(None, ()) or self._begun) - FIRST_SYNC
         self._refuse_the_future()
-        walk = {stream.name for stream in walk_streams()}
-        names = list(dict.fromkeys(ROOT.name if name in walk else name for name in self._selected.schemas))
-        LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(self._selected.schemas))
         if not names:
             LOGGER.warning("No stream is selected.")
         at = self._state.currently_syncing
@@ -150,11 +153,12 @@ class _Run:
 
     def _streams(self, streams: list[Stream]) -> None:
         """All rows of organization-wide streams, new ones only where they have a replication key."""
+        self._report.at(f"reading {streams[0].name}")
         listings = self._organizations.read(stream for stream in streams if not stream.is_export)
         listing = next(listings, None)
         for stream in streams:
             self._state.currently_syncing = stream.name
-            self._report.at(stream.name)
+            self._report.at(f"reading {stream.name}")
             self._messages.schema(stream.name)
             if stream.is_export:
                 self._exports(stream)
@@ -237,7 +241,7 @@ class _Run:
                 self._messages.flush()
             else:
                 problem = event.problem if isinstance(event, Ended) else None
-                self._outcomes.is_settled(f"{stream.name} of {key}", stream.name, problem)
+                self._outcomes.is_settled(title_of(stream, event.ids), stream.name, problem)
                 if isinstance(event, Collected):
                     kept.pop(key)
                     self._state.note(stream.name, key, written(midnight(event.export.end)))
@@ -256,6 +260,7 @@ class _Run:
         self._state.currently_syncing = ROOT.name
         for name in selected:
             self._messages.schema(name)
+        self._report.at("finding the projects")
         slugs = self._organizations.slugs()
         self._announce(slugs)
         walker = Walker(self._config, self._client, self._pool, self._wait, self._time, self._start, selected)
@@ -268,7 +273,7 @@ class _Run:
         for event in walker.events(slugs, seen):
             if project is None:
                 slug, number = slugs[number], number + 1
-                self._report.at(f"project {number} of {len(slugs)}", f"; {slug}", (number - 1) / len(slugs))
+                self._report.at(f"reading project {number} of {len(slugs)}", f"; {slug}", (number - 1) / len(slugs))
                 before = seen.get(slug, {})
                 project = _Project(dict(before), {name: dict.fromkeys(one.retry) for name, one in before.items()})
             if isinstance(event, Pipeline):
@@ -312,7 +317,14 @@ class _Run:
             retry.pop(name, None)
             if stream in failed:
                 retry[name] = None
-        project.is_stuck |= len({name for retry in project.retries.values() for name in retry}) > MOST_RETRIES
+        failures = len({name for retry in project.retries.values() for name in retry})
+        if failures > MOST_RETRIES and not project.is_stuck:
+            project.is_stuck = True
+            LOGGER.warning(
+                "%s: more than %d pipelines could not be read whole; from here on the next run reads it again",
+                event.walk.slug,
+                MOST_RETRIES,
+            )
 
     def _node(
         self,

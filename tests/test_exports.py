@@ -195,7 +195,7 @@ def test_an_organization_whose_administrator_the_user_is_not_is_named_and_skippe
         usage.refused[first] = status
         done = go(usage)
     assert done.status == 0
-    assert f"{NAME} of {first}: permission denied" in done.log
+    assert f"{NAME} of gh/acme-0 ({first}): permission denied" in done.log
     assert marks(done.state) == {second: "2026-03-09T00:00:00.000000Z"}
     assert jobs_in(done.lines) == {pair for pair in expected_jobs(usage) if pair[0] == second}
 
@@ -234,7 +234,7 @@ def test_an_export_that_fails_twice_is_named_with_its_reason():
         done = go(usage)
         assert done.status == 1
         assert done.criticals() == [
-            f"{NAME} of {first} could not be read to the end:"
+            f"{NAME} of gh/acme-0 ({first}) could not be read to the end:"
             ' CircleCI could not export 2026-03-01 to 2026-03-09, twice: "the warehouse is closed".'
         ]
         assert len(usage.orders) == 3
@@ -441,7 +441,7 @@ def test_a_right_that_was_taken_away_meanwhile_is_no_failure(status):
         usage.refused[organization] = status
         done = go(usage, {"bookmarks": {NAME: {organization: kept}}})
     assert done.status == 0
-    assert f"{NAME} of {organization}: permission denied ({status}); skipped" in done.log
+    assert f"{NAME} of gh/acme-0 ({organization}): permission denied ({status}); skipped" in done.log
     assert marks(done.state) == {organization: kept}
 
 
@@ -570,13 +570,13 @@ def test_taking_a_mark_out_reads_anew():
     ("mark", "said"),
     [
         ("yesterday", "must be an ISO 8601 date-time"),
-        ({"last": "2026-03-09"}, "last must be one of _date, export"),
+        ({"last": "2026-03-09"}, "last is not known; known are _date, export"),
         ({"_date": 5}, "_date must be an ISO 8601 date-time"),
         ({"export": "export-1"}, "export must be an object"),
         ({"export": {"start": "2026-03-01", "end": "2026-03-02"}}, "export.id must be the id of an export"),
         ({"export": {"id": "x", "start": "2026-03-01"}}, "export.end must be an ISO 8601 date-time"),
         ({"export": {"id": "x", "start": "2026-03-02", "end": "2026-03-01"}}, "export.end must be a date-time after"),
-        ({"export": {"id": "x", "start": "2026-03-01", "end": "2026-03-02", "url": "y"}}, "url must be one of"),
+        ({"export": {"id": "x", "start": "2026-03-01", "end": "2026-03-02", "url": "y"}}, "url is not known"),
     ],
 )
 def test_a_state_that_is_wrong_is_told(mark, said):

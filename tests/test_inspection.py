@@ -28,8 +28,9 @@ def test_check_tells_what_the_config_gives(tmp_path: Path):
     with Server(world) as server:
         found = look(server, tmp_path, "--check")
     assert (found.status, found.lines) == (0, ())
+    assert found.log.splitlines()[-1] == "INFO The config works."
     closed = ("groups of gh/acme (403", "pipelines of gh/acme/api (403", "schedule of gh/acme/api (403")
-    for part in ("of ada", "gh/acme", "Project: gh/acme/api found", *closed):
+    for part in ("of ada", "gh/acme", "Projects: gh/", *closed):
         assert part in found.log
 
 
@@ -52,6 +53,7 @@ def test_check_fails_where_a_sync_would_miss_something(tmp_path: Path):
         nothing = look(server, tmp_path, "--check", project_slugs="gh/acme/nothing-*")
         token = look(server, tmp_path, "--check", token="wrong")
     assert slugs.status == 1
+    assert "The config does not work: 2 things, told below." in slugs.log
     assert sorted(sentence.split(" (")[0].split(":")[0] for sentence in slugs.criticals()) == [
         "Project gh/acme/nope cannot be had",
         "gh/nobody/*",
@@ -90,7 +92,11 @@ def test_get_sends_the_token_to_no_other_host_and_says_what_went_wrong(tmp_path:
         assert server.calls == 0
         missing = look(server, tmp_path, "--get", "/nope")
         nothing = look(server, tmp_path, "--get", "")
-    assert {other.status, missing.status, broken.status, alone.status, nothing.status} == {1}
+        before = server.calls
+        no_list = look(server, tmp_path, "--get", "/me", "--all")
+        assert server.calls == before + 1
+    assert {other.status, missing.status, broken.status, alone.status, nothing.status, no_list.status} == {1}
+    assert no_list.criticals() == ['"/me" is no list with pages; leave out --all.']
     assert "a path of the API such as /me" in broken.criticals()[0]
     assert "--all belongs to --get" in alone.criticals()[0]
     assert nothing.lines == ()

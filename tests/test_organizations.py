@@ -55,6 +55,23 @@ def test_a_pattern_means_all_projects_of_an_organization():
     assert names(second) == {"gh/acme/new"}
 
 
+def test_a_bracket_in_a_pattern_is_a_bracket():
+    """!gh/acme/web[1] leaves out the project of that name, and not web1."""
+    with Server(world_of("gh/acme/web[1]", "gh/acme/web1")) as server:
+        run = sync(server, project_slugs="gh/acme/* !gh/acme/web[1]", streams=["pipelines"])
+    assert names(run) == {"gh/acme/web1"}
+
+
+def test_a_pattern_whose_projects_may_not_be_listed_is_told_once():
+    """Nothing more is said of a pattern that matches nothing because the list is forbidden."""
+    world = world_of("gh/acme/api")
+    world.forbidden.add(world.organizations[0]["id"])
+    with Server(world) as server:
+        run = sync(server, project_slugs="gh/acme/*", streams=["pipelines"])
+    assert run.status == 1
+    assert run.criticals() == ["gh/acme/*: the projects of this organization cannot be listed."]
+
+
 def test_a_pattern_for_a_standalone_organization_takes_its_id_or_short_name():
     """circleci/<org>/* works with both forms of the organization's id, and excludes by the project's name."""
     world = world_of("circleci/Labs/robots", "circleci/Labs/old-robots")

@@ -51,7 +51,7 @@ def test_progress_tells_the_project_and_how_far_back_it_has_come():
     with Server(history(130, NOW)) as server:
         run = sync(server, streams=WALK, clock=EagerClock())
     lines = [line for line in run.log.splitlines() if "project 1 of 1" in line]
-    assert any("calls/s; gh/acme/big back to 2026-03-" in line and " left: " in line for line in lines)
+    assert any("calls/s; gh/acme/big back to 2026-03-" in line and " left; " in line for line in lines)
 
 
 def test_a_run_that_looks_further_back_says_so():

@@ -162,7 +162,15 @@ def test_a_state_that_cannot_be_understood_is_refused_by_name(raw, place):
     """What another tap or a hand wrote, and nobody can read, is named with its place in the file."""
     with pytest.raises(BadInput) as refused:
         state.read(raw, "state.json")
-    assert f"state.json: {place} must be " in " ".join(refused.value.args)
+    told = " ".join(refused.value.args)
+    assert f"state.json: {place} must be " in told or f"state.json: {place} is not known; known are " in told
+
+
+def test_a_state_may_come_as_meltano_prints_it():
+    """What `meltano state get` prints, and a whole STATE message, stand for the state in them."""
+    marks = {"bookmarks": {"deploy": {"acme": "2026-03-10T12:00:00.000000Z"}}}
+    found = [state.read(raw, "")[0] for raw in (marks, {"singer_state": marks}, {"type": "STATE", "value": marks})]
+    assert found[0] == found[1] == found[2] != state.State()
 
 
 def test_a_state_that_says_nothing_is_one():

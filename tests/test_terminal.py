@@ -35,7 +35,7 @@ def test_the_progress_line_on_a_terminal_never_mixes_with_the_output(tmp_path: P
                     break
             assert process.wait() == 0
             os.close(main)
-    assert b"\r\x1b[Kproject 1 of 5" in shown
+    assert b"\r\x1b[Kreading project 1 of 5" in shown
     assert b" left" in shown
     for line in shown.split(b"\r\n")[:-1]:
         assert line.rpartition(b"\x1b[K")[2].startswith((b"INFO", b"WARNING"))
