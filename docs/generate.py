@@ -43,7 +43,7 @@ def _section(stream: Stream) -> str:
         "key " + ", ".join(f"`{column}`" for column in stream.key),
         f"INCREMENTAL by `{stream.replication_key}`" if stream.replication_key else "FULL_TABLE",
         *([f"below `{stream.parent}`"] if stream.parent else []),
-        *(["only if `extra_streams` names it"] if stream.is_optional else []),
+        *(["only if `extra_streams` names it"] if stream.is_extra else []),
     ]
     rows = [
         f"| `{name}` | {kind} | {meaning.replace('|', chr(92) + '|')} |"

@@ -47,6 +47,6 @@ def _stream(stream: Stream) -> dict[str, Any]:
         "replication_method": stream.replication_method,
         "replication_key": stream.replication_key,
         "parent": stream.parent,
-        "extra": stream.is_optional,
+        "extra": stream.is_extra,
         "docs": stream.docs,
     }

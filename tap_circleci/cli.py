@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="tell on stderr whether the config works, and end")
     parser.add_argument("--get", metavar="PATH", help="print what the API has at PATH, /me for instance, and end")
     parser.add_argument("--all", action="store_true", help="with --get: the items of all pages")
-    parser.add_argument("--about", action="store_true", help="print what the tap is and takes (JSON), and end")
+    parser.add_argument("--about", action="store_true", help="print version, settings and streams (JSON), and end")
     parser.add_argument("--format", choices=["json"], help=argparse.SUPPRESS)  # hubs ask for --about --format=json
     parser.add_argument("--version", action="version", version=f"tap-circleci {config.VERSION}")
     return parser

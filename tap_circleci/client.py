@@ -20,7 +20,7 @@ import backoff
 from tap_circleci.config import Config, is_loopback
 from tap_circleci.errors import Forbidden, LinkExpired, NotFound, NotOffered, Refused, Throttled, Unreadable
 from tap_circleci.rate_limit import Permit, RateLimiter
-from tap_circleci.text import hidden, quoted
+from tap_circleci.text import mask, quoted
 from tap_circleci.times import http_date
 from tap_circleci.transport import (
     LARGEST,
@@ -82,16 +82,16 @@ class Traffic:
     reason: str = ""
 
 
-class _Passing(Exception):
+class _Retriable(Exception):
     """A failure that another attempt may mend; `after` is how long the service asked to wait, in seconds.
 
-    `done`: for all we know, the service has done what it was asked for.
+    `may_be_done`: the service may have done what it was asked for.
     """
 
-    def __init__(self, reason: str, after: float = 0.0, *, done: bool = False) -> None:
+    def __init__(self, reason: str, after: float = 0.0, *, may_be_done: bool = False) -> None:
         super().__init__(reason)
         self.after = after
-        self.done = done
+        self.may_be_done = may_be_done
 
 
 @dataclass(frozen=True)
@@ -130,21 +130,22 @@ class Client:
     ) -> Answer:
         """The JSON that the service has at `path` (from the root of the host, already escaped).
 
-        Waits and tries again as often as is sensible, also when the body is not of the `shape` that is expected.
+        Makes up to 5 attempts, also when the body is not of the `shape` that is expected, and waits up to a minute for
+        the rate limit.
         `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` and `NotOffered` (for these statuses),
         `Unreadable` (all attempts failed) for this resource, `Refused` for the run, `Stopped`. A route with an
         `own_limit` raises `Throttled` for a 429, and holds nobody else up.
         """
         attempts = _Attempts(self, f"GET {path}")
         refusals = 0
-        patience = MAX_RATE_LIMIT_WAIT
+        wait_left = MAX_RATE_LIMIT_WAIT
         while True:
             try:
                 reply, permit = self._ask(self._session(), "GET", path, label, own_limit=own_limit, params=params)
                 if reply.status != 429:
                     return self._read(reply, shape, forbidden, not_offered)
-            except _Passing as passing:
-                attempts.failed(passing)
+            except _Retriable as retriable:
+                attempts.failed(retriable)
                 continue
             if own_limit:
                 raise _throttled(reply)
@@ -156,11 +157,11 @@ class Client:
                 LOGGER.info(
                     "CircleCI's rate limit is reached (429): all requests wait for %g s%s",
                     round(pause, 1),
-                    f", longer than this run does: it ends after {patience:.0f} s" if pause > patience else "",
+                    f", longer than this run does: it ends after {wait_left:.0f} s" if pause > wait_left else "",
                 )
-            if refusals == REFUSALS or pause > patience:
-                self._give_up(asked, refusals, 0.0 if refusals == REFUSALS else patience)
-            patience -= pause
+            if refusals == REFUSALS or pause > wait_left:
+                self._give_up(asked, refusals, 0.0 if refusals == REFUSALS else wait_left)
+            wait_left -= pause
 
     def post(self, path: str, body: Mapping[str, Any], label: str, shape: Shape) -> Answer:
         """What the service answers when it is asked to do something, and has done so: once, not twice.
@@ -179,12 +180,12 @@ class Client:
                 if reply.status == 429:
                     raise _throttled(reply)
                 return self._read(reply, shape, (401, 403))
-            except _Passing as passing:
-                if passing.done:
+            except _Retriable as retriable:
+                if retriable.may_be_done:
                     raise Unreadable(
-                        f"POST {path}: {passing}; it may have been done all the same, so it is not asked for again"
+                        f"POST {path}: {retriable}; it may have been done all the same, so it is not asked for again"
                     ) from None
-                attempts.failed(passing)
+                attempts.failed(retriable)
 
     def download(self, url: str, label: str) -> Iterator[bytes]:
         """The file at a pre-signed address of any host, unpacked if it is gzip, in blocks of bounded size.
@@ -222,21 +223,21 @@ class Client:
                         raise Unreadable(f"{name}: it has changed while it was read")
                     return
                 except Failed as failed:
-                    attempts.failed(_Passing(str(failed)))
-                except _Passing as passing:
-                    attempts.failed(passing)
+                    attempts.failed(_Retriable(str(failed)))
+                except _Retriable as retriable:
+                    attempts.failed(retriable)
                 except Untrusted as untrusted:
                     raise Unreadable(f"{name}: its host cannot be trusted: {untrusted}") from None
 
-    def _give_up(self, asked: float | None, refusals: int, patience: float) -> None:
-        """End the run for its rate limit, after the patience that is left: a runner that starts us again at once
-        must not make us knock at a closed door every second."""
+    def _give_up(self, asked: float | None, refusals: int, wait_left: float) -> None:
+        """End the run for its rate limit, after what is left of the allowed wait: instant restarts must not hammer the
+        API."""
         told = "without saying for how long" if asked is None else f"and asked to wait {asked:g} s"
         reason = Refused(
             f"CircleCI refused a request for its rate limit (429) {told}; given up at refusal {refusals}"
             f" and after at most {MAX_RATE_LIMIT_WAIT:g} s of waiting. Run again later, or with fewer max_workers."
         )
-        self._clock.wait(patience)
+        self._clock.wait(wait_left)
         self.rate_limiter.close(reason)
         raise reason
 
@@ -251,7 +252,7 @@ class Client:
         params: Params | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> tuple[_Reply, Permit]:
-        """`_send` with leave of the rate limiter, which hears of the answer, but for a 429 that `get` tells it."""
+        """`_send` with a permit. Reports the outcome to the rate limiter, except for a 429, which `get` reports."""
         permit = self.rate_limiter.acquire()
         try:
             reply = self._send(via, method, path, label, params=params, body=body)
@@ -286,7 +287,7 @@ class Client:
                     said = bytearray()  # its status says enough
                 return _Reply(name, status, headers, said)
         except Failed as failed:
-            raise _Passing(str(failed), done=not failed.unsent) from None
+            raise _Retriable(str(failed), may_be_done=not failed.unsent) from None
         except Untrusted as untrusted:
             reason = Refused(
                 f"{self._config.base_url} cannot be trusted: {untrusted}; REQUESTS_CA_BUNDLE may name a file with the"
@@ -322,8 +323,8 @@ class Client:
         if 200 <= status < 300:
             date = http_date(reply.headers.get("Date"))
             return Answer(_decode(reply, shape), date)
-        if _may_pass(status):
-            raise _passing(reply)
+        if _is_retriable(status):
+            raise _retriable(reply)
         said = self._said(reply)
         if status in forbidden:
             raise Forbidden(f"{name}: {status}{said}", status)
@@ -362,7 +363,7 @@ class Client:
         except (ValueError, LookupError, TypeError, RecursionError):
             return ""
         text = message if isinstance(message, str) else quoted(message)
-        text = hidden(" ".join(text.split()), self._config.token)  # before a cut can leave a part of it
+        text = mask(" ".join(text.split()), self._config.token)  # before a cut can leave a part of it
         return f": {text[:200]}" if text else ""
 
     def _session(self) -> Session:
@@ -420,12 +421,12 @@ class _Attempts:
         self._waits = _growing_waits()
         self._failures = 0
 
-    def failed(self, passing: _Passing) -> None:
+    def failed(self, retriable: _Retriable) -> None:
         """Wait for the next attempt; after the last one raise `Unreadable`."""
         self._failures += 1
         if self._failures == ATTEMPTS:
-            raise Unreadable(f"{self._name}: {passing} in each of {ATTEMPTS} attempts") from None
-        self._client._repeat(str(passing), max(next(self._waits), passing.after))
+            raise Unreadable(f"{self._name}: {retriable} in each of {ATTEMPTS} attempts") from None
+        self._client._repeat(str(retriable), max(next(self._waits), retriable.after))
 
 
 def who_am_i(client: Client) -> Answer:
@@ -462,9 +463,9 @@ def _decode(reply: _Reply, shape: Shape) -> Any:
     try:
         body = json.loads(reply.body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
-        raise _Passing(f"status {reply.status} with a body that is not JSON", done=True) from None
+        raise _Retriable(f"status {reply.status} with a body that is not JSON", may_be_done=True) from None
     if not shape(body):
-        raise _Passing(f"status {reply.status} with JSON of an unexpected shape", done=True)
+        raise _Retriable(f"status {reply.status} with JSON of an unexpected shape", may_be_done=True)
     return body
 
 
@@ -478,19 +479,15 @@ def _finite(text: str) -> float | str:
     return number if math.isfinite(number) else text
 
 
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-def _may_pass(status: int) -> bool:
+def _is_retriable(status: int) -> bool:
     """Whether this status may be another one in a moment."""
     return status == 408 or status >= 500
 
 
-def _passing(reply: _Reply) -> _Passing:
+def _retriable(reply: _Reply) -> _Retriable:
     """That another attempt may be answered otherwise; a gateway does not know what became of the request."""
     after = min(_asked_to_wait(reply) or 0.0, MAX_RATE_LIMIT_WAIT)
-    return _Passing(f"status {reply.status}", after, done=reply.status in (502, 504))
+    return _Retriable(f"status {reply.status}", after, may_be_done=reply.status in (502, 504))
 
 
 def _throttled(reply: _Reply) -> Throttled:
@@ -518,8 +515,8 @@ def _judge_file(reply: _Reply) -> None:
     """Let a file through; anything else that its host may answer is raised."""
     if reply.status in EXPIRED:
         raise LinkExpired(f"{reply.name}: its address is not valid any more ({reply.status})")
-    if reply.status == 429 or _may_pass(reply.status):
-        raise _passing(reply)
+    if reply.status == 429 or _is_retriable(reply.status):
+        raise _retriable(reply)
     if not 200 <= reply.status < 300:
         why = " a redirect, which is never followed" if 300 <= reply.status < 400 else ""
         raise Unreadable(f"{reply.name}: its host answered{why} ({reply.status})")
@@ -540,7 +537,7 @@ def _asked_to_wait(reply: _Reply) -> float | None:
 
 
 def _date_of(reply: _Reply) -> datetime:
-    return http_date(reply.headers.get("Date")) or _now()
+    return http_date(reply.headers.get("Date")) or datetime.now(timezone.utc)
 
 
 def _until_reset(reply: _Reply) -> float | None:

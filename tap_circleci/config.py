@@ -125,7 +125,7 @@ def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
     value = raw.get(key.name)
     if value is None or (isinstance(value, str) and not value.strip()):
         if key.required:
-            raise BadInput(f"{path}: {key.name} is missing; {key.accepted} is needed.")
+            raise BadInput(f"{path}: {key.name} is missing; it must be {key.accepted}.")
         return None if key.default is None else key.read(key.default)
     try:
         return key.read(value)
@@ -143,7 +143,7 @@ def token_of(raw: Mapping[str, Any]) -> str:
 
 
 class _Wrong(Exception):
-    """A value that is not accepted; to be quoted is that `part` of it, or what is `said` in its place."""
+    """A value that is not accepted. The sentence quotes `part` instead of the whole value, or says `said` instead."""
 
     def __init__(self, part: object = None, said: str = "") -> None:
         super().__init__(part, said)
@@ -331,7 +331,7 @@ def keys(extra: Sequence[str]) -> tuple[Key, ...]:
             "lookback_days",
             _lookback,
             "a number of days above 0 and up to 180",
-            "Each sync looks again at pipelines that were created up to so many days before the one before it.",
+            "Each sync looks again at pipelines that were younger than so many days at the sync before.",
             json_type="number",
             default=1,
         ),

@@ -40,7 +40,7 @@ def schema_of(name: str) -> dict[str, Any]:
     return schema
 
 
-EXTRA = tuple(name for name, stream in STREAMS.items() if stream.is_optional)
+EXTRA = tuple(name for name, stream in STREAMS.items() if stream.is_extra)
 """The streams that are discovered and synced only for those who ask for them, in their order."""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,13 +26,12 @@ from tap_circleci.state import Export
 from tap_circleci.streams import Stream
 from tap_circleci.text import quoted
 from tap_circleci.times import EVER, first_whole_day, midnight, whole_seconds
-from tap_circleci.workers import Clock, Pool
+from tap_circleci.workers import Clock, Pool, Wait
 
 LOGGER = logging.getLogger(__name__)
 
 Span = tuple[datetime, datetime]
 """Whole days: midnight of the first, and the last second of the last."""
-Wait = Callable[[Future[Any]], Any]
 
 A_DAY = timedelta(days=1)
 A_SECOND = timedelta(seconds=1)

@@ -103,7 +103,7 @@ class _Check:
             what = f"{child.name} of {name}"
             try:
                 row = next(iter(self._wait(page)), None)
-                if child.is_optional:
+                if child.is_extra:
                     told.setdefault(f"Can be read: {child.name} of %s", []).append(name)
                 if row is not None and child.name not in below:
                     below[child.name] = (what, {**ids, **context_of(child, row)})
@@ -126,8 +126,8 @@ class _Check:
         """Whether a sync reads the stream, for itself or for one of the streams that the user asks for beyond those
         that are discovered anyway."""
         named = self._config.extra_streams
-        return (not stream.is_optional and stream.parent in _ALWAYS_BELOW) or any(
-            one.name in named for one in family_of(stream) if one.is_optional
+        return (not stream.is_extra and stream.parent in _ALWAYS_BELOW) or any(
+            one.name in named for one in family_of(stream) if one.is_extra
         )
 
     def _first_page(self, stream: Stream, ids: Ids) -> tuple[Row, ...]:

@@ -19,7 +19,7 @@ import singer
 from tap_circleci.discover import Selected, schema_of
 from tap_circleci.errors import PipeClosed
 from tap_circleci.paging import Row, value_of
-from tap_circleci.records import Convert, Path, Table, TableConvert, converter, table_converter
+from tap_circleci.records import Convert, Path, ReportMisfit, Table, TableConvert, converter, table_converter
 from tap_circleci.slugs import usable_id
 from tap_circleci.state import State
 from tap_circleci.streams import STREAMS, Stream
@@ -57,9 +57,9 @@ class Messages:
             if STREAMS[name].is_export:
                 self._table_converters[name] = table_converter(whole, schema, report)
             else:
-                hidden = [(column,) for column in STREAMS[name].hidden]
+                left_out = [(column,) for column in STREAMS[name].left_out]
                 secrets = STREAMS[name].secret_urls
-                self._converters[name] = converter(whole, schema, secrets, report, hidden=hidden)
+                self._converters[name] = converter(whole, schema, secrets, report, left_out=left_out)
         self._unwritten: list[str] = []
         self._last_state: dict[str, Any] | None = None
         self._state_at = clock.now()
@@ -148,7 +148,7 @@ class Messages:
     def _add(self, message: singer.messages.Message) -> None:
         self._unwritten.append(singer.messages.format_message(message) + "\n")
 
-    def _reporter(self, name: str) -> Any:
+    def _reporter(self, name: str) -> ReportMisfit:
         def report(path: Path, problem: str) -> None:
             self.unfit[name, path, problem] += 1
             if self.unfit[name, path, problem] == 1:
@@ -181,7 +181,7 @@ def _put(lines: str) -> None:
             _write(block)
     except OSError as error:
         if isinstance(error, ConnectionError):  # BrokenPipeError is one
-            raise PipeClosed("The target closed the pipe: nothing more can be written.") from None
+            raise PipeClosed("Nobody reads the output any more: the pipe is closed.") from None
         raise PipeClosed(f"Standard output cannot be written: {error.strerror}.") from None
 
 

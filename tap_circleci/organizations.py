@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
 from itertools import count
-from typing import Any
 
 from tap_circleci.client import Client
 from tap_circleci.config import Config
@@ -20,12 +19,11 @@ from tap_circleci.patterns import matches
 from tap_circleci.slugs import escaped_slug, normalise, short_host, usable_id
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, STREAMS, Stream
 from tap_circleci.text import quoted
-from tap_circleci.workers import Pool, ahead
+from tap_circleci.workers import Pool, Wait, ahead
 
 LOGGER = logging.getLogger(__name__)
 
 Asked = tuple[Stream, Ids, Future[Rows]]
-Wait = Callable[[Future[Any]], Any]
 Window = Callable[[Stream, Ids], Mapping[str, str]]
 """Gives the parameters that limit the list of a stream below a parent to what is new."""
 
@@ -127,7 +125,7 @@ class Organizations:
     def _tell(self, stream: Stream, ids: Ids, problem: LocalError | None) -> None:
         if stream.parent is None and isinstance(problem, NotFound):
             LOGGER.warning("%s: not there (404), so no organization can be read", stream.name)
-        self._outcomes.is_settled(title_of(stream, ids), stream.name, problem, may_be_endless=True)
+        self._outcomes.judge(title_of(stream, ids), stream.name, problem, may_be_endless=True)
 
     def _warn(self, sentence: str) -> None:
         """Tell once what is left out."""

@@ -27,8 +27,8 @@ class Outcomes:
         self._client = client
         self._in_a_row = 0
 
-    def is_settled(self, what: str, where: str, problem: LocalError | None, *, may_be_endless: bool = False) -> bool:
-        """Whether a list is whole, or lacks only what is gone or forbidden; tells what is wrong with it.
+    def judge(self, what: str, where: str, problem: LocalError | None, *, may_be_endless: bool = False) -> bool:
+        """Report what is wrong with a list. Returns whether it counts as read: whole, gone or forbidden.
 
         `what` names the list, `where` the project or stream under which things that are gone are counted.
         `may_be_endless`: a list that goes round in circles counts as read. Raises `Refused` for a service that is down.

@@ -13,6 +13,7 @@ from tap_circleci.client import Answer, Client
 from tap_circleci.errors import EndlessList, LocalError, NotFound, PageLost
 from tap_circleci.slugs import escaped_slug, usable_id, usable_slug
 from tap_circleci.streams import Stream
+from tap_circleci.text import other_spelling
 
 Row = dict[str, Any]
 Ids = Mapping[str, str]
@@ -53,10 +54,7 @@ class Rows:
 def value_of(row: Row, column: str) -> Any:
     """The value of a field, under its name or spelled the other way, `a_b` for `a-b`."""
     value = row.get(column)
-    return row.get(column.translate(_OTHER_SPELLING)) if value is None else value
-
-
-_OTHER_SPELLING = str.maketrans("-_", "_-")
+    return row.get(other_spelling(column)) if value is None else value
 
 
 def context_of(stream: Stream, row: Row) -> dict[str, str]:

@@ -16,12 +16,12 @@ from datetime import datetime
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from tap_circleci.text import UNPAIRED
+from tap_circleci.text import UNPAIRED, other_spelling
 from tap_circleci.times import lenient, written
 
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
-Report = Callable[[Path, str], None]
+ReportMisfit = Callable[[Path, str], None]
 """Takes the path of a field and what is wrong with it."""
 Convert = Callable[[Any], Any]
 Column = Sequence[str | None]
@@ -59,17 +59,17 @@ def converter(
     schema: Schema,
     wanted: Schema,
     secrets: Iterable[Path],
-    report: Report,
+    report: ReportMisfit,
     *,
-    hidden: Iterable[Path] = (),
+    left_out: Iterable[Path] = (),
 ) -> Convert:
     """A function from a row to a record with every field of `wanted`, a part of `schema`; null where the row has none.
 
     Fields that `schema` does not name, and values that do not fit it, are left out and given to `report`. Paths in
-    `secrets` lead to URLs whose query is masked, those in `hidden` to fields that no schema names and nobody is told
+    `secrets` lead to URLs whose query is masked, those in `left_out` to fields that no schema names and nobody is told
     of.
     """
-    special = _Special(frozenset(secrets), frozenset(hidden), report)
+    special = _Special(frozenset(secrets), frozenset(left_out), report)
     convert = _object(schema["properties"], wanted["properties"], (), special)
     blank = dict.fromkeys(wanted["properties"])
     return lambda row: {**blank, **convert(row)}
@@ -80,11 +80,11 @@ class _Special:
     """What is told to every part of a schema: the paths that are not treated as their types say, and who is told."""
 
     secrets: frozenset[Path]
-    hidden: frozenset[Path]
-    report: Report
+    left_out: frozenset[Path]
+    report: ReportMisfit
 
 
-def table_converter(schema: Schema, wanted: Schema, report: Report) -> TableConvert:
+def table_converter(schema: Schema, wanted: Schema, report: ReportMisfit) -> TableConvert:
     """A function from a table to its records, in order, as JSON: the same that a `converter` makes of each row.
 
     Each record is given as its fields, joined by commas. For schemas without nested fields. Most values of a column
@@ -101,7 +101,7 @@ def table_converter(schema: Schema, wanted: Schema, report: Report) -> TableConv
     return convert
 
 
-def _writer(leaf: Convert, name: str, report: Report) -> Callable[[Column], Iterator[str]]:
+def _writer(leaf: Convert, name: str, report: ReportMisfit) -> Callable[[Column], Iterator[str]]:
     """A function from the values of a column to its fields in JSON."""
     key = json.dumps(name)
 
@@ -150,13 +150,13 @@ def _leaf_of(schema: Schema) -> Convert:
 def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path: Path, special: _Special) -> Convert:
     """A function for maps whose fields are declared; also knows them by the other spelling, `a_b` for `a-b`."""
     known: dict[str, tuple[str, Convert | None]] = {
-        name: (name, None) for *parent, name in special.hidden if tuple(parent) == path
+        name: (name, None) for *parent, name in special.left_out if tuple(parent) == path
     }
     for name, field in properties.items():
         leave_out = name not in wanted
         convert = None if leave_out else _compile(field, wanted[name], (*path, name), special)
         known[name] = (name, convert)
-    spelled = {name.translate({ord("-"): "_", ord("_"): "-"}): field for name, field in known.items()}
+    spelled = {other_spelling(name): field for name, field in known.items()}
     fields = {**spelled, **known}
 
     def convert_map(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path
     return convert_map
 
 
-def _expecting(kind: type, convert: Convert, path: Path, report: Report) -> Convert:
+def _expecting(kind: type, convert: Convert, path: Path, report: ReportMisfit) -> Convert:
     def checked(value: Any) -> Any:
         if isinstance(value, kind):
             try:
@@ -189,7 +189,7 @@ def _expecting(kind: type, convert: Convert, path: Path, report: Report) -> Conv
     return checked
 
 
-def _leaf(convert: Convert, path: Path, report: Report) -> Convert:
+def _leaf(convert: Convert, path: Path, report: ReportMisfit) -> Convert:
     def checked(value: Any) -> Any:
         if value is None:
             return None
@@ -210,7 +210,7 @@ def _is_no(convert: Convert, value: Any) -> str:
 
 
 def text(value: Any) -> str:
-    """A text without NUL characters and halves of characters, which databases refuse; other values as JSON."""
+    """A text without NUL characters and lone surrogates, which databases refuse; other values as JSON."""
     if not isinstance(value, str):
         return json.dumps(tidy(value))
     if value.isascii():
@@ -282,8 +282,8 @@ def date_time(value: Any) -> str | None:
 
 
 def masked(url: Any) -> str:
-    """A URL with every value in its query, and a password before its host, hidden."""
+    """A URL with every value in its query, and a password before its host, masked."""
     open_url = re.sub(r"//[^/?#@]*@", f"//{SECRET}@", text(url))
     head, mark, query = open_url.partition("?")
-    hidden = [re.sub(r"(?s)^([^=]*=)?.*", rf"\g<1>{SECRET}", part) for part in query.split("&")]
-    return head + mark + "&".join(hidden) if mark else head
+    masked_parts = [re.sub(r"(?s)^([^=]*=)?.*", rf"\g<1>{SECRET}", part) for part in query.split("&")]
+    return head + mark + "&".join(masked_parts) if mark else head

@@ -26,7 +26,7 @@ from typing import Any
 from tap_circleci.errors import BadInput
 from tap_circleci.seen import Seen, Step
 from tap_circleci.slugs import normalise, usable_id
-from tap_circleci.streams import ROOT, STREAMS, Stream, walk_streams
+from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES, Stream
 from tap_circleci.takeover import taken_over
 from tap_circleci.text import quoted, type_name
 from tap_circleci.times import EPOCH, brief, iso, written
@@ -65,9 +65,8 @@ class State:
 
     def as_json(self) -> dict[str, Any]:
         """The value of a STATE message."""
-        walk = {stream.name for stream in walk_streams()}
         marks: dict[str, dict[str, Any]] = {
-            name: dict(values) for name, values in self.bookmarks.items() if values and name not in walk
+            name: dict(values) for name, values in self.bookmarks.items() if values and name not in WALK_NAMES
         }
         for name, exports in self.exports.items():
             for key, export in exports.items():
@@ -75,7 +74,7 @@ class State:
                 mark = {str(STREAMS[name].replication_key): entry[key]} if key in entry else {}
                 kept = {"id": export.id, "start": brief(export.start), "end": brief(export.end)}
                 entry[key] = {**mark, "export": kept}
-        for stream in walk_streams():
+        for stream in WALK:
             values = self.bookmarks.get(stream.name, {})
             found = {}
             for slug in dict.fromkeys((*values, *self.seen)):
@@ -150,7 +149,6 @@ class _Reader:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._walk = {stream.name for stream in walk_streams()}
         self.mistakes: list[str] = []
 
     def state(self, raw: Mapping[str, Any]) -> State:
@@ -158,7 +156,7 @@ class _Reader:
         self._only("", raw, ("bookmarks", "currently_syncing"))
         syncing = raw.get("currently_syncing")
         if isinstance(syncing, str) and syncing in STREAMS:
-            state.currently_syncing = ROOT.name if syncing in self._walk else syncing
+            state.currently_syncing = ROOT.name if syncing in WALK_NAMES else syncing
         elif syncing:
             self._wrong("currently_syncing", syncing, "one of this tap's streams or null")
         for name, marks in self._object("bookmarks", raw.get("bookmarks")).items():
@@ -175,7 +173,7 @@ class _Reader:
         if stream.is_export and isinstance(value, dict):
             self._export(state, stream, key, value, place)
             return
-        if stream.name not in self._walk:
+        if stream.name not in WALK_NAMES:
             self._bookmark(state, stream, normalise(key) or key, value, place)
             return
         slug = normalise(key)

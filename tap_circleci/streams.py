@@ -30,7 +30,7 @@ class Stream:
     with none of them, rows may be equal, and `index_column` numbers them. `child_context` maps a column to the id that
     it is to the children. `parent_columns` puts ancestors' ids into the rows (column -> id), `default_columns` does so
     only where the answer has no such field. `blank_columns` are texts of the key that the API may leave empty.
-    `secret_urls` are paths to URLs whose query is masked, `hidden` are fields that are left out without a word.
+    `secret_urls` are paths to URLs whose query is masked, `left_out` are fields that are left out without a word.
 
     When it is read:
     `status` is one of `final` once nothing changes any more below the row, since `ended_at`. Where the statuses are an
@@ -38,7 +38,7 @@ class Stream:
     `below_final`: asked for only below a row in a final state; `not_below` are values of the parent's row below which
     there is none. `parent_names` is the key of the config that limits it to parents of some names.
     `configured_only`: only below the projects that the user names. `look_back` is how far before the bookmark an
-    incremental list is read again, `history` how far back it goes at all. `is_optional`: only if the user asks for it.
+    incremental list is read again, `history` how far back it goes at all. `is_extra`: only if the user asks for it.
     `is_export`: there is no list; the service is asked for an export of some days, whose rows are in files.
     """
 
@@ -63,7 +63,7 @@ class Stream:
     default_columns: Mapping[str, str] = field(default_factory=dict)
     blank_columns: tuple[str, ...] = ()
     secret_urls: tuple[tuple[str, ...], ...] = ()
-    hidden: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     status: str | None = None
     final: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class Stream:
     configured_only: bool = False
     look_back: timedelta = timedelta(0)
     history: timedelta | None = None
-    is_optional: bool = False
+    is_extra: bool = False
     is_export: bool = False
 
     @property
@@ -109,7 +109,7 @@ _JOB = {
 }
 _SLUG = {"_project_slug": "project_slug"}
 
-_ALL = (
+_ALWAYS = (
     Stream(
         "collaborations",
         "/api/v2/me/collaborations",
@@ -232,12 +232,12 @@ def _below_jobs(name: str, path: str, operation: str, **fields: object) -> Strea
         below_final=True,
         not_below={"type": ("approval",)},
         parent_names="job_names",
-        is_optional=True,
+        is_extra=True,
         **fields,  # type: ignore[arg-type]
     )
 
 
-_OPTIONAL = (
+_EXTRA = (
     _below_jobs("job_details", "job/{job_number}", "getJobDetails", key=("_job_id",), is_object=True),
     _below_jobs(
         "tests", "{job_number}/tests", "getTests", key=("_job_id", "_index"), identity=(), index_column="_index"
@@ -260,7 +260,7 @@ _OPTIONAL = (
         child_context={"name": "workflow_name"},
         parent_columns=_SLUG,
         configured_only=True,
-        is_optional=True,
+        is_extra=True,
     ),
     Stream(
         "insights_workflow_runs",
@@ -274,7 +274,7 @@ _OPTIONAL = (
         parent_columns={**_SLUG, "_workflow_name": "workflow_name"},
         look_back=timedelta(days=7),  # runs are listed up to a day late, and only once they have ended
         history=timedelta(days=90),
-        is_optional=True,
+        is_extra=True,
     ),
     Stream(
         "insights_jobs",
@@ -285,7 +285,7 @@ _OPTIONAL = (
         params={"all-branches": "true", "reporting-window": "last-90-days"},
         identity=("name",),
         parent_columns={**_SLUG, "_workflow_name": "workflow_name"},
-        is_optional=True,
+        is_extra=True,
     ),
     Stream(
         "flaky_tests",
@@ -300,7 +300,7 @@ _OPTIONAL = (
         parent_columns=_SLUG,
         blank_columns=("workflow_name", "job_name", "classname", "test_name"),
         configured_only=True,
-        is_optional=True,
+        is_extra=True,
     ),
     Stream(
         "deploy_components",
@@ -312,7 +312,7 @@ _OPTIONAL = (
         takes_page_size=True,
         child_context={"id": "component_id"},
         parent_columns=_ORGANIZATION,
-        is_optional=True,
+        is_extra=True,
     ),
     Stream(
         "deploy_versions",
@@ -323,7 +323,7 @@ _OPTIONAL = (
         identity=("environment_id", "namespace", "name"),
         parent_columns={"component_id": "component_id", **_ORGANIZATION},
         blank_columns=("environment_id", "namespace", "name"),
-        is_optional=True,
+        is_extra=True,
     ),
     Stream(
         "context_variables",
@@ -333,8 +333,8 @@ _OPTIONAL = (
         parent="context",
         identity=("variable",),
         parent_columns={"context_id": "context_id", **_ORGANIZATION},
-        hidden=("truncated_value", "value"),
-        is_optional=True,
+        left_out=("truncated_value", "value"),
+        is_extra=True,
     ),
     Stream(
         "context_restrictions",
@@ -343,7 +343,7 @@ _OPTIONAL = (
         key=("context_id", "id"),
         parent="context",
         parent_columns={"context_id": "context_id", **_ORGANIZATION},
-        is_optional=True,
+        is_extra=True,
     ),
     Stream(
         "project_variables",
@@ -353,9 +353,9 @@ _OPTIONAL = (
         parent="project",
         identity=("name",),
         parent_columns=_SLUG,
-        hidden=("value",),
+        left_out=("value",),
         configured_only=True,
-        is_optional=True,
+        is_extra=True,
     ),
     Stream(
         "checkout_keys",
@@ -366,7 +366,7 @@ _OPTIONAL = (
         identity=("fingerprint",),
         parent_columns=_SLUG,
         configured_only=True,
-        is_optional=True,
+        is_extra=True,
     ),
     Stream(
         "webhooks",
@@ -376,9 +376,9 @@ _OPTIONAL = (
         params={"scope-id": "{project_id}", "scope-type": "project"},
         parent_columns={"project_id": "project_id"},
         secret_urls=(("url",),),
-        hidden=("signing_secret", "signing-secret"),
+        left_out=("signing_secret", "signing-secret"),
         configured_only=True,
-        is_optional=True,
+        is_extra=True,
     ),
     Stream(
         "usage",
@@ -403,12 +403,12 @@ _OPTIONAL = (
         default_columns=_ORGANIZATION,
         look_back=timedelta(days=3),  # figures are corrected
         history=timedelta(days=365),
-        is_optional=True,
+        is_extra=True,
         is_export=True,
     ),
 )
 
-STREAMS: Mapping[str, Stream] = {stream.name: stream for stream in (*_ALL, *_OPTIONAL)}
+STREAMS: Mapping[str, Stream] = {stream.name: stream for stream in (*_ALWAYS, *_EXTRA)}
 """Every stream by name, in the order in which a run from scratch sends them."""
 
 ROOT = STREAMS["pipelines"]
@@ -427,6 +427,6 @@ def family_of(stream: Stream) -> tuple[Stream, ...]:
     return (stream, *(one for child in children_of(stream) for one in family_of(child)))
 
 
-def walk_streams() -> tuple[Stream, ...]:
-    """The streams that are read together, in `currently_syncing` under the name of the root."""
-    return family_of(ROOT)
+WALK = family_of(ROOT)
+"""The streams that are read together, in `currently_syncing` under the name of the root."""
+WALK_NAMES = frozenset(stream.name for stream in WALK)

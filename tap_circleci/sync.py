@@ -25,7 +25,7 @@ from tap_circleci.seen import MOST_RETRIES, Seen
 from tap_circleci.service_time import ServiceTime
 from tap_circleci.slugs import normalise
 from tap_circleci.state import State
-from tap_circleci.streams import ROOT, STREAMS, Stream, walk_streams
+from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES, Stream
 from tap_circleci.text import first_few
 from tap_circleci.times import CLOCK_TOLERANCE, EPOCH, first_whole_day, iso, midnight, whole_seconds, written
 from tap_circleci.walk import Branch, ListEnded, Node, PageDone, Pipeline, ProjectWalk, Walker
@@ -102,8 +102,7 @@ class _Run:
 
     def everything(self) -> None:
         """All selected streams, beginning with the one that an earlier run was at."""
-        walk = {stream.name for stream in walk_streams()}
-        names = list(dict.fromkeys(ROOT.name if name in walk else name for name in self._selected.schemas))
+        names = list(dict.fromkeys(ROOT.name if name in WALK_NAMES else name for name in self._selected.schemas))
         LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(self._selected.schemas) or "none")
         self._report.at("asking whose token it is")
         me = self._wait(self._pool.submit((), partial(who_am_i, self._client)))
@@ -119,9 +118,9 @@ class _Run:
         at = self._state.currently_syncing
         turn = names.index(at) if at in names else 0
         try:
-            for is_walk, group in groupby(names[turn:] + names[:turn], key=ROOT.name.__eq__):
+            for is_walk, group in groupby(names[turn:] + names[:turn], key=lambda name: name == ROOT.name):
                 if is_walk:
-                    self._walk([stream.name for stream in walk_streams() if stream.name in self._selected])
+                    self._walk([stream.name for stream in WALK if stream.name in self._selected])
                 else:
                     self._streams([STREAMS[name] for name in group])
             self._state.currently_syncing = None
@@ -143,7 +142,7 @@ class _Run:
         for name, moment in marks:
             if moment > now + CLOCK_BEHIND:
                 raise BadInput(
-                    f"{name} is {moment.isoformat()}, in the future: CircleCI's clock says {now.isoformat()}."
+                    f"{name} is {whole_seconds(moment)}, in the future: CircleCI's clock says {whole_seconds(now)}."
                 )
 
     def _wait(self, future: Future[Any]) -> Any:
@@ -241,7 +240,7 @@ class _Run:
                 self._messages.flush()
             else:
                 problem = event.problem if isinstance(event, Ended) else None
-                self._outcomes.is_settled(title_of(stream, event.ids), stream.name, problem)
+                self._outcomes.judge(title_of(stream, event.ids), stream.name, problem)
                 if isinstance(event, Collected):
                     kept.pop(key)
                     self._state.note(stream.name, key, written(midnight(event.export.end)))
@@ -301,11 +300,11 @@ class _Run:
         known = [min(one[0].as_of for one in steps[slug]) for slug in slugs if steps[slug]]
         LOGGER.info("Projects: %d", len(slugs))
         if first:
-            LOGGER.info("For the first time, from %s on: %s", self._start.isoformat(), first_few(first))
+            LOGGER.info("For the first time, from %s on: %s", whole_seconds(self._start), first_few(first))
         if cut:
             LOGGER.info("An earlier run was cut off and is taken up: %s", first_few(cut))
         if known:
-            LOGGER.info("What is new or due in %d projects since %s", len(known), min(known).isoformat())
+            LOGGER.info("What is new or due in %d projects since %s", len(known), whole_seconds(min(known)))
 
     def _pipeline(self, event: Pipeline, project: _Project) -> None:
         """A pipeline and what lies below it, depth first."""
@@ -344,7 +343,7 @@ class _Run:
             if future in done:
                 continue
             done.add(future)
-            if not self._outcomes.is_settled(f"{walk.slug}: {branch.name}", walk.slug, branch.rows.problem):
+            if not self._outcomes.judge(f"{walk.slug}: {branch.name}", walk.slug, branch.rows.problem):
                 failed |= branch.wanted
             if branch.stream.name in self._selected:
                 self._messages.keyless[branch.stream.name] += branch.rows.broken
@@ -378,7 +377,7 @@ class _Run:
         if isinstance(event.problem, NotFound):
             self._report.absent(event.slug)
             return True
-        self._outcomes.is_settled(f"{event.slug}: the {ROOT.name}", event.slug, event.problem)
+        self._outcomes.judge(f"{event.slug}: the {ROOT.name}", event.slug, event.problem)
         return False
 
     def _project_done(self, slug: str, project: _Project) -> None:

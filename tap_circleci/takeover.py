@@ -8,7 +8,7 @@ from typing import Any
 
 from tap_circleci.errors import BadInput
 from tap_circleci.slugs import normalise
-from tap_circleci.streams import ROOT, STREAMS, walk_streams
+from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
 from tap_circleci.text import quoted, type_name
 from tap_circleci.times import EPOCH, brief, iso
 
@@ -36,7 +36,7 @@ def taken_over(raw: Json, path: str) -> tuple[Json, list[str]]:
 
 # 1.0.x: one entry a project under `walks`, with a moment for each stream
 
-_STREAMS_1_0 = tuple(stream.name for stream in walk_streams() if not stream.is_optional)
+_STREAMS_1_0 = tuple(stream.name for stream in WALK if not stream.is_extra)
 _KEYS_1_0 = ("looked_back_to", "open", "pending_from", "retry", "synced_at")
 
 
@@ -159,12 +159,11 @@ def _moment(value: object) -> datetime | None:
 
 def _is_tap_circle_ci(marks: Json) -> bool:
     """Whether the marks are those of tap-circle-ci: plain times where we keep objects, or named by no parent."""
-    names = [stream.name for stream in walk_streams()]
-    plain = (value for name in names if isinstance(marks.get(name), dict) for value in marks[name].values())
+    plain = (value for name in WALK_NAMES if isinstance(marks.get(name), dict) for value in marks[name].values())
     return any(isinstance(value, str) for value in plain) or any(
         key in ("currently_syncing", STREAMS[name].replication_key)
         for name, values in marks.items()
-        if name in STREAMS and name not in names and isinstance(values, dict)
+        if name in STREAMS and name not in WALK_NAMES and isinstance(values, dict)
         for key in values
     )
 

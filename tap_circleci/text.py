@@ -31,8 +31,16 @@ def quoted(value: object, secret: str = "") -> str:
         text = json.dumps(value, default=str)
     except RecursionError:
         return f"{type_name(value)} nested too deeply"
-    text = hidden(text, secret)
+    text = mask(text, secret)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def other_spelling(name: str) -> str:
+    """The name of a field as the API may spell it, too: `a_b` for `a-b`, and the other way round."""
+    return name.translate(_OTHER_SPELLING)
+
+
+_OTHER_SPELLING = str.maketrans("-_", "_-")
 
 
 def first_few(names: list[str]) -> str:
@@ -43,7 +51,7 @@ def first_few(names: list[str]) -> str:
 def printable(text: str, secret: str = "") -> str:
     """A text as it may be shown on one line: what moves the cursor, is invisible or turns the direction of writing is
     escaped, the secret is masked, and the end of a very long text is left out."""
-    text = hidden(text, secret)
+    text = mask(text, secret)
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}... ({len(text) - LONGEST} more characters)"
     if text.isprintable():
@@ -51,7 +59,7 @@ def printable(text: str, secret: str = "") -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def hidden(text: str, secret: str) -> str:
+def mask(text: str, secret: str) -> str:
     """A text in which the secret is masked, and each part of it of 12 characters or more, also as JSON and URLs spell
     it. A secret that is shorter is masked as a whole."""
     if not secret:

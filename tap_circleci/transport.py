@@ -55,7 +55,7 @@ class Untrusted(Exception):
 
 
 class TooLarge(Exception):
-    """A body of more than 256 MB."""
+    """A body larger than was allowed."""
 
 
 def session(url: str, headers: Mapping[str, str], *, on_loopback: bool, download: bool = False) -> Session:
@@ -248,7 +248,7 @@ def _failure(error: Exception) -> Exception:
     causes = list(_causes(error))
     unverified = [cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)]
     if unverified:
-        return Untrusted(unverified[0].verify_message or str(unverified[0]))
+        return Untrusted((unverified[0].verify_message or str(unverified[0])).rstrip("."))
     if not isinstance(error, (requests.RequestException, HTTPError)):
         return Untrusted(str(error))  # a file of certificates that is not there
     unsent = any(isinstance(cause, (exceptions.ConnectTimeout, NewConnectionError)) for cause in causes)

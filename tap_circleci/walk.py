@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from itertools import count
-from typing import Any
 
 from tap_circleci.client import Client
 from tap_circleci.config import Config
@@ -22,9 +21,9 @@ from tap_circleci.paging import Ids, Page, Row, Rows, context_of, pages, path_of
 from tap_circleci.seen import Plan, Seen, is_complete, next_due
 from tap_circleci.service_time import ServiceTime
 from tap_circleci.slugs import usable_id
-from tap_circleci.streams import ROOT, STREAMS, Stream, children_of, family_of, walk_streams
+from tap_circleci.streams import ROOT, STREAMS, WALK, Stream, children_of, family_of
 from tap_circleci.times import brief, moment
-from tap_circleci.workers import Once, Pool, ahead
+from tap_circleci.workers import Once, Pool, Wait, ahead
 
 LOGGER = logging.getLogger(__name__)
 
@@ -33,8 +32,6 @@ ROWS_AHEAD = 500
 
 AsOf = Mapping[str, datetime | None]
 """The streams of which something below a row may be lacking, and as of when the rest is in the tables (None: never)."""
-Wait = Callable[[Future[Any]], Any]
-"""Gives the result of a future, while the run stays ready to be stopped."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ class ProjectWalk:
             if stream != ROOT.name and plan.is_due(created_at, name)
         }
 
-    def sends(self, row: Row, created_at: datetime | None) -> bool:
+    def is_wanted(self, row: Row, created_at: datetime | None) -> bool:
         """Whether a pipeline's own row may have changed; its list tells, so also where nothing below it is due."""
         plan = self.plans.get(ROOT.name)
         if plan is None or not plan.reaches(created_at):
@@ -100,7 +97,7 @@ class ProjectWalk:
         changed_at = _ended_at(ROOT, row) or created_at
         return plan.is_pending(created_at) or not is_complete(_is_final(ROOT, row), changed_at, plan.as_of(created_at))
 
-    def awaits(self, row: Row, created_at: datetime) -> bool:
+    def is_pending(self, row: Row, created_at: datetime) -> bool:
         """Whether a pipeline is to be sent again once it is in a final state."""
         plan = self.plans.get(ROOT.name)
         return (
@@ -113,7 +110,7 @@ class ProjectWalk:
     def why(self, created_at: datetime | None, is_wanted: bool, wanted: AsOf) -> str:
         """Why a pipeline is looked at or not, for the log."""
         if created_at is None:
-            return "created nobody knows when: looked at"
+            return "creation time unknown: looked at"
         known = {name: as_of and brief(as_of) for name, as_of in wanted.items()}
         following = next_due(created_at, max(plan.now for plan in self.plans.values()))
         return (
@@ -200,8 +197,8 @@ class Walker:
         self._time = time
         self._start = start
         self._selected = tuple(selected)
-        self._children = {stream.name: children_of(stream) for stream in walk_streams()}
-        self._families = {stream.name: frozenset(one.name for one in family_of(stream)) for stream in walk_streams()}
+        self._children = {stream.name: children_of(stream) for stream in WALK}
+        self._families = {stream.name: frozenset(one.name for one in family_of(stream)) for stream in WALK}
         self._order = count()
         # Until the first pipelines tell, they may be wide.
         self._pipelines_read, self._rows_read, self._lists_read = 1, 100, 1
@@ -259,7 +256,7 @@ class Walker:
         for name in dict.fromkeys(name for plan in walk.plans.values() for name in plan.seen.retry):
             if name not in retried and usable_id(name) is not None:
                 wanted = {stream: None for stream, plan in walk.plans.items() if name in plan.retry}
-                yield self._grown(walk, Node({"id": name}, False), None, wanted)
+                yield self._read_children(walk, Node({"id": name}, False), None, wanted)
 
     def _descend(
         self, slug: str, seen: Mapping[str, Seen], listed: PipelineList, on_last_page: Callable[[], None]
@@ -294,7 +291,7 @@ class Walker:
                 on_last_page()
             for row, date in zip(page.rows, created, strict=True):
                 yield from self._pipeline(walk, row, date, page.date)
-                if date is not None and walk.awaits(row, date):
+                if date is not None and walk.is_pending(row, date):
                     pending = min(date, pending or date)
             done = PageDone(walk, max(known, default=done.down_to if done else None), pending, page.broken)
         if done is not None:
@@ -320,13 +317,13 @@ class Walker:
         """A pipeline of the list, with what is below it asked for; nothing if there is nothing to send."""
         name = usable_id(row.get("id"))
         wanted = walk.wanted(created_at, name) if name is not None else {}
-        is_wanted = walk.sends(row, created_at)
+        is_wanted = walk.is_wanted(row, created_at)
         if LOGGER.isEnabledFor(logging.DEBUG):
             LOGGER.debug("%s: pipeline %s: %s", walk.slug, name, walk.why(created_at, is_wanted, wanted))
         if is_wanted or wanted:
-            yield self._grown(walk, Node(row, is_wanted), date, wanted)
+            yield self._read_children(walk, Node(row, is_wanted), date, wanted)
 
-    def _grown(self, walk: ProjectWalk, node: Node, date: datetime | None, wanted: AsOf) -> Pipeline:
+    def _read_children(self, walk: ProjectWalk, node: Node, date: datetime | None, wanted: AsOf) -> Pipeline:
         """The pipeline with the lists below it asked for, as far as something may be lacking there."""
         lists = self._lists(ROOT, node.row, {"project_slug": walk.slug}, wanted, (next(self._order),), Once(self._pool))
         return Pipeline(walk, replace(node, lists=lists), date, frozenset(wanted))

@@ -17,6 +17,8 @@ from tap_circleci.errors import Stopped, TapError
 LOGGER = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Wait = Callable[[Future[Any]], Any]
+"""Gives the result of a future, while the run stays ready to be stopped."""
 
 POLL_SECONDS = 0.5
 """Seconds between two looks of a thread that waits: the run may have been ended meanwhile."""

@@ -125,7 +125,7 @@ class Project:
                 asked |= {pipeline.name} if self._look(walk, pipeline, now, how, retries) else set()
                 if len({name for retry in retries.values() for name in retry}) > MOST_RETRIES:
                     return now
-                if walk.awaits(pipeline.row(now), pipeline.created):
+                if walk.is_pending(pipeline.row(now), pipeline.created):
                     pending = min(pipeline.created, pending or pipeline.created)
             done = newest
             now += how.pace
@@ -186,7 +186,7 @@ class Project:
         """Read a pipeline as far as it is due; whether anything below it was asked for."""
         for plan in walk.plans.values():
             assert pipeline.created >= plan.horizon or not plan.is_due(pipeline.created), "due below the horizon"
-        if walk.sends(pipeline.row(now), pipeline.created):
+        if walk.is_wanted(pipeline.row(now), pipeline.created):
             self.held[WALK[0], pipeline.name] = (pipeline.at(now), now)
         wanted = walk.wanted(pipeline.created, str(pipeline.name))
         if wanted:

@@ -24,7 +24,7 @@ from tap_circleci.streams import STREAMS
 from tap_circleci.workers import Clock
 from tests.circleci import Row, Server, moment
 
-DEFAULT = tuple(name for name, stream in STREAMS.items() if not stream.is_optional)
+DEFAULT = tuple(name for name, stream in STREAMS.items() if not stream.is_extra)
 """The streams that are synced unless the user says otherwise."""
 PROGRAM = str(Path(sys.executable).with_name("tap-circleci"))
 
@@ -128,7 +128,7 @@ def config_for(server: Server, **settings: Any) -> dict[str, Any]:
 
 def catalog_of(*streams: str) -> dict[str, Any]:
     """A catalog that selects these streams, as a runner would write it."""
-    named = [stream for stream in streams if STREAMS[stream].is_optional]
+    named = [stream for stream in streams if STREAMS[stream].is_extra]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.json"
         config.write_text(json.dumps({"extra_streams": named} if named else {}), encoding="utf-8")

@@ -53,7 +53,7 @@ def test_a_closed_pipe_ends_the_run_with_a_sentence(tmp_path: Path, lines):
             log = process.stderr.read().decode()
             assert process.wait(timeout=20) == 1
     assert [line for line in log.splitlines() if line.startswith("CRITICAL")] == [
-        "CRITICAL The target closed the pipe: nothing more can be written."
+        "CRITICAL Nobody reads the output any more: the pipe is closed."
     ]
     assert "Traceback" not in log
     assert "Exception ignored" not in log

@@ -174,7 +174,7 @@ def test_secrets_that_no_schema_names_are_left_out_without_a_word():
         schema,
         [],
         lambda path, problem: reports.append(path),
-        hidden=[("signing-secret",), ("inner", "value")],
+        left_out=[("signing-secret",), ("inner", "value")],
     )
     row = {"name": "n", "signing_secret": "s", "signing-secret": "s", "inner": {"name": "n", "value": "v", "odd": 1}}
     assert function(row) == {"name": "n", "inner": {"name": "n"}}

@@ -431,9 +431,9 @@ def test_what_is_pending_stays_so_until_it_has_been_listed_again():
 def test_only_a_pipeline_that_may_be_seen_again_is_awaited():
     """One that is not in a final state makes newer ones be sent again, unless it is older than any look."""
     walk = ProjectWalk("gh/acme/api", {ROOT.name: plan()})
-    assert walk.awaits({"state": "pending"}, START - 100 * DAY)
-    assert not walk.awaits({"state": "pending"}, START - 200 * DAY)
-    assert not walk.awaits({"state": "created"}, START - 100 * DAY)
+    assert walk.is_pending({"state": "pending"}, START - 100 * DAY)
+    assert not walk.is_pending({"state": "pending"}, START - 200 * DAY)
+    assert not walk.is_pending({"state": "created"}, START - 100 * DAY)
 
 
 def test_what_was_created_since_a_pending_one_is_sent_again():
@@ -442,7 +442,7 @@ def test_what_was_created_since_a_pending_one_is_sent_again():
     for hours, is_sent in ((3, True), (2, True), (4, False)):
         created = START - hours * HOUR
         row = {"state": "created", "updated_at": created.isoformat()}
-        assert walk.sends(row, created) == is_sent
+        assert walk.is_wanted(row, created) == is_sent
 
 
 # The start date

@@ -14,7 +14,7 @@ from tap_circleci import state
 from tap_circleci.errors import BadInput
 from tap_circleci.seen import Seen, Step
 from tap_circleci.state import State
-from tap_circleci.streams import STREAMS, walk_streams
+from tap_circleci.streams import STREAMS, WALK_NAMES
 from tap_circleci.times import written
 from tests.circleci import Server
 from tests.tap import DEFAULT, assert_same, sync, tables
@@ -32,7 +32,6 @@ SEEN = st.builds(
     st.none() | MOMENTS,
     st.lists(st.text(min_size=1), max_size=3).map(tuple),
 )
-WALK_NAMES = [stream.name for stream in walk_streams()]
 SLUGS = st.sampled_from([SLUG, "gh/acme/web", "bb/acme/api", "circleci/AB/CD", "gh/a.b/ç"])
 KEYED = [stream.name for stream in STREAMS.values() if stream.replication_key]
 
@@ -47,7 +46,7 @@ def states(draw: st.DrawFn) -> State:
         keys = SLUGS if name in WALK_NAMES else st.sampled_from(["o1", "gitlab/acme/api", SLUG])
         found.bookmarks[name] = draw(st.dictionaries(keys, MOMENTS.map(written), min_size=1))
     for slug in draw(st.sets(SLUGS)):
-        entries = draw(st.dictionaries(st.sampled_from(WALK_NAMES), SEEN, min_size=1))
+        entries = draw(st.dictionaries(st.sampled_from(sorted(WALK_NAMES)), SEEN, min_size=1))
         found.seen[slug] = {name: one for name, one in entries.items() if one != Seen()}
     found.seen = {slug: entries for slug, entries in found.seen.items() if entries}
     return found

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 import tap_circleci
-from tap_circleci.streams import ROOT, STREAMS, family_of, walk_streams
+from tap_circleci import streams
+from tap_circleci.streams import ROOT, STREAMS, family_of
 from tests.circleci import Answer, Request, Server, stamp
 from tests.tap import DEFAULT, EagerClock, assert_same, config_for, expected, sync, tables
 from tests.worlds import NOW, WALK, furnished, world_of
@@ -25,7 +26,7 @@ PACKAGE = Path(tap_circleci.__file__).parent
 REPOSITORY = Path(__file__).parent.parent
 
 ADDED = """
-_OPTIONAL += (
+_EXTRA += (
     Stream(
         "steps",
         "/api/v2/job/{job_id}/steps",
@@ -93,7 +94,7 @@ def test_every_stream_has_its_parent_before_it_and_a_schema():
 def test_the_ids_that_a_stream_needs_are_given_by_its_ancestors():
     """Whatever stands in a path, a parameter or a column is the id of an ancestor, or the project's slug."""
     for stream in STREAMS.values():
-        given = {"project_slug"} if stream in walk_streams() else set()
+        given = {"project_slug"} if stream in streams.WALK else set()
         ancestor = stream
         while ancestor.parent is not None:
             ancestor = STREAMS[ancestor.parent]
@@ -103,8 +104,8 @@ def test_the_ids_that_a_stream_needs_are_given_by_its_ancestors():
 
 def test_the_tree_follows_from_the_parents():
     """The walk's streams are the root and all below it; a stream without an end follows its parent."""
-    assert [stream.name for stream in walk_streams()][:3] == list(WALK)
-    assert walk_streams()[0] is ROOT
+    assert [stream.name for stream in streams.WALK][:3] == list(WALK)
+    assert streams.WALK[0] is ROOT
     assert family_of(STREAMS["context"])[0] is STREAMS["context"]
     assert STREAMS["jobs"].belongs_to_parent
     assert not STREAMS["workflows"].belongs_to_parent

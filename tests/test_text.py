@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_circleci.text import LONGEST, PART, first_few, hidden, printable, quoted, type_name
+from tap_circleci.text import LONGEST, PART, first_few, mask, printable, quoted, type_name
 
 TOKEN = "CCIPAT_abcdefghijklmnopqrstuvwxyz"
 
@@ -83,21 +83,21 @@ def test_a_line_has_an_end():
 )
 def test_the_secret_and_its_parts_are_masked(text, shown):
     """Twelve characters in a row or more, wherever they stand; fewer tell nobody anything."""
-    assert hidden(text, TOKEN) == shown
+    assert mask(text, TOKEN) == shown
 
 
 @pytest.mark.parametrize("spell", [str, lambda text: json.dumps(text)[1:-1], lambda text: quote(text, safe="")])
 def test_the_secret_is_masked_as_json_and_urls_spell_it(spell):
     """A token with quotes, backslashes, slashes or blanks in it looks otherwise there, and is masked all the same."""
     secret = 'one"two/three\\four"five/six'
-    assert hidden(f"a {spell(secret)} b", secret) == "a *** b"
+    assert mask(f"a {spell(secret)} b", secret) == "a *** b"
 
 
 def test_a_short_secret_is_masked_as_a_whole_and_none_not_at_all():
     """A secret of fewer characters than a part has no parts."""
-    assert hidden("abc ab abc", "abc") == "*** ab ***"
-    assert hidden("abc", "") == "abc"
-    assert hidden("a \ud800 b", "\ud800") == "a *** b"
+    assert mask("abc ab abc", "abc") == "*** ab ***"
+    assert mask("abc", "") == "abc"
+    assert mask("a \ud800 b", "\ud800") == "a *** b"
 
 
 @given(
