@@ -25,7 +25,7 @@ from tap_circleci.slugs import usable_id
 from tap_circleci.state import Export
 from tap_circleci.streams import Stream
 from tap_circleci.text import quoted
-from tap_circleci.times import EVER, first_whole_day, midnight, whole_seconds
+from tap_circleci.times import BEGINNING, first_whole_day, midnight, whole_seconds
 from tap_circleci.workers import Clock, Pool, Wait
 
 LOGGER = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def planned(
 
 def _oldest(stream: Stream, now: datetime) -> datetime:
     """The first day that the service still exports."""
-    return EVER if stream.history is None else first_whole_day(now, stream.history)
+    return BEGINNING if stream.history is None else first_whole_day(now, stream.history)
 
 
 def spans(first: datetime, last: datetime) -> Iterator[Span]:

@@ -113,6 +113,7 @@ class Organizations:
         if future not in self._told:
             self._told.add(future)
             self._tell(stream, ids, found.problem)
+        # A list that several parents share has the ids of the one that asked first.
         own = {column: ids[name] for column, name in stream.parent_columns.items() if name in ids}
         rows = tuple({**row, **own} for row in found.rows)
         is_whole = (found.problem is None or isinstance(found.problem, NotOffered)) and not found.broken

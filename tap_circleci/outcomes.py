@@ -34,7 +34,7 @@ class Outcomes:
         `may_be_endless`: a list that goes round in circles counts as read. Raises `Refused` for a service that is down.
         """
         if isinstance(problem, NotFound):
-            self._report.missing(where)
+            self._report.count_not_found(where)
         elif isinstance(problem, NotOffered):
             self._report.not_offered(where, str(problem))
         elif isinstance(problem, Forbidden):

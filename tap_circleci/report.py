@@ -12,7 +12,7 @@ from singer import metrics
 from tap_circleci.client import Client, Traffic
 from tap_circleci.messages import Messages
 from tap_circleci.terminal import TerminalLine
-from tap_circleci.text import first_few
+from tap_circleci.text import NAMED, first_few
 from tap_circleci.workers import Clock
 
 LOGGER = logging.getLogger(__name__)
@@ -21,8 +21,6 @@ EVERY = 5.0
 """Seconds between two lines of progress in a log."""
 EVERY_LIVE = 0.25
 """Seconds between two looks of the line on a terminal."""
-NAMED = 10
-"""Things that were skipped for one reason and have a line of their own."""
 
 
 class Report:
@@ -37,19 +35,19 @@ class Report:
         self._line = TerminalLine() if TerminalLine.is_possible() else None
         self._retries = 0
         self._forbidden: list[str] = []
-        self._absent: list[str] = []
-        self._missing: Counter[str] = Counter()
+        self._projects_not_found: list[str] = []
+        self._not_found: Counter[str] = Counter()
         self._not_offered: Counter[str] = Counter()
         self._looked_back: Counter[int] = Counter()
         self.older: Counter[str] = Counter()
         self.failures: list[str] = []
 
-    def at(self, part: str, detail: str = "", share: float = 0.0) -> None:
+    def begin_part(self, part: str, detail: str = "", share: float = 0.0) -> None:
         """Say which part of the run is being written, where in it, and which share of the run is done."""
         self._part = part
-        self.come(detail, share)
+        self.progress(detail, share)
 
-    def come(self, detail: str, share: float) -> None:
+    def progress(self, detail: str, share: float) -> None:
         """Say where in the same part the run has come to."""
         self._detail, self._share = detail, share
 
@@ -61,17 +59,17 @@ class Report:
         """Take note of what the token may not see, as this status says."""
         self._skip(self._forbidden, what, f"permission denied ({status}); skipped")
 
-    def absent(self, slug: str) -> None:
+    def project_not_found(self, slug: str) -> None:
         """Take note of a configured project that is not there."""
-        self._skip(self._absent, slug, "there is no such project, or the token does not see it (404)")
+        self._skip(self._projects_not_found, slug, "there is no such project, or the token does not see it (404)")
 
     def looked_back(self, days: int) -> None:
         """Take note of a project in which pipelines of up to this age were looked at."""
         self._looked_back[days] += 1
 
-    def missing(self, where: str) -> None:
+    def count_not_found(self, where: str) -> None:
         """Count something that the service does not have any more."""
-        self._missing[where] += 1
+        self._not_found[where] += 1
 
     def not_offered(self, where: str, answer: str) -> None:
         """Count a list that the service does not have; the first of each stream has a line."""
@@ -86,10 +84,10 @@ class Report:
             LOGGER.warning("%s: %s", name, reason)
         names.append(name)
 
-    def missing_in(self, where: str) -> None:
+    def log_not_found(self, where: str) -> None:
         """Tell, in one line, how much was missing there."""
-        if self._missing[where]:
-            LOGGER.info("%s: %d aged-out or deleted resources (404) read as empty", where, self._missing[where])
+        if self._not_found[where]:
+            LOGGER.info("%s: %d aged-out or deleted resources (404) read as empty", where, self._not_found[where])
 
     def tick(self) -> None:
         """Tell of the progress if the last time is a while ago: on the terminal's last line, or in the log."""
@@ -151,10 +149,10 @@ class Report:
                 yield f"Not sent on: {count} rows of {name} last changed before start_date"
         if self._forbidden:
             yield f"Skipped, since permission was denied: {first_few(self._forbidden)}"
-        if self._absent:
-            yield f"Skipped, since not there or not for this token (404): {first_few(self._absent)}"
-        if self._missing:
-            names = [f"{count} of {name}" for name, count in self._missing.items()]
+        if self._projects_not_found:
+            yield f"Skipped, since not there or not for this token (404): {first_few(self._projects_not_found)}"
+        if self._not_found:
+            names = [f"{count} of {name}" for name, count in self._not_found.items()]
             yield f"Read as empty, since aged out, deleted or not for this token (404): {first_few(names)}"
         if self._not_offered:
             names = [f"{count} of {name}" for name, count in self._not_offered.items()]

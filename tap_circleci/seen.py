@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 
-from tap_circleci.times import EPOCH, EVER
+from tap_circleci.times import BEGINNING, EPOCH
 
 MARGIN = timedelta(minutes=5)
 """Clock-skew margin: what happened less than this before a walk began may be missing from its answers."""
@@ -69,7 +69,7 @@ class Seen:
 # When looks fall due
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16)  # several streams ask for the same pipeline
 def last_due(created_at: datetime, moment: datetime) -> datetime:
     """The last time up to `moment` at which a look at a pipeline fell due; its creation, if none has yet.
 
@@ -114,6 +114,7 @@ def _oldest_due(as_of: datetime, now: datetime) -> datetime:
     while 3 * period < LAST_CHANGE:
         first = _shared(as_of, period) + period
         if first <= now:
+            # The look before came at an age of less than 6 periods, so this one comes at less than 12: see `_looks`.
             oldest = min(oldest, max(first - 12 * period, first - OLDEST_LOOK))
         period *= 2
     return oldest
@@ -160,7 +161,7 @@ class Plan:
         return last_due(created_at, self.now) > step.as_of
 
     def reaches(self, created_at: datetime | None) -> bool:
-        """Whether a pipeline is not older than the start date; a later start date hides nothing that is new."""
+        """Whether a pipeline was created since the start date, or since the last walk if the user has set a later one."""
         step = self._step(created_at)
         return created_at is None or created_at >= (self.start if step is None else min(self.start, step.as_of))
 
@@ -174,7 +175,7 @@ class Plan:
         found = [self.start] if not self.seen.steps or self.seen.steps[-1].since is not None else []
         for step in self.seen.steps:
             oldest = min(self._recent(step), _oldest_due(step.as_of, self.now))
-            found.append(max(oldest, min(self.start, step.as_of), step.since or EVER))
+            found.append(max(oldest, min(self.start, step.as_of), step.since or BEGINNING))
         return min(found)
 
     @property

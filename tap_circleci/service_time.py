@@ -32,11 +32,12 @@ class ServiceTime:
         return max(self._service_clocks(date), default=self.now())
 
     def certain(self, date: datetime | None, moments: Iterable[datetime]) -> datetime | None:
-        """The latest moment that has passed for certain; `moments` are told by the rows of the answer of that `date`.
+        """The latest moment that has surely passed, None if nothing tells.
 
-        A clock that is ahead would make what happens in between count as read, so the earliest clock counts, but for
-        what the rows prove. Where no answer tells the time, only the rows do, as far as this machine's clock bears
-        them out; None if there are none.
+        Of the service's clocks and this machine's, the earliest counts: one that is ahead would mark as read what has
+        yet to happen. A row's time counts if it is later, since the row proves that it has passed; `moments` are those
+        of the rows in the answer of that `date`. If the service tells no time, it is the latest time of a row, but none
+        later than this machine's.
         """
         machine = datetime.now(timezone.utc)
         told = self._service_clocks(date)

@@ -49,7 +49,11 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
     messages = Messages(selected, clock)
     report = Report(clock, messages, client)
     try:
-        _Run(config, selected, state, client, pool, clock, messages, report).everything()
+        LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(selected.schemas) or "none")
+        report.begin_part("asking whose token it is")
+        me = result(pool.submit((), partial(who_am_i, client)), clock, report.tick)
+        time = ServiceTime(me.date, clock)
+        _Run(config, selected, state, client, pool, clock, time, messages, report).everything()
     except TapError as error:
         report.failures += error.args
     finally:
@@ -84,6 +88,7 @@ class _Run:
         client: Client,
         pool: Pool,
         clock: Clock,
+        time: ServiceTime,
         messages: Messages,
         report: Report,
     ) -> None:
@@ -97,21 +102,16 @@ class _Run:
         self._report = report
         self._outcomes = Outcomes(report, client)
         self._organizations = Organizations(config, client, pool, self._wait, self._outcomes, self._window)
-        self._time = ServiceTime(None, clock)
-        self._begun = self._start = EPOCH
+        self._time = time
+        self._begun = time.now()
+        # By a clock that has come to it for certain: one that is years ahead would leave everything out.
+        self._start = config.start_date or (time.certain(None, ()) or self._begun) - FIRST_SYNC
 
     def everything(self) -> None:
         """All selected streams, beginning with the one that an earlier run was at."""
         names = list(dict.fromkeys(ROOT.name if name in WALK_NAMES else name for name in self._selected.schemas))
-        LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(self._selected.schemas) or "none")
-        self._report.at("asking whose token it is")
-        me = self._wait(self._pool.submit((), partial(who_am_i, self._client)))
-        self._time = ServiceTime(me.date, self._clock)
         if not self._time.is_told:
             LOGGER.warning("CircleCI's answers do not tell the time: what is new is judged by the rows alone.")
-        self._begun = self._time.now()
-        # By a clock that has come to it for certain: one that is years ahead would leave everything out.
-        self._start = self._config.start_date or (self._time.certain(None, ()) or self._begun) - FIRST_SYNC
         self._refuse_the_future()
         if not names:
             LOGGER.warning("No stream is selected.")
@@ -152,12 +152,12 @@ class _Run:
 
     def _streams(self, streams: list[Stream]) -> None:
         """All rows of organization-wide streams, new ones only where they have a replication key."""
-        self._report.at(f"reading {streams[0].name}")
+        self._report.begin_part(f"reading {streams[0].name}")
         listings = self._organizations.read(stream for stream in streams if not stream.is_export)
         listing = next(listings, None)
         for stream in streams:
             self._state.currently_syncing = stream.name
-            self._report.at(f"reading {stream.name}")
+            self._report.begin_part(f"reading {stream.name}")
             self._messages.schema(stream.name)
             if stream.is_export:
                 self._exports(stream)
@@ -184,7 +184,8 @@ class _Run:
                 continue
             value = (record[stream.replication_key] or "") if stream.replication_key else ""
             if _is_moment(value) and value < since:
-                self._report.older[stream.name] += key not in self._state.bookmarks.get(stream.name, {})
+                if key not in self._state.bookmarks.get(stream.name, {}):
+                    self._report.older[stream.name] += 1
                 continue
             self._messages.record(stream.name, record, date, version)
             highest = self._higher(highest, value, date)
@@ -259,7 +260,7 @@ class _Run:
         self._state.currently_syncing = ROOT.name
         for name in selected:
             self._messages.schema(name)
-        self._report.at("finding the projects")
+        self._report.begin_part("finding the projects")
         slugs = self._organizations.slugs()
         self._announce(slugs)
         walker = Walker(self._config, self._client, self._pool, self._wait, self._time, self._start, selected)
@@ -272,7 +273,9 @@ class _Run:
         for event in walker.events(slugs, seen):
             if project is None:
                 slug, number = slugs[number], number + 1
-                self._report.at(f"reading project {number} of {len(slugs)}", f"; {slug}", (number - 1) / len(slugs))
+                self._report.begin_part(
+                    f"reading project {number} of {len(slugs)}", f"; {slug}", (number - 1) / len(slugs)
+                )
                 before = seen.get(slug, {})
                 project = _Project(dict(before), {name: dict.fromkeys(one.retry) for name, one in before.items()})
             if isinstance(event, Pipeline):
@@ -281,7 +284,7 @@ class _Run:
                 self._page_done(event, project)
                 back_to = f" back to {event.down_to:%Y-%m-%d %H:%M}" if event.down_to else ""
                 share = (number - 1 + event.share) / len(slugs)
-                self._report.come(f"; {event.walk.slug}{back_to}", share)
+                self._report.progress(f"; {event.walk.slug}{back_to}", share)
             elif isinstance(event, ListEnded):
                 missing += self._list_ended(event)
             else:
@@ -309,8 +312,7 @@ class _Run:
     def _pipeline(self, event: Pipeline, project: _Project) -> None:
         """A pipeline and what lies below it, depth first."""
         name = str(event.node.row.get("id"))
-        failed: set[str] = set()
-        self._node(ROOT.name, event.node, event.date or self._time.now(), event.walk, project, failed, set())
+        failed = self._node(ROOT.name, event.node, event.date or self._time.now(), event.walk, project, set())
         for stream in event.asked:
             retry = project.retries.setdefault(stream, {})
             retry.pop(name, None)
@@ -332,10 +334,10 @@ class _Run:
         date: datetime,
         walk: ProjectWalk,
         project: _Project,
-        failed: set[str],
         done: set[Future[Branch]],
-    ) -> None:
-        """A row, if it is wanted, and the lists below it, each once. What lacks something is added to `failed`."""
+    ) -> frozenset[str]:
+        """Send a row, if it is wanted, and the lists below it that are not `done`; gives the streams that lack rows."""
+        failed: frozenset[str] = frozenset()
         if node.is_wanted:
             self._send(stream, node.row, date, project)
         for future in node.lists:
@@ -348,7 +350,8 @@ class _Run:
             if branch.stream.name in self._selected:
                 self._messages.keyless[branch.stream.name] += branch.rows.broken
             for child in branch.nodes:
-                self._node(branch.stream.name, child, branch.rows.date or date, walk, project, failed, done)
+                failed |= self._node(branch.stream.name, child, branch.rows.date or date, walk, project, done)
+        return failed
 
     def _send(self, name: str, row: dict[str, Any], date: datetime, project: _Project) -> None:
         record = self._messages.convert(name, row)
@@ -375,13 +378,13 @@ class _Run:
         if event.further is not None:
             self._report.looked_back(event.further.days)
         if isinstance(event.problem, NotFound):
-            self._report.absent(event.slug)
+            self._report.project_not_found(event.slug)
             return True
         self._outcomes.judge(f"{event.slug}: the {ROOT.name}", event.slug, event.problem)
         return False
 
     def _project_done(self, slug: str, project: _Project) -> None:
-        self._report.missing_in(slug)
+        self._report.log_not_found(slug)
         if project.is_stuck:
             return
         for name, retry in project.retries.items():

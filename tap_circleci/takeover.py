@@ -176,19 +176,19 @@ def _from_tap_circle_ci(marks: Json) -> tuple[Json, list[str]]:
         if name not in STREAMS or not isinstance(values, dict):
             found[name] = values
         elif name == ROOT.name:
-            found[name] = {slug: _entry_tap_circle_ci(slug, value, remarks) for slug, value in values.items()}
+            found[name] = {slug: _entry_tap_circle_ci(value) for slug, value in values.items()}
+            remarks += [
+                f"The state of tap-circle-ci is taken over for {known}: {ROOT.name} up to {value} are not sent again;"
+                " what lies below them, which it left incomplete, starts at start_date."
+                for slug, value in values.items()
+                if isinstance(value, str) and (known := normalise(slug)) is not None
+            ]
         elif values:
             remarks.append(f"{len(values)} marks of tap-circle-ci under bookmarks.{name} are not needed any more.")
     return found, remarks
 
 
-def _entry_tap_circle_ci(slug: str, value: object, remarks: list[str]) -> object:
+def _entry_tap_circle_ci(value: object) -> object:
     if not isinstance(value, str):
         return value
-    name = normalise(slug)
-    if name is not None:
-        remarks.append(
-            f"The state of tap-circle-ci is taken over for {name}: {ROOT.name} up to {value} are not sent again;"
-            " what lies below them, which it left incomplete, starts at start_date."
-        )
     return {str(ROOT.replication_key): value, "seen": [{"as_of": value, "looked_back_to": brief(EPOCH)}]}

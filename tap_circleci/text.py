@@ -35,6 +35,10 @@ def quoted(value: object, secret: str = "") -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+NAMED = 10
+"""How many things of one kind are named."""
+
+
 def other_spelling(name: str) -> str:
     """The name of a field as the API may spell it, too: `a_b` for `a-b`, and the other way round."""
     return name.translate(_OTHER_SPELLING)
@@ -44,8 +48,8 @@ _OTHER_SPELLING = str.maketrans("-_", "_-")
 
 
 def first_few(names: list[str]) -> str:
-    """The first ten names of a list that may be long."""
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    """The first names of a list that may be long, and how many more there are."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def printable(text: str, secret: str = "") -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from dateutil.parser import isoparse, parse
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-EVER = datetime.min.replace(tzinfo=timezone.utc)
+BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
 """Before anything."""
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """A replication key value may be this far ahead of the answer that it came in: the clocks of machines differ."""
