@@ -13,6 +13,9 @@ Why it stays true. A walk at `now` either looks at a pipeline, or no look has fa
 the last look due by `now` is the one that was due by `as_of`, which was made. So after each page the walk puts one step
 on top, for all pipelines that it has passed, and the state is true wherever the run ends.
 
+The start date is that of the first walk, and stays so: nothing created before it is looked at, and none of the above is
+said of it.
+
 The bound. A change to a pipeline not older than the look-back at that time is read by the next walk. Later looks fall
 due at ages of which each is at most twice the one before: a change at age A is due at most A later, up to 90 days.
 """
@@ -58,12 +61,13 @@ class Seen:
     """What the state keeps of one stream in one project.
 
     `pending`: when the oldest pipeline was created that was not in a final state when last listed. `retry`: ids of
-    pipelines below which something could not be read.
+    pipelines below which something could not be read. `start` is the start date of the first walk.
     """
 
     steps: tuple[Step, ...] = ()
     pending: datetime | None = None
     retry: tuple[str, ...] = ()
+    start: datetime | None = None
 
 
 # When looks fall due
@@ -128,7 +132,7 @@ class Plan:
     """What a walk at `now` is to look at for one stream, given what was seen before.
 
     `certain` is the latest moment that has passed for certain when the walk began, None if nothing tells.
-    `start` is the start date: pipelines never read are read from it on, and no look goes back behind it.
+    `start` is the start date that the user sets, which counts for the first walk.
     """
 
     seen: Seen
@@ -161,9 +165,16 @@ class Plan:
         return last_due(created_at, self.now) > step.as_of
 
     def reaches(self, created_at: datetime | None) -> bool:
-        """Whether a pipeline was created since the start date, or since the last walk if the user has set a later one."""
-        step = self._step(created_at)
-        return created_at is None or created_at >= (self.start if step is None else min(self.start, step.as_of))
+        """Whether a pipeline was created since the start date."""
+        return created_at is None or created_at >= self.first
+
+    @cached_property
+    def first(self) -> datetime:
+        """The start date of the first walk, whatever the user has set since then: no older pipeline is looked at."""
+        if self.seen.start is not None:
+            return self.seen.start
+        # Earlier versions did not keep it: at least what was created since a walk is looked at.
+        return min([self.start, *(step.as_of for step in self.seen.steps)])
 
     def is_pending(self, created_at: datetime | None) -> bool:
         """Whether a pipeline may have been sent before it came to a final state."""
@@ -172,10 +183,10 @@ class Plan:
     @cached_property
     def horizon(self) -> datetime:
         """No pipeline created before this is due."""
-        found = [self.start] if not self.seen.steps or self.seen.steps[-1].since is not None else []
+        found = [self.first] if not self.seen.steps or self.seen.steps[-1].since is not None else []
         for step in self.seen.steps:
             oldest = min(self._recent(step), _oldest_due(step.as_of, self.now))
-            found.append(max(oldest, min(self.start, step.as_of), step.since or BEGINNING))
+            found.append(max(oldest, self.first, step.since or BEGINNING))
         return min(found)
 
     @property
@@ -187,10 +198,10 @@ class Plan:
     def looks_back_to(self) -> datetime:
         """Every pipeline created at this moment or later is looked at."""
         for step in self.seen.steps:
-            bound = max(self._recent(step), min(self.start, step.as_of))
+            bound = max(self._recent(step), self.first)
             if step.since is None or bound > step.since:
                 return bound
-        return self.start
+        return self.first
 
     def after(self, down_to: datetime | None, pending: datetime | None, retry: tuple[str, ...]) -> Seen:
         """What was seen once the walk has passed all pipelines created after `down_to`, None for all that are due.
@@ -204,7 +215,7 @@ class Plan:
         passed = self.horizon if down_to is None else down_to
         before = self.seen.pending
         still = None if before is None or before > passed else max(before, self.last_looks_at)
-        return Seen(_few((top, *below)), min(filter(None, (still, pending)), default=None), retry)
+        return Seen(_few((top, *below)), min(filter(None, (still, pending)), default=None), retry, self.first)
 
     def _recent(self, step: Step) -> datetime:
         """Every pipeline of this step that was created since then is looked at again."""

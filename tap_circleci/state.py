@@ -10,10 +10,11 @@
           "<replication key>": "<highest value sent>",
           "seen": [{"as_of": T, "looked_back_to": T, "since": T}, ...],
           "pending": T,
-          "retry": ["<pipeline id>", ...]}}}}
+          "retry": ["<pipeline id>", ...],
+          "start_date": T}}}}
 
-`seen`, `pending` and `retry` are explained in `seen.py`. `export` is one that was asked for and is still to be
-collected; without it, the last day stands alone as in the other streams. What is not known is left out.
+`seen`, `pending`, `retry` and `start_date` are explained in `seen.py`. `export` is one that was asked for and is still
+to be collected; without it, the last day stands alone as in the other streams. What is not known is left out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tap_circleci.takeover import taken_over
 from tap_circleci.text import quoted, type_name
 from tap_circleci.times import EPOCH, brief, iso, written
 
-_SEEN_KEYS = ("seen", "pending", "retry")
+_SEEN_KEYS = ("seen", "pending", "retry", "start_date")
 _STEP_KEYS = ("as_of", "looked_back_to", "since")
 
 
@@ -125,6 +126,8 @@ def _seen_as_json(seen: Seen) -> dict[str, Any]:
         value["pending"] = brief(seen.pending)
     if seen.retry:
         value["retry"] = list(seen.retry)
+    if seen.start is not None:
+        value["start_date"] = brief(seen.start)
     return value
 
 
@@ -189,6 +192,7 @@ class _Reader:
             tuple(self._steps(f"{place}.seen", entry.get("seen"))),
             self._moment_if_any(f"{place}.pending", entry.get("pending")),
             tuple(self._ids(f"{place}.retry", entry.get("retry"))),
+            self._moment_if_any(f"{place}.start_date", entry.get("start_date")),
         )
 
     def _export(self, state: State, stream: Stream, key: str, entry: Mapping[str, Any], place: str) -> None:

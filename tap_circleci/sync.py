@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby
@@ -389,7 +389,7 @@ class _Run:
             return
         for name, retry in project.retries.items():
             before = project.seen.get(name, Seen())
-            project.seen[name] = Seen(before.steps, before.pending, tuple(retry))
+            project.seen[name] = replace(before, retry=tuple(retry))
         self._checkpoint(slug, project)
 
     def _checkpoint(self, slug: str, project: _Project) -> None:
