@@ -155,9 +155,10 @@ def _read(reader: Callable[[], T], mistakes: list[str]) -> T | None:
 
 
 def _settings(raw: dict[str, Any], path: str, keys: Sequence[config.Key]) -> config.Config:
-    settings, unknown = config.check(raw, path, keys)
+    unknown = config.unknown(raw, keys)
     if unknown:
         LOGGER.warning("%s: unknown keys, which mean nothing here: %s", path, ", ".join(unknown))
+    settings = config.check(raw, path, keys)
     if config.is_open_to_others(path):
         LOGGER.warning("%s holds a token and every user of this machine can read it; chmod 600 it.", path)
     return settings

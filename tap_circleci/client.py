@@ -45,7 +45,7 @@ ATTEMPTS = 5
 REFUSALS = 6
 """429 answers to one request until the run ends."""
 MAX_RATE_LIMIT_WAIT = 60.0
-"""Seconds that one request waits for the rate limit in all."""
+"""Seconds that one request is told to wait in all, and that all may wait in a row until one is served."""
 WORTH_A_LINE = 5.0
 """Seconds without a request that need a word in the log."""
 A_DAY = 86_400.0
@@ -152,7 +152,8 @@ class Client:
             refusals += 1
             self._count(refusals=1)
             asked = _asked_to_wait(reply)
-            pause, is_news = self.rate_limiter.on_throttled(permit, asked)
+            pause, paused, is_news = self.rate_limiter.on_throttled(permit, asked)
+            wait_left = min(wait_left, MAX_RATE_LIMIT_WAIT - paused + pause)
             if is_news:
                 LOGGER.info(
                     "CircleCI's rate limit is reached (429): all requests wait for %g s%s",
@@ -233,9 +234,10 @@ class Client:
         """End the run for its rate limit, after what is left of the allowed wait: instant restarts must not hammer the
         API."""
         told = "without saying for how long" if asked is None else f"and asked to wait {asked:g} s"
+        limit = f"{REFUSALS} refusals" if refusals == REFUSALS else f"{MAX_RATE_LIMIT_WAIT:g} s of waiting"
         reason = Refused(
-            f"CircleCI refused a request for its rate limit (429) {told}; given up at refusal {refusals}"
-            f" and after at most {MAX_RATE_LIMIT_WAIT:g} s of waiting. Run again later, or with fewer max_workers."
+            f"CircleCI refused a request for its rate limit (429) {told}; given up after {limit}."
+            " Run again later, or with fewer max_workers."
         )
         self._clock.wait(wait_left)
         self.rate_limiter.close(reason)

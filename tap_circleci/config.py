@@ -98,11 +98,13 @@ def is_open_to_others(path: str) -> bool:
     return os.name == "posix" and bool(Path(path).stat().st_mode & stat.S_IROTH)
 
 
-def check(raw: Mapping[str, Any], path: str, known: Sequence[Key]) -> tuple[Config, list[str]]:
-    """The config that `raw`, read from `path`, stands for, and the names of keys that are not among the `known`.
+def unknown(raw: Mapping[str, Any], known: Sequence[Key]) -> list[str]:
+    """The names of keys in `raw` that are not among the `known`, fit for a sentence."""
+    return [quoted(name, token_of(raw)) for name in sorted(set(raw) - {key.name for key in known})]
 
-    Raises `BadInput` with one sentence for every mistake.
-    """
+
+def check(raw: Mapping[str, Any], path: str, known: Sequence[Key]) -> Config:
+    """The config that `raw`, read from `path`, stands for. Raises `BadInput` with one sentence for every mistake."""
     values: dict[str, Any] = {}
     mistakes: list[str] = []
     for key in known:
@@ -112,8 +114,7 @@ def check(raw: Mapping[str, Any], path: str, known: Sequence[Key]) -> tuple[Conf
             mistakes += wrong.args
     if mistakes:
         raise BadInput(*mistakes)
-    names = sorted(set(raw) - {key.name for key in known})
-    return Config(**values), [quoted(name, token_of(raw)) for name in names]
+    return Config(**values)
 
 
 def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
@@ -131,7 +132,7 @@ def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
         return key.read(value)
     except _Wrong as wrong:
         # The token may have been put in a wrong place as well.
-        found = wrong.said or quoted(value if wrong.part is None else wrong.part, token_of(raw))
+        found = wrong.said or ", ".join(quoted(part, token_of(raw)) for part in wrong.parts or (value,))
         told = "" if key.secret else f", found {found}"
         raise BadInput(f"{path}: {key.name} must be {key.accepted}{told}.") from None
 
@@ -143,11 +144,11 @@ def token_of(raw: Mapping[str, Any]) -> str:
 
 
 class _Wrong(Exception):
-    """A value that is not accepted. The sentence quotes `part` instead of the whole value, or says `said` instead."""
+    """A value that is not accepted. The sentence quotes `parts` instead of the whole value, or says `said` instead."""
 
-    def __init__(self, part: object = None, said: str = "") -> None:
-        super().__init__(part, said)
-        self.part = part
+    def __init__(self, *parts: object, said: str = "") -> None:
+        super().__init__(*parts)
+        self.parts = parts
         self.said = said
 
 
@@ -172,12 +173,15 @@ def _listed(value: object) -> list[Any]:
 
 
 def _slugs(value: object) -> ProjectSlugs:
-    slugs = []
+    slugs, wrong = [], []
     for item in _listed(value):
         slug = normalise(item.strip().removeprefix("!")) if isinstance(item, str) else None
         if slug is None:
-            raise _Wrong(item)
-        slugs.append((slug, item.strip().startswith("!")))
+            wrong.append(item)
+        else:
+            slugs.append((slug, item.strip().startswith("!")))
+    if wrong:
+        raise _Wrong(*wrong)
     if any("*" in slug.rpartition("/")[0] for slug, _ in slugs):
         raise _Wrong(said="a * outside the project's name")
     found = sort_out(slugs)
@@ -193,7 +197,7 @@ def _streams(extra: Sequence[str]) -> Callable[[object], tuple[str, ...]]:
         named = [item.strip() if isinstance(item, str) else item for item in _listed(value)]
         unknown = [name for name in named if name != "all" and name not in extra]
         if unknown:
-            raise _Wrong(unknown if len(unknown) > 1 else unknown[0])
+            raise _Wrong(*unknown)
         return tuple(name for name in extra if name in named or "all" in named)
 
     return read
@@ -203,9 +207,9 @@ def _job_names(value: object) -> JobNames:
     if value == []:
         return JobNames()
     patterns = _listed(value)
-    for pattern in patterns:
-        if not isinstance(pattern, str) or not pattern.strip().removeprefix("!").strip():
-            raise _Wrong(pattern)
+    wrong = [one for one in patterns if not isinstance(one, str) or not one.strip().removeprefix("!").strip()]
+    if wrong:
+        raise _Wrong(*wrong)
     return JobNames.of(patterns)
 
 

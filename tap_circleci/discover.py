@@ -134,7 +134,9 @@ def _entries(raw: Mapping[str, Any], path: str, mistakes: list[str]) -> Iterator
         method = marks.get((), {}).get("replication-method") or entry.get("replication_method")
         if method and str(method).upper() not in METHODS:
             mistakes.append(f"{place}: the replication method must be {' or '.join(METHODS)}, found {quoted(method)}.")
-        yield name, ({**_old_marks(schema or {}), **marks}, schema or {}, str(method).upper() if method else None)
+        old = _old_marks(schema or {})
+        marks = {crumb: {**old.get(crumb, {}), **marks.get(crumb, {})} for crumb in old.keys() | marks.keys()}
+        yield name, (marks, schema or {}, str(method).upper() if method else None)
 
 
 def _old_marks(schema: Mapping[str, Any]) -> dict[Breadcrumb, Mapping[str, Any]]:

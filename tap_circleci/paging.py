@@ -42,7 +42,7 @@ class Page:
 class Rows:
     """A list below one parent as far as it could be read, with the ids of the parents in its rows.
 
-    `problem`: why it is not whole. `date`: the service's time, if it told any.
+    `problem`: why it is not whole. `date`: the service's time at its beginning, if it told any.
     """
 
     rows: tuple[Row, ...]
@@ -137,7 +137,7 @@ def pages(
         if not token:
             return
         stale = 0 if has_news else stale + 1
-        if token in tokens or stale == (STALE_PAGES if stream.identity else EQUAL_PAGES):
+        if token in tokens or stale > (STALE_PAGES if stream.identity else EQUAL_PAGES):
             place = path + "".join(f" {name}={value}" for name, value in sorted(params_of(stream, ids).items()))
             raise EndlessList(f"the list at {place} goes round in circles; it was ended after {len(tokens) + 1} pages")
         tokens.add(token)
@@ -201,7 +201,7 @@ def read(client: Client, stream: Stream, ids: Ids, page_size: int, window: Mappi
             for page in pages(client, stream, ids, page_size, window):
                 rows += page.rows
                 broken += page.broken
-                date = page.date
+                date = date or page.date
     except LocalError as error:
         problem = error
     return Rows(tuple(_completed(stream, row, ids, place) for place, row in enumerate(rows)), date, broken, problem)

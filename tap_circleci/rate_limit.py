@@ -104,6 +104,7 @@ class Allowance:
         self._resumed_at = -math.inf  # the end of the last pause that was learnt from
         self._served = 0  # answers to requests that left after the last pause
         self._in_a_row = 0  # pauses after which not even one request was served
+        self.paused = 0.0  # seconds of these pauses and the one before them
         self._careful = False  # the first requests after the last pause do not leave all at once
 
         self._remaining: float | None = None  # as told, until
@@ -203,11 +204,11 @@ class Allowance:
         begins = self._refusal is None and permit.left_at >= self.resume_at
         if begins:
             again = self.resume_at > -math.inf and not self._served
-            self._in_a_row = self._in_a_row + 1 if again else 0
+            self._in_a_row, self.paused = (self._in_a_row + 1, self.paused) if again else (0, 0.0)
             self._refusal = _Refusal(permit.left_at, asked is not None)
         wait = BLIND_WAITS[min(self._in_a_row, len(BLIND_WAITS) - 1)]
         if asked is not None:
-            wait = max(asked, wait) if self._in_a_row else asked
+            wait = asked * 2 ** max(0, self._in_a_row - 1)  # somebody else may always be first
         if self._refusal is not None:
             self._refusal.asked = max(self._refusal.asked, wait if asked is None else asked)
         self.pause(now, wait)
@@ -215,7 +216,9 @@ class Allowance:
 
     def pause(self, now: float, seconds: float) -> None:
         """Let nothing leave for so long."""
-        self.resume_at = max(self.resume_at, now + seconds)
+        until = max(self.resume_at, now + seconds)
+        self.paused += until - max(self.resume_at, now)
+        self.resume_at = until
 
     # What is learnt from a refusal, at the end of its pause, when all answers to what left before are there
 
@@ -340,16 +343,17 @@ class RateLimiter:
             self._allowance.failed()
             self._changed.notify_all()
 
-    def on_throttled(self, permit: Permit, asked: float | None) -> tuple[float, bool]:
+    def on_throttled(self, permit: Permit, asked: float | None) -> tuple[float, float, bool]:
         """Hold everybody for the seconds that a refusal asks for, or longer and longer when it does not say.
 
-        Gives the seconds until requests leave again, and whether this is news: the other refusals of one burst are not.
+        Gives the seconds until requests leave again, those for which all have been held in a row by then without one
+        that was served, and whether this is news: the other refusals of one burst are not.
         """
         with self._changed:
             now = self._clock.now()
             news = self._allowance.refused(permit, now, asked)
             self._changed.notify_all()
-            return max(0.0, self._allowance.resume_at - now), news
+            return max(0.0, self._allowance.resume_at - now), self._allowance.paused, news
 
     def pause(self, seconds: float) -> bool:
         """Let nobody send for so long: the service has said that nothing is left. Tells whether this is news."""

@@ -35,6 +35,8 @@ LOGGER = logging.getLogger(__name__)
 
 FIRST_SYNC = timedelta(days=365)
 """How far back a first sync goes when the user names no date."""
+OVERLAP = timedelta(minutes=10)
+"""How far before a bookmark a list is read again: its pages are read one after the other, and clocks differ."""
 CLOCK_BEHIND = timedelta(minutes=30)
 """How far the clock of one answer may be behind that of an earlier run, so that a state is not refused for it."""
 
@@ -195,9 +197,9 @@ class _Run:
         self._report.tick()
 
     def _since(self, stream: Stream, ids: Ids) -> datetime:
-        """The replication key value from which on rows are sent: the bookmark, or the start date at first."""
+        """The replication key value from which on rows are sent: somewhat before the bookmark, or the start date."""
         bookmark = self._bookmark(stream, ids)
-        return self._start if bookmark is None else bookmark - stream.look_back
+        return self._start if bookmark is None else bookmark - max(stream.look_back, OVERLAP)
 
     def _bookmark(self, stream: Stream, ids: Ids) -> datetime | None:
         """The bookmark of a list; None at first, and where the catalog wants the whole table in each run."""

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from itertools import count
+from itertools import count, pairwise
 
 from tap_circleci.client import Client
 from tap_circleci.config import Config
@@ -265,6 +265,8 @@ class Walker:
         walk: ProjectWalk | None = None
         done: PageDone | None = None
         pending: datetime | None = None
+        oldest: datetime | None = None
+        is_in_order = True
         more = True
         while more:
             try:
@@ -272,7 +274,7 @@ class Walker:
             except LocalError as problem:
                 on_last_page()
                 if done is not None:
-                    yield done
+                    yield replace(done, down_to=oldest) if is_in_order else done
                 yield ListEnded(slug, problem)
                 return
             if page is None:
@@ -283,6 +285,8 @@ class Walker:
                 walk = self._planned(slug, seen, page.date, known)
             if done is not None:  # the newest of what is still to come, so that a list out of order loses nothing
                 yield replace(done, down_to=max(known, default=done.down_to))
+            is_in_order &= all(later <= earlier for earlier, later in pairwise(filter(None, (oldest, *known))))
+            oldest = known[-1] if known else oldest
             below_all = bool(created) and all(date is not None and date < walk.horizon for date in created)
             more = page.more and not below_all
             if more:
@@ -375,7 +379,10 @@ def _is_final(stream: Stream, row: Row) -> bool:
 
 
 def _ended_at(stream: Stream, row: Row) -> datetime | None:
-    return None if stream.ended_at is None else moment(value_of(row, stream.ended_at))
+    """When a row came to its final state; not before it was created, whatever it says."""
+    ended_at = None if stream.ended_at is None else moment(value_of(row, stream.ended_at))
+    created_at = moment(row.get("created_at"))
+    return ended_at if ended_at is None or created_at is None else max(ended_at, created_at)
 
 
 def _name(stream: Stream, ids: Ids) -> str:

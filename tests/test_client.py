@@ -32,7 +32,7 @@ FILE = b"A,B\n" + b"".join(b"%d,%d\n" % (number, number * number) for number in 
 def client_of(url: str, **settings: Any) -> Client:
     """A client whose waits take no time."""
     raw = {"token": TOKEN, "project_slugs": "gh/acme/api", "base_url": url, **settings}
-    return Client(check(raw, "config.json", keys(()))[0], FastClock())
+    return Client(check(raw, "config.json", keys(())), FastClock())
 
 
 def anything(_body: Any) -> bool:

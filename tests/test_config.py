@@ -30,7 +30,7 @@ KEYS = config.keys(EXTRA)
 
 def check(raw: Any, path: str) -> tuple[Config, list[str]]:
     """Check a config of a tap with three extra streams."""
-    return config.check(raw, path, KEYS)
+    return config.check(raw, path, KEYS), config.unknown(raw, KEYS)
 
 
 def checked(**values: Any) -> Config:
@@ -43,6 +43,17 @@ def test_a_config_has_a_field_for_every_key():
     for key in KEYS:
         assert key.description.endswith(".")
         assert key.accepted[-1] not in ". "
+
+
+def test_every_mistake_is_named_at_once(tmp_path: Path):
+    """Each wrong item of a list, and unknown keys also where something else is wrong."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"project_slugs": "gh/acme gl/x/y gh/ok/api", "max_worker": 3, "job_names": ["", 5]}))
+    path.chmod(0o600)
+    done = run(["--config", str(path)])
+    assert done.status == 1
+    assert [told.rpartition(", found ")[2] for told in done.criticals()[1:]] == ['"gh/acme", "gl/x/y".', '"", 5.']
+    assert 'unknown keys, which mean nothing here: "max_worker"' in done.log
 
 
 def test_a_default_is_what_it_stands_for():

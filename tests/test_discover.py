@@ -75,6 +75,21 @@ def test_without_any_selection_all_is_selected_and_with_one_only_that(catalog):
     assert "No stream is selected" in none.log
 
 
+def test_fields_may_be_deselected_the_old_way_in_a_catalog_that_was_discovered(catalog):
+    """`"selected": false` in the schema counts beside metadata that says nothing of it, and not against metadata."""
+    chosen = json.loads(json.dumps(catalog))
+    entry = next(entry for entry in chosen["streams"] if entry["tap_stream_id"] == "pipelines")
+    entry["schema"]["selected"] = True
+    for name in ("vcs", "trigger"):
+        entry["schema"]["properties"][name]["selected"] = False
+    metadata(entry, "properties", "trigger")["selected"] = True
+    with Server(odd_world(NOW)) as server:
+        run = sync(server, catalog=chosen)
+    for row in run.rows("pipelines"):
+        assert "vcs" not in row
+        assert "trigger" in row
+
+
 def test_deselected_fields_are_neither_announced_nor_sent_but_keys_are(catalog):
     """A deselected field, also a nested one, is gone from SCHEMA and RECORD; keys and replication keys stay."""
     chosen = json.loads(json.dumps(catalog))

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from tap_circleci.streams import STREAMS
-from tests.circleci import Answer, Fault, Row, Server, World, demo_world
+from tests.circleci import Answer, Fault, Row, Server, World, demo_world, stamp
 from tests.tap import assert_same, expected, sync, tables
 
 VERSIONED = ("collaborations", "context", "groups", "project", "pipeline_definition", "trigger")
@@ -40,6 +40,33 @@ def test_each_parent_is_asked_once_however_many_children_are_selected():
         sync(server, state={"currently_syncing": "trigger"}, project_slugs="gh/acme/* circleci/Acme/*")
         asked = Counter(request.path for request in server.requests)
     assert max(asked.values()) == 1
+
+
+def test_a_row_that_changes_while_its_list_is_read_is_sent_by_the_next_run():
+    """Page one is read, its row changes, then one of page two does and makes the bookmark: nothing is lost."""
+    world = world_of("gh/acme/api")
+    place = world.organizations[0]
+    rows = [world.add_environment(place, f"env-{number}", NOW - timedelta(days=9)) for number in range(70)]
+
+    def change(row, seconds):
+        row["name"], row["updated_at"] = "changed", stamp(NOW + timedelta(seconds=seconds))
+
+    with Server(world) as server:
+        asked = iter(range(10))
+
+        def fault(path, nth):
+            if "/deploy/environments" in path and next(asked) == 1:
+                change(rows[1], 1)
+                change(rows[60], 2)
+
+        server.fault = fault
+        first = sync(server, streams=["deploy"])
+        world.advance(timedelta(hours=1))
+        server.fault = lambda path, nth: None
+        second = sync(server, streams=["deploy"], state=first.state)
+    found = tables(second.lines, tables(first.lines))["deploy"]
+    assert sum(row["name"] == "changed" for row in found.values()) == 2
+    assert len(second.rows("deploy")) == 2
 
 
 def test_a_pattern_means_all_projects_of_an_organization():

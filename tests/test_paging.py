@@ -198,6 +198,20 @@ def test_a_list_that_goes_round_in_circles_ends():
         assert "goes round in circles" in run.log
 
 
+@pytest.mark.parametrize(("empty", "status", "pipelines"), [(20, 0, 5), (21, 1, 2)])
+def test_twenty_pages_with_nothing_new_are_followed_and_no_more(empty, status, pipelines):
+    """Fresh tokens lead on through twenty empty pages in a row to what comes behind them."""
+    world = world_of(5)
+    rows = world.pipelines([world.project("gh/acme/api")["id"]])
+    pages = [rows[:2], *[[]] * empty, rows[2:]]
+    bodies = [{"items": items, "next_page_token": f"t{number}"} for number, items in enumerate(pages)]
+    bodies[-1]["next_page_token"] = None
+    with Server(world) as server:
+        server.script(r"/project/gh/acme/api/pipeline", [Fault(200, {}, body) for body in bodies])
+        run = sync(server, streams=["pipelines"])
+    assert (run.status, len(run.rows("pipelines"))) == (status, pipelines)
+
+
 def test_ids_are_data_and_never_path():
     """Null, empty and dotted ids are skipped and counted; odd characters are escaped."""
     world = world_of(3)

@@ -20,6 +20,7 @@ from tap_circleci.errors import Refused
 from tap_circleci.rate_limit import BLIND_WAITS, Allowance, Permit, RateLimiter
 from tap_circleci.workers import Clock
 from tests.circleci.limits import FixedWindow, RateLimit, SlidingWindow, TokenBucket
+from tests.tap import FastClock
 
 REFUSALS = 6
 """429 answers to one request until a run ends."""
@@ -311,6 +312,19 @@ def test_a_refusal_that_does_not_say_how_long_is_waited_out_longer_and_longer():
     allowance.served(allowance.leave(now), now)
     allowance.refused(allowance.leave(now), now, None)
     assert allowance.resume_at - now == BLIND_WAITS[0]
+
+
+def test_the_pauses_in_a_row_are_told_whichever_request_is_refused():
+    """Requests that take turns at being refused wait a minute together, not each; one that is served ends the row."""
+    clock = FastClock()
+    limiter = RateLimiter(clock)
+    told = []
+    for _ in range(4):
+        told.append(limiter.on_throttled(limiter.acquire(), 10.0)[1])
+        clock.wait(100)
+    assert told == pytest.approx([10, 20, 40, 80])
+    limiter.on_success(limiter.acquire())
+    assert limiter.on_throttled(limiter.acquire(), 10.0)[1] == pytest.approx(10)
 
 
 def test_a_slow_answer_is_no_sign_that_a_pause_was_long_enough():
