@@ -214,7 +214,9 @@ class Plan:
         below = () if down_to is None else (step for step in self.seen.steps if step.covers(down_to))
         passed = self.horizon if down_to is None else down_to
         before = self.seen.pending
-        still = None if before is None or before > passed else max(before, self.last_looks_at)
+        still = None if before is None or before > passed else before
+        if still is not None and down_to is None:
+            still = max(still, self.last_looks_at)
         return Seen(_few((top, *below)), min(filter(None, (still, pending)), default=None), retry, self.first)
 
     def _recent(self, step: Step) -> datetime:

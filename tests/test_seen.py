@@ -410,9 +410,10 @@ def test_the_moment_of_a_step_is_one_that_has_passed():
 
 
 def test_a_pipeline_that_is_pending_for_ever_hides_no_younger_one():
-    """What is older than any look does not count, and what is younger still does."""
+    """What is older than any look does not count once a walk has ended, and what is younger still does."""
     this = plan(Seen((Step(START, START - DAY),), START - 400 * DAY), START + HOUR)
     assert this.after(None, None, ()).pending == START + HOUR - OLDEST_LOOK
+    assert this.after(START - 300 * DAY, None, ()).pending == this.seen.pending  # the walk has not come to it yet
 
 
 def test_what_is_pending_stays_so_until_it_has_been_listed_again():
