@@ -21,7 +21,7 @@ types: .venv/ready
 	$(BIN)/mypy
 
 tests: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 # Source distribution and wheel. The wheel alone, without this folder, must discover all streams.
 package: .venv/ready

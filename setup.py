@@ -33,6 +33,7 @@ setup(
             "pip-audit",
             "pygal",
             "pytest",
+            "pytest-xdist",
             "ruff",
             "setuptools",
             "types-python-dateutil",

@@ -29,6 +29,11 @@ PAGE = b'{"items": [], "next_page_token": null}'
 FILE = b"A,B\n" + b"".join(b"%d,%d\n" % (number, number * number) for number in range(60_000))
 
 
+def gzipped(content: bytes) -> bytes:
+    """The same bytes at any time, so that all processes of a test run name the tests alike."""
+    return gzip.compress(content, mtime=0)
+
+
 def client_of(url: str, **settings: Any) -> Client:
     """A client whose waits take no time."""
     raw = {"token": TOKEN, "project_slugs": "gh/acme/api", "base_url": url, **settings}
@@ -302,11 +307,10 @@ def test_preliminary_answers_end_nothing(early):
 @pytest.mark.parametrize("how", ["gzip", "chunked", "two members", "identity"])
 def test_a_connection_is_used_again_however_the_body_comes(how):
     """The body is read to its end, so that the next request needs no new connection."""
-    packed = gzip.compress(PAGE)
     sent = {
-        "gzip": answer(packed, "Content-Encoding: gzip\r\n"),
+        "gzip": answer(gzipped(PAGE), "Content-Encoding: gzip\r\n"),
         "chunked": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(PAGE) + PAGE + b"\r\n0\r\n\r\n",
-        "two members": answer(gzip.compress(PAGE[:5]) + gzip.compress(PAGE[5:]) + b"\0" * 9),
+        "two members": answer(gzipped(PAGE[:5]) + gzipped(PAGE[5:]) + b"\0" * 9),
         "identity": answer(PAGE),
     }[how]
     with Wire(sent) as wire:
@@ -318,7 +322,7 @@ def test_a_connection_is_used_again_however_the_body_comes(how):
 @pytest.mark.parametrize(
     "cut",
     [
-        answer(gzip.compress(PAGE)[:-9]),
+        answer(gzipped(PAGE)[:-9]),
         HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\r\n",
         HEAD + b"Connection: close\r\n\r\n{",
         None,
@@ -489,10 +493,10 @@ def test_a_post_goes_over_a_connection_of_its_own():
     ("body", "headers"),
     [
         (FILE, ""),
-        (gzip.compress(FILE), ""),
-        (gzip.compress(FILE), "Content-Encoding: gzip\r\nContent-Type: text/csv\r\n"),
-        (gzip.compress(gzip.compress(FILE)), "Content-Encoding: gzip\r\n"),
-        (gzip.compress(FILE[:999]) + gzip.compress(FILE[999:]), ""),
+        (gzipped(FILE), ""),
+        (gzipped(FILE), "Content-Encoding: gzip\r\nContent-Type: text/csv\r\n"),
+        (gzipped(gzipped(FILE)), "Content-Encoding: gzip\r\n"),
+        (gzipped(FILE[:999]) + gzipped(FILE[999:]), ""),
     ],
     ids=["plain", "file", "transport", "both", "members"],
 )
@@ -544,9 +548,9 @@ def test_an_address_that_has_expired_is_told_at_once(status):
         answer(b"", "Retry-After: 3\r\n", "503 No"),
         answer(b"", status="429 No"),
         lambda connection: connection.sendall(answer(FILE)[:-10]),
-        lambda connection: connection.sendall(answer(gzip.compress(FILE))[:-10]),
-        answer(gzip.compress(FILE)[:-10]),
-        answer(gzip.compress(FILE)[:9000] + b"damaged" * 50 + gzip.compress(FILE)[9350:]),
+        lambda connection: connection.sendall(answer(gzipped(FILE))[:-10]),
+        answer(gzipped(FILE)[:-10]),
+        answer(gzipped(FILE)[:9000] + b"damaged" * 50 + gzipped(FILE)[9350:]),
         lambda connection: connection.sendall(answer(FILE)[:300_000]),
     ],
     ids=["closed", "503", "429", "cut", "cut gzip", "short gzip", "damaged gzip", "half"],
@@ -554,7 +558,7 @@ def test_an_address_that_has_expired_is_told_at_once(status):
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_download_that_breaks_off_goes_on_where_it_was(first, packed):
     """No byte is lost and none is given twice, wherever the connection broke."""
-    with Wire(first, answer(gzip.compress(FILE) if packed else FILE)) as wire:
+    with Wire(first, answer(gzipped(FILE) if packed else FILE)) as wire:
         client = client_of("https://circleci.invalid")
         assert b"".join(client.download(wire.url, "file")) == FILE
         assert (len(wire.requests), client.traffic().retries) == (2, 1)
@@ -679,7 +683,7 @@ STATUSES = st.sampled_from(
     ["200 OK", "201 C", "204 N", "206 P", "301 M", "304 N", "400 B", "404 N", "418 T", "429 R", "500 E", "999 X"]
 )
 BODIES = st.sampled_from(
-    [PAGE, b"", b"[]", b"null", b"\x1f\x8b", b"\xff\xfe", b"[" * 9999, b"1" * 5000, gzip.compress(PAGE)[:-1]]
+    [PAGE, b"", b"[]", b"null", b"\x1f\x8b", b"\xff\xfe", b"[" * 9999, b"1" * 5000, gzipped(PAGE)[:-1]]
 )
 
 
