@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +21,7 @@ from tap_circleci.discover import schema_of
 from tap_circleci.errors import LinkExpired, LocalError, NotFound, Throttled, Unreadable
 from tap_circleci.export_files import JOB, days, digests, tables
 from tap_circleci.paging import Ids, path_of, title_of
-from tap_circleci.records import Column, Table
+from tap_circleci.records import Column, Records, Table, table_converter
 from tap_circleci.slugs import usable_id
 from tap_circleci.state import Export
 from tap_circleci.streams import Stream
@@ -43,6 +44,8 @@ MAX_WAIT = 600.0
 """Seconds of waiting until an export is left to the next run."""
 FRESH_ADDRESSES = 5
 """How often the addresses of the files are asked for anew without one more file read."""
+BLOCKS_AT_ONCE = 8
+"""Blocks of a file that a thread hands over: half a megabyte, since each handing over costs."""
 
 
 # What is due
@@ -107,10 +110,10 @@ class Discarded:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of an export, and when the service said that it was ready, if it told the time."""
+    """Records of an export, and when the service said that it was ready, if it told the time."""
 
     ids: Ids
-    table: Table
+    records: Records
     date: datetime | None
 
 
@@ -165,10 +168,20 @@ Going = Generator[Event, None, list[_Pending]]
 
 
 class Exports:
-    """Makes and collects the exports of one stream; used by the one thread that writes."""
+    """Makes and collects the exports of one stream, with the fields of the schema that is `wanted`.
+
+    Used by the one thread that writes.
+    """
 
     def __init__(
-        self, stream: Stream, client: Client, pool: Pool, wait: Wait, clock: Clock, now: Callable[[], datetime]
+        self,
+        stream: Stream,
+        wanted: Mapping[str, Any],
+        client: Client,
+        pool: Pool,
+        wait: Wait,
+        clock: Clock,
+        now: Callable[[], datetime],
     ) -> None:
         self._stream = stream
         self._client = client
@@ -177,6 +190,7 @@ class Exports:
         self._clock = clock
         self._now = now
         self._columns = schema_of(stream.name)["properties"]
+        self._convert = table_converter(schema_of(stream.name), wanted)
         self._times = {name for name, column in self._columns.items() if column.get("format") == "date-time"}
 
     def events(self, due: Iterable[Due]) -> Iterator[Event]:
@@ -292,10 +306,9 @@ class Exports:
 
     def _collect(self, one: _Pending, status: _Status) -> Going:
         """Give the rows of an export that is ready, and ask for the next."""
-        found = self._tables(one, status)
         try:
-            while table := self._ask(partial(next, found, None)):
-                yield Batch(one.ids, table, status.date)
+            for table in self._tables(one, status):
+                yield Batch(one.ids, self._convert(table), status.date)
         except Throttled:
             return self._left_to_the_next_run(one, "may not be asked about any more for now")
         except LocalError as problem:
@@ -305,7 +318,7 @@ class Exports:
         return (yield from self._make(one.ids, one.spans))
 
     def _tables(self, one: _Pending, status: _Status) -> Iterator[Table]:
-        """The rows of all files, with their keys; drawn by threads of the pool, one after the other.
+        """The rows of all files, with their keys.
 
         Where the address of a file has expired, it is read again from its beginning at a fresh one: its rows come
         again, with the keys that they had.
@@ -321,7 +334,7 @@ class Exports:
                 for name, url in zip(names, urls, strict=True):
                     if name not in done:
                         seen = equals.copy()
-                        for table in tables(self._client.download(url, self._stream.name), self._columns):
+                        for table in tables(self._blocks(url), self._columns):
                             yield self._keyed(table, one, seen)
                         done, equals = [*done, name], seen
                 return
@@ -332,6 +345,13 @@ class Exports:
                     raise
             urls = self._fresh_urls(one, tries)
 
+    def _blocks(self, url: str) -> Iterator[bytes]:
+        """The file at that address, read and unpacked by threads of the pool; what becomes of it is work of this one,
+        since it is the processor's and would only wander between the cores."""
+        found = self._client.download(url, self._stream.name)
+        while some := self._ask(lambda: list(islice(found, BLOCKS_AT_ONCE))):
+            yield from some
+
     def _fresh_urls(self, one: _Pending, tries: int) -> tuple[str, ...]:
         """The addresses of the files anew: at once the first time, later after growing waits.
 
@@ -339,8 +359,8 @@ class Exports:
         """
         seconds = waited = 0.0 if tries == 1 else WAITS[min(tries - 2, len(WAITS) - 1)]
         while True:
-            self._clock.wait(seconds)
-            status = self._status(one.ids, one.export)
+            self._ask(partial(self._clock.wait, seconds))
+            status: _Status | LocalError = self._ask(partial(self._status, one.ids, one.export))
             if isinstance(status, Throttled):
                 seconds = max(status.seconds or 0.0, WAITS[-1])
                 waited += seconds

@@ -19,7 +19,7 @@ import singer
 from tap_circleci.discover import Selected, schema_of
 from tap_circleci.errors import PipeClosed
 from tap_circleci.paging import Row, value_of
-from tap_circleci.records import Convert, Path, ReportMisfit, Table, TableConvert, converter, table_converter
+from tap_circleci.records import Path, Records, ReportMisfit, converter
 from tap_circleci.slugs import usable_id
 from tap_circleci.state import State
 from tap_circleci.streams import STREAMS, Stream
@@ -50,16 +50,17 @@ class Messages:
     def __init__(self, selected: Selected, clock: Clock) -> None:
         self._selected = selected
         self._clock = clock
-        self._converters: dict[str, Convert] = {}
-        self._table_converters: dict[str, TableConvert] = {}
-        for name, schema in selected.schemas.items():
-            whole, report = schema_of(name), self._reporter(name)
-            if STREAMS[name].is_export:
-                self._table_converters[name] = table_converter(whole, schema, report)
-            else:
-                left_out = [(column,) for column in STREAMS[name].left_out]
-                secrets = STREAMS[name].secret_urls
-                self._converters[name] = converter(whole, schema, secrets, report, left_out=left_out)
+        self._converters = {
+            name: converter(
+                schema_of(name),
+                schema,
+                STREAMS[name].secret_urls,
+                self._reporter(name),
+                left_out=[(column,) for column in STREAMS[name].left_out],
+            )
+            for name, schema in selected.schemas.items()
+            if not STREAMS[name].is_export
+        }
         self._unwritten: list[str] = []
         self._last_state: dict[str, Any] | None = None
         self._state_at = clock.now()
@@ -100,14 +101,14 @@ class Messages:
         self._unwritten.append(json.dumps(message, allow_nan=False) + "\n")
         self.rows[name] += 1
 
-    def table(self, name: str, table: Table, extracted: datetime) -> None:
-        """Write the records of a table that was read at that time, and whose rows have usable keys."""
-        at = written(extracted)
-        self._unwritten += [
-            f'{{"type": "RECORD", "stream": "{name}", "record": {{{fields}}}, "time_extracted": "{at}"}}\n'
-            for fields in self._table_converters[name](table)
-        ]
-        self.rows[name] += table.rows
+    def records(self, name: str, records: Records, extracted: datetime) -> None:
+        """Write records that were read at that time, and report what did not fit."""
+        for (path, problem), times in records.misfits.items():
+            self._misfit(name, path, problem, times)
+        head = f'{{"type": "RECORD", "stream": "{name}", "record": {{'
+        tail = f'}}, "time_extracted": "{written(extracted)}"}}\n'
+        self._unwritten += [head, f"{tail}{head}".join(records.fields), tail]  # at once: each line costs
+        self.rows[name] += len(records.fields)
 
     def activate(self, name: str, version: int) -> None:
         """Tell the target that rows of other versions are gone."""
@@ -149,12 +150,13 @@ class Messages:
         self._unwritten.append(singer.messages.format_message(message) + "\n")
 
     def _reporter(self, name: str) -> ReportMisfit:
-        def report(path: Path, problem: str) -> None:
-            self.unfit[name, path, problem] += 1
-            if self.unfit[name, path, problem] == 1:
-                LOGGER.warning("%s: the field %s %s; it is not sent on.", name, ".".join(path), problem)
+        return lambda path, problem: self._misfit(name, path, problem, 1)
 
-        return report
+    def _misfit(self, name: str, path: Path, problem: str, times: int) -> None:
+        """Count a field that does not fit; the first one with this problem has a line."""
+        if not self.unfit[name, path, problem]:
+            LOGGER.warning("%s: the field %s %s; it is not sent on.", name, ".".join(path), problem)
+        self.unfit[name, path, problem] += times
 
 
 def _is_usable(stream: Stream, row: Row, column: str) -> bool:

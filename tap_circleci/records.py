@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from itertools import repeat
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
@@ -39,7 +42,19 @@ class Table:
         return self.columns.get(name) or (None,) * self.rows
 
 
-TableConvert = Callable[[Table], Iterator[str]]
+Misfits = Counter[tuple[Path, str]]
+"""How often a field had something wrong with it: by its path, and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a table in order, each as its fields in JSON with commas between them, and what did not fit."""
+
+    fields: Sequence[str]
+    misfits: Misfits
+
+
+TableConvert = Callable[[Table], Records]
 INT64 = 2**63
 NOT_IN_SCHEMA = "is not in the schema"
 _JSON: Mapping[type, Callable[[Any], str]] = {
@@ -84,39 +99,45 @@ class _Special:
     report: ReportMisfit
 
 
-def table_converter(schema: Schema, wanted: Schema, report: ReportMisfit) -> TableConvert:
-    """A function from a table to its records, in order, as JSON: the same that a `converter` makes of each row.
+def table_converter(schema: Schema, wanted: Schema) -> TableConvert:
+    """A function from a table with rows to its records, as JSON: the same that a `converter` makes of each row.
 
-    Each record is given as its fields, joined by commas. For schemas without nested fields. Most values of a column
-    stand in it many times, so each is converted once: an export has up to a million rows.
+    For schemas without nested fields. Most values of a column stand in it many times, so each is converted once: an
+    export has up to a million rows.
     """
-    writers = {name: _writer(_leaf_of(field), name, report) for name, field in wanted["properties"].items()}
+    writers = {name: _writer(_leaf_of(field), name) for name, field in wanted["properties"].items()}
 
-    def convert(table: Table) -> Iterator[str]:
-        for name in table.columns.keys() - schema["properties"].keys():
-            for _ in range(table.rows):
-                report((name,), NOT_IN_SCHEMA)
-        return map(", ".join, zip(*[write(table[name]) for name, write in writers.items()], strict=True))
+    def convert(table: Table) -> Records:
+        unknown = table.columns.keys() - schema["properties"].keys()
+        misfits: Misfits = Counter({((name,), NOT_IN_SCHEMA): table.rows for name in unknown})
+        columns = []
+        for name, write in writers.items():
+            fields, wrong = write(table[name])
+            columns.append(fields)
+            misfits += wrong
+        return Records(list(map(", ".join, zip(*columns, strict=True))), misfits)
 
     return convert
 
 
-def _writer(leaf: Convert, name: str, report: ReportMisfit) -> Callable[[Column], Iterator[str]]:
-    """A function from the values of a column to its fields in JSON."""
+def _writer(leaf: Convert, name: str) -> Callable[[Column], tuple[Iterator[str], Misfits]]:
+    """A function from the values of a column to its fields in JSON, and to those that do not fit."""
     key = json.dumps(name)
 
-    def field(value: str | None, column: Column) -> str:
-        try:
-            found = None if value is None else leaf(value)
-        except (ValueError, OverflowError):
-            found = None
-            for _ in range(column.count(value)):
-                report((name,), _is_no(leaf, value))
-        return f"{key}: {_JSON[type(found)](found)}"
-
-    def write(column: Column) -> Iterator[str]:
-        fields = {value: field(value, column) for value in set(column)}
-        return map(fields.__getitem__, column)
+    def write(column: Column) -> tuple[Iterator[str], Misfits]:
+        is_constant = column.count(column[0]) == len(column)  # as many are, and no set is made for them
+        fields: dict[str | None, str] = {}
+        misfits: Misfits = Counter()
+        for value in column[:1] if is_constant else set(column):
+            try:
+                found = None if value is None else leaf(value)
+            except (ValueError, OverflowError):
+                found = None
+                misfits[(name,), _is_no(leaf, value)] += column.count(value)
+            fields[value] = f"{key}: {_JSON[type(found)](found)}"
+        if is_constant:
+            return repeat(fields[column[0]], len(column)), misfits
+        return map(fields.__getitem__, column), misfits
 
     return write
 
@@ -274,10 +295,16 @@ def date_time(value: Any) -> str | None:
         return None
     if not isinstance(value, str):
         raise ValueError("not a text")
+    return _date_time(value)
+
+
+@lru_cache(maxsize=8192)  # jobs share the times of their workflow and pipeline, and exports name each time twice
+def _date_time(value: str) -> str:
     plain = _PLAIN.fullmatch(value)
     if plain is not None:
         datetime.fromisoformat(value[:19])  # raises for a day or hour that is none
-        return f"{plain[1]}T{plain[2]}.{(plain[3] or '')[:6]:0<6}Z"
+        date, time, fraction = plain.groups("")
+        return f"{date}T{time}.{fraction[:6].ljust(6, '0')}Z"
     return written(lenient(value))
 
 

@@ -229,7 +229,8 @@ class _Run:
 
     def _exports(self, stream: Stream) -> None:
         """The rows of the days that have ended since the last sync, of all organizations."""
-        exports = Exports(stream, self._client, self._pool, self._wait, self._clock, self._time.now)
+        wanted = self._selected.schemas[stream.name]
+        exports = Exports(stream, wanted, self._client, self._pool, self._wait, self._clock, self._time.now)
         kept = self._state.exports.setdefault(stream.name, {})
         for event in exports.events([self._due(stream, ids) for ids in self._organizations.parents(stream)]):
             key = _bookmark_key(stream, event.ids)
@@ -239,7 +240,7 @@ class _Run:
             elif isinstance(event, Discarded):
                 kept.pop(key)
             elif isinstance(event, Batch):
-                self._messages.table(stream.name, event.table, event.date or self._time.now())
+                self._messages.records(stream.name, event.records, event.date or self._time.now())
                 self._messages.flush()
             else:
                 problem = event.problem if isinstance(event, Ended) else None

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from threading import Event
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tap_circleci.state import Export
 from tap_circleci.streams import STREAMS
 from tests.circleci import Answer, Row, Server, World
 from tests.circleci.usage import COLUMNS, FileHost, Usage, csv_of, job, seat
-from tests.tap import EagerClock, FastClock, Run, config_for, last_state, run, sync, tables
+from tests.tap import EagerClock, FastClock, Run, config_for, last_state, run, running, sync, tables
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 A_DAY = timedelta(days=1)
@@ -394,12 +395,12 @@ def test_rows_that_come_again_keep_their_keys(folder):
     """An address expires in the middle of a file, and fresh ones may be elsewhere: equal rows are not multiplied."""
     with service(files_per_export=2, signature=str, packed=False, folder=folder) as usage:
         organization = ids(usage)[0]
-        usage.add(organization, *[seat(NOW - A_DAY, organization)] * 2000)
+        usage.add(organization, *[seat(NOW - A_DAY, organization)] * 10_000)
         usage.host.fault = {2: "cut", 3: 403}.get
         done = go(usage)
     assert done.status == 0
-    assert len(done.rows(NAME)) > 2000
-    assert len(tables(done.lines)[NAME]) == 2000
+    assert len(done.rows(NAME)) > 10_000
+    assert len(tables(done.lines)[NAME]) == 10_000
 
 
 def test_files_without_addresses_that_last_are_given_up():
@@ -413,6 +414,27 @@ def test_files_without_addresses_that_last_are_given_up():
     assert len(usage.host.paths) <= 12
     assert clock.waited < 120
     assert "not valid any more" in done.criticals()[0]
+
+
+def test_a_signal_ends_a_run_whose_file_does_not_come(tmp_path):
+    """A host of files that hangs holds nothing up, and the last line is a state that knows the export."""
+    hangs = Event()
+
+    def never(number: int) -> None:
+        hangs.set()
+        gate.wait(30)
+
+    gate = Event()
+    with service(states=("completed",)) as usage:
+        organization = ids(filled(usage))[0]
+        usage.host.fault = never
+        with running(usage.server, tmp_path, extra_streams=NAME, start_date=START) as process:
+            assert hangs.wait(30)
+            process.terminate()
+            assert process.wait(timeout=5) == 143
+        gate.set()
+    assert "CRITICAL Stopped by SIGTERM." in (tmp_path / "log").read_text()
+    assert marks(last_state((tmp_path / "out").read_text().splitlines()))[organization]["export"]["id"] == "export-1"
 
 
 @pytest.mark.parametrize(("seconds", "is_collected"), [(2, True), (1800, False)])
