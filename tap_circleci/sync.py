@@ -310,7 +310,7 @@ class _Run:
         if cut:
             LOGGER.info("An earlier run was cut off and is taken up: %s", first_few(cut))
         if known:
-            LOGGER.info("What is new or due in %d projects since %s", len(known), whole_seconds(min(known)))
+            LOGGER.info("Read before, so only what is new or due since %s: %d", whole_seconds(min(known)), len(known))
 
     def _pipeline(self, event: Pipeline, project: _Project) -> None:
         """A pipeline and what lies below it, depth first."""
