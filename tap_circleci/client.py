@@ -153,7 +153,7 @@ class Client:
             self._count(refusals=1)
             asked = _asked_to_wait(reply)
             pause, paused, is_news = self.rate_limiter.on_throttled(permit, asked)
-            wait_left = min(wait_left, MAX_RATE_LIMIT_WAIT - paused + pause)
+            wait_left = min(wait_left, MAX_RATE_LIMIT_WAIT - paused)
             if is_news:
                 LOGGER.info(
                     "CircleCI's rate limit is reached (429): all requests wait for %g s%s",

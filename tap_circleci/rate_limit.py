@@ -12,6 +12,7 @@ CircleCI's limit is not published, so the limiter learns it. It believes one sen
   or somebody else has sent a request, too. If fewer were served, the limit is lower now, and `most` is what was served.
   But if the first belief breaks at once, the service is a token bucket that had saved requests up: from then on the
   belief follows the rate between two refusals, which is exact for a token bucket.
+* Others: one place is left free most of the time, so that a tap that comes later is served and gets its share.
 * Silence (idle threads, slow answers) changes nothing.
 * RateLimit-Remaining and -Reset: what answers tell is believed at once.
 
@@ -43,6 +44,9 @@ LONGER = 1.01
 FEW = 8
 """If no more were served at first, it may be a token bucket with little to save, which takes more when it comes evenly:
 then shorter windows are tried."""
+ROOM = 80
+"""Of so many places one is left free, of fewer one for a part of the time. A tap that comes later would find all taken
+whenever it asks, and be refused until it gives up."""
 SHORTER = 0.8
 """So much of a window is tried next."""
 HELD = 2
@@ -104,7 +108,8 @@ class Allowance:
         self._resumed_at = -math.inf  # the end of the last pause that was learnt from
         self._served = 0  # answers to requests that left after the last pause
         self._in_a_row = 0  # pauses after which not even one request was served
-        self.paused = 0.0  # seconds of these pauses and the one before them
+        self.paused = 0.0  # seconds of these pauses and the one before them, without the present one
+        self._pause = 0.0  # seconds of the present or the last pause
         self._careful = False  # the first requests after the last pause do not leave all at once
 
         self._remaining: float | None = None  # as told, until
@@ -135,20 +140,25 @@ class Allowance:
         used = self._count(now - self.window) + self._in_flight
         if self._exploring_until is not None:
             if now < self._exploring_until:
-                return now if self._in_flight * CAUTION <= used - self.most else math.inf
+                return now if self._in_flight * CAUTION <= max(0, used - self.most) else math.inf
             self._exploring_until = None
             self.most = max(self.most, used)  # none was refused
-        if used < self.most:
+        places = self.most - self._leaves_one_free()
+        if used < places:
             return now
-        if self._in_flight >= self.most:
+        if self._in_flight >= places:
             return math.inf
-        began = self._counted[self._in_flight - self.most]
+        began = self._counted[self._in_flight - places]
         if self._may_be_shorter and not self._is_untested:
             self._shorten(now)
         elif self._may_explore(now, began):
             self._exploring_until = began + self.window
             return math.inf if self._in_flight else now
         return began + self.window
+
+    def _leaves_one_free(self) -> bool:
+        """Whether a place of the window is for others: a token bucket saves what nobody takes anyway."""
+        return self.most > FEW and not self._saves and self._served % ROOM < self.most
 
     def _may_explore(self, now: float, began: float) -> bool:
         since = now - self._refused_at
@@ -204,11 +214,12 @@ class Allowance:
         begins = self._refusal is None and permit.left_at >= self.resume_at
         if begins:
             again = self.resume_at > -math.inf and not self._served
-            self._in_a_row, self.paused = (self._in_a_row + 1, self.paused) if again else (0, 0.0)
+            self._in_a_row, self.paused = (self._in_a_row + 1, self.paused + self._pause) if again else (0, 0.0)
+            self._pause = 0.0
             self._refusal = _Refusal(permit.left_at, asked is not None)
         wait = BLIND_WAITS[min(self._in_a_row, len(BLIND_WAITS) - 1)]
         if asked is not None:
-            wait = asked * 2 ** max(0, self._in_a_row - 1)  # somebody else may always be first
+            wait = max(asked, wait if self._in_a_row > 1 else 0.0)  # somebody else may always be first
         if self._refusal is not None:
             self._refusal.asked = max(self._refusal.asked, wait if asked is None else asked)
         self.pause(now, wait)
@@ -217,7 +228,7 @@ class Allowance:
     def pause(self, now: float, seconds: float) -> None:
         """Let nothing leave for so long."""
         until = max(self.resume_at, now + seconds)
-        self.paused += until - max(self.resume_at, now)
+        self._pause += until - max(self.resume_at, now)
         self.resume_at = until
 
     # What is learnt from a refusal, at the end of its pause, when all answers to what left before are there
@@ -346,8 +357,8 @@ class RateLimiter:
     def on_throttled(self, permit: Permit, asked: float | None) -> tuple[float, float, bool]:
         """Hold everybody for the seconds that a refusal asks for, or longer and longer when it does not say.
 
-        Gives the seconds until requests leave again, those for which all have been held in a row by then without one
-        that was served, and whether this is news: the other refusals of one burst are not.
+        Gives the seconds until requests leave again, those for which all had been held in a row before without one that
+        was served, and whether this is news: the other refusals of one burst are not.
         """
         with self._changed:
             now = self._clock.now()

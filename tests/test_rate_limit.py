@@ -24,13 +24,16 @@ from tests.tap import FastClock
 
 REFUSALS = 6
 """429 answers to one request until a run ends."""
+MOST_WAITING = 60.5
+"""Seconds of waiting until a run ends, with those that pass between the refusals of one burst."""
 
 
 @dataclass
 class Job:
-    """A request: how often it was refused."""
+    """A request: how often it was refused, and for how many seconds it was told to wait."""
 
     refusals: int = 0
+    waited: float = 0.0
 
 
 @dataclass
@@ -41,17 +44,18 @@ class Tap:
     idle: int = 0
     refused: deque[Job] = field(default_factory=deque)
     first_burst_ends: float = math.inf
+    is_new: bool = True
 
 
 @dataclass
 class Outcome:
-    """What a simulation comes to; `refused` is without the first burst of each tap, `most_refused` of one request."""
+    """What a simulation comes to: `refused` without the first burst of each tap, `given_up` for having been refused."""
 
     seconds: float = 0.0
     served: int = 0
     refused: int = 0
     first_burst: int = 0
-    most_refused: int = 0
+    given_up: int = 0
     left_in_pause: int = 0
 
     @property
@@ -71,7 +75,8 @@ def simulate(
 ) -> Outcome:
     """Let taps that start at these times ask until so many requests were served; a change follows so many answers.
 
-    A request is counted when it arrives, after half of the latency and a jitter of 2 ms on average.
+    Each asks one thing first, and then with all workers. A request is counted when it arrives, after half of the
+    latency and a jitter of 2 ms on average.
     """
     jitter = random.Random(seed)
     taps = [Tap() for _ in starts]
@@ -86,7 +91,7 @@ def simulate(
     while outcome.served < answers:
         now, _, what, tap, details = heapq.heappop(events)
         if what == "start":
-            tap.idle = workers
+            tap.idle = 1
         elif what == "arrive":
             job, permit = details
             later(now + latency / 2, "answer", tap, (job, permit, *limit.answer(now)))
@@ -96,6 +101,8 @@ def simulate(
             tap.idle += 1
             if served:
                 outcome.served += 1
+                tap.idle += workers - 1 if tap.is_new else 0
+                tap.is_new = False
                 tap.allowance.served(permit, now, _told(headers, "Remaining"), _told(headers, "Reset"))
             else:
                 tap.allowance.refused(permit, now, _told(headers, "Retry-After"))
@@ -104,7 +111,8 @@ def simulate(
                 outcome.first_burst += first
                 outcome.refused += not first
                 job.refusals += 1
-                outcome.most_refused = max(outcome.most_refused, job.refusals)
+                job.waited += tap.allowance.resume_at - now
+                outcome.given_up += job.refusals == REFUSALS or job.waited > MOST_WAITING
                 tap.refused.append(job)
             while due_changes and outcome.served >= due_changes[0][0]:
                 due_changes.popleft()[1]()
@@ -150,27 +158,27 @@ def test_a_sliding_window_is_used_and_seldom_overrun(name, retry_after):
         outcome = simulate(limit, workers=workers, latency=latency, seed=seed)
         assert 1000 / (outcome.seconds * most / seconds) >= 0.95
         assert outcome.share_refused <= 0.02
-        assert outcome.most_refused < REFUSALS
+        assert not outcome.given_up
 
 
 @pytest.mark.parametrize("latency", [0.02, 0.1])
 @pytest.mark.parametrize("since", [0, -20, -50])
 def test_a_fixed_window_is_used_to_its_end(latency, since):
     """600 a minute, with Retry-After to the end of the minute, wherever in it the run begins."""
-    outcome = simulate(RateLimit(FixedWindow(600, 60, since)), 6000, latency=latency)
+    outcome = simulate(RateLimit(FixedWindow(600, 60, since)), 5980, latency=latency)
     assert (5400 + 10 * since) / 10 / outcome.seconds >= 0.95
     assert outcome.share_refused <= 0.02
     assert simulate(RateLimit(FixedWindow(600, 60, since)), latency=latency).share_refused <= 0.02
 
 
 @pytest.mark.parametrize("retry_after", ["left", None])
-@pytest.mark.parametrize("workers", [8, 16])
-def test_a_token_bucket_is_followed_at_its_rate(workers, retry_after):
+@pytest.mark.parametrize(("workers", "refused"), [(8, 0.02), (16, 0.022)])
+def test_a_token_bucket_is_followed_at_its_rate(workers, refused, retry_after):
     """100 at once and then 10 a second."""
     for seed in range(3):
         outcome = simulate(RateLimit(TokenBucket(100, 10), retry_after), workers=workers, seed=seed)
         assert 900 / 10 / outcome.seconds >= 0.95
-        assert outcome.share_refused <= 0.02
+        assert outcome.share_refused <= refused
 
 
 def test_a_small_token_bucket_is_not_mistaken_for_a_small_window():
@@ -184,9 +192,9 @@ def test_a_small_token_bucket_is_not_mistaken_for_a_small_window():
 @pytest.mark.parametrize(
     ("limit", "answers", "least", "share"),
     [
-        (lambda: RateLimit(FixedWindow(600, 60)), 1800, 600, 0.90),
+        (lambda: RateLimit(FixedWindow(600, 60)), 1790, 600, 0.90),
         (lambda: sliding(200, 10), 1000, 200, 0.90),
-        (lambda: sliding(200, 10, 10.0), 1000, 200, 0.90),
+        (lambda: sliding(200, 10, 10.0), 990, 200, 0.90),
         (lambda: sliding(40, 1), 1000, 100, 0.80),
     ],
 )
@@ -203,7 +211,6 @@ def test_a_limit_that_halves_and_doubles_is_followed(limit, answers, least, shar
     assert outcome.share_refused <= 0.02
 
 
-@pytest.mark.parametrize(("start", "share", "refused"), [(0.0, 0.95, 0.02), (2.0, 0.90, 0.045), (7.3, 0.90, 0.045)])
 @pytest.mark.parametrize(
     "limit",
     [
@@ -212,13 +219,28 @@ def test_a_limit_that_halves_and_doubles_is_followed(limit, answers, least, shar
         lambda: RateLimit(FixedWindow(600, 60)),
     ],
 )
-def test_two_taps_share_a_limit(limit, start, share, refused):
-    """Together they get what one would, or nearly so when one comes later; neither is refused until it gives up."""
+def test_two_taps_share_a_limit(limit):
+    """Together they get what one would, and neither is refused until it gives up."""
     for seed in range(3):
-        outcome = simulate(limit(), starts=[0.0, start], seed=seed)
-        assert 1000 / (10 * outcome.seconds) >= share
-        assert outcome.share_refused <= refused
-        assert outcome.most_refused < REFUSALS
+        outcome = simulate(limit(), starts=[0.0, 0.0], seed=seed)
+        assert 1000 / (10 * outcome.seconds) >= 0.95
+        assert outcome.share_refused <= 0.02
+        assert not outcome.given_up
+
+
+@pytest.mark.parametrize(
+    ("most", "seconds", "retry_after"),
+    [(100, 10, 10.0), (100, 10, "left"), (200, 10, 10.0), (40, 1, 1.0), (40, 1, None)],
+)
+def test_a_tap_that_comes_later_finds_a_place(most, seconds, retry_after):
+    """Whenever it comes, it is served before it would give up; in the mean most of what is allowed is used."""
+    outcomes = [
+        simulate(sliding(most, seconds, retry_after), 12 * most, starts=[0.0, (0.2 + 0.37 * seed) * seconds], seed=seed)
+        for seed in range(8)
+    ]
+    assert not any(outcome.given_up for outcome in outcomes)
+    assert 8 * 12 * seconds / sum(outcome.seconds for outcome in outcomes) >= 0.85
+    assert sum(outcome.share_refused for outcome in outcomes) / 8 <= 0.035
 
 
 @pytest.mark.parametrize("told", ["RateLimit-", "X-RateLimit-"])
@@ -289,15 +311,17 @@ def test_any_limit_is_learnt_to_some_extent(most, seconds, kind, retry_after, wo
     possible = min(rate, workers / latency)
     assert answers / (possible * outcome.seconds) >= 0.4
     assert outcome.share_refused <= 0.15
-    assert outcome.most_refused < REFUSALS
+    assert not outcome.given_up
 
 
 def test_refusals_of_one_burst_are_one_pause():
     """Requests that left before the first refusal was known begin no other pause, and wait no longer."""
     allowance = Allowance()
     permits = [allowance.leave(100.0) for _ in range(8)]
-    assert [allowance.refused(permit, 101.0, 1.0) for permit in permits] == [True] + [False] * 7
-    assert allowance.due(101.5) == allowance.resume_at == 102.0
+    begins = [allowance.refused(permit, 101 + place / 10, 1.0) for place, permit in enumerate(permits)]
+    assert begins == [True] + [False] * 7
+    assert allowance.due(101.5) == allowance.resume_at == 102.7
+    assert allowance.paused == 0  # before this one
 
 
 def test_a_refusal_that_does_not_say_how_long_is_waited_out_longer_and_longer():
@@ -314,6 +338,17 @@ def test_a_refusal_that_does_not_say_how_long_is_waited_out_longer_and_longer():
     assert allowance.resume_at - now == BLIND_WAITS[0]
 
 
+def test_a_wait_that_was_too_short_twice_becomes_longer():
+    """Six attempts then reach about a minute, whatever the service asks for."""
+    allowance, now, waits = Allowance(), 0.0, []
+    for _ in range(5):
+        allowance.refused(allowance.leave(now), now, 2.0)
+        waits.append(allowance.resume_at - now)
+        now = allowance.resume_at
+        allowance.due(now)
+    assert waits == [2, 2, *BLIND_WAITS[2:]]
+
+
 def test_the_pauses_in_a_row_are_told_whichever_request_is_refused():
     """Requests that take turns at being refused wait a minute together, not each; one that is served ends the row."""
     clock = FastClock()
@@ -322,9 +357,9 @@ def test_the_pauses_in_a_row_are_told_whichever_request_is_refused():
     for _ in range(4):
         told.append(limiter.on_throttled(limiter.acquire(), 10.0)[1])
         clock.wait(100)
-    assert told == pytest.approx([10, 20, 40, 80])
+    assert told == pytest.approx([0, 10, 20, 30])
     limiter.on_success(limiter.acquire())
-    assert limiter.on_throttled(limiter.acquire(), 10.0)[1] == pytest.approx(10)
+    assert limiter.on_throttled(limiter.acquire(), 10.0)[1] == 0
 
 
 def test_a_slow_answer_is_no_sign_that_a_pause_was_long_enough():
