@@ -6,8 +6,9 @@ CircleCI's limit is not published, so the limiter learns it. It believes one sen
 * Before the first refusal there is no belief, and nobody waits.
 * The first refusal gives both figures: the wait that it asks for is the window, and what was served in the last window
   is what the service takes.
-* Success: the belief holds. Now and then, soon after `most` have left, more is tried until a request is refused. What
-  was served by then is the new `most`. A refusal at that time costs little: nobody could send for a while anyway.
+* Success: the belief holds. Now and then, soon after `most` have left, more is tried until a request is refused: soon
+  after the first belief, which others may have had a part in, then ever less often. What was served by then is the new
+  `most`. A refusal at that time costs little: nobody could send for a while anyway.
 * Refusal: everybody waits as long as the service asks. If `most` were served in the window, it was a little too short,
   or somebody else has sent a request, too. If fewer were served, the limit is lower now, and `most` is what was served.
   But if the first belief breaks at once, the service is a token bucket that had saved requests up: from then on the
@@ -43,7 +44,9 @@ LONGER = 1.01
 """A window that was a little too short becomes so much longer."""
 FEW = 8
 """If no more were served at first, it may be a token bucket with little to save, which takes more when it comes evenly:
-then shorter windows are tried."""
+then shorter windows are tried,"""
+SHORT = 5.0
+"""if it asked to wait for no more seconds: such buckets have saved a request again soon."""
 ROOM = 80
 """Of so many places one is left free, of fewer one for a part of the time. A tap that comes later would find all taken
 whenever it asks, and be refused until it gives up."""
@@ -53,10 +56,15 @@ HELD = 2
 """A belief has held after so many windows: by then a token bucket has given all that it had saved."""
 EXPLORE_AFTER = 120
 """Answers between two attempts to get more, each of which ends with a refusal: one in a hundred requests."""
-EXPLORE_SECONDS = 300.0
-"""Seconds after which it is tried even so: little may have been served since somebody else used the limit up."""
+EXPLORE_SECONDS = (10.0, 300.0)
+"""Seconds after which it is tried even so, from the first to the last time, twice as many after each: little may have
+been served since somebody else used the limit up."""
 EXPLORE_COST = 0.02
 """The share of the time that these attempts may cost: the wait after a refusal begins so much later than the window."""
+FIRST_COST = 0.08
+"""The share of the window that the very first may cost: as much may be gained by it as was taken by others before."""
+MUCH = 5
+"""Where so many times the rate of a token bucket is served at once, it is none, but others had taken the rest."""
 CAUTION = 8
 """While more is tried, one request for so many that were served may be in flight: the rest of them will be refused."""
 KEPT = 120.0
@@ -95,6 +103,7 @@ class Allowance:
         self._changed_at = -math.inf  # when the belief was changed
         self._has_held = False
         self._is_untested = False  # nobody has tried whether more is served
+        self._explore_after = 0.0  # seconds after a refusal, even if few requests were served
 
         self._counted: list[float] = []  # when served requests counted at the latest, in order
         self._in_flight = 0
@@ -162,8 +171,10 @@ class Allowance:
 
     def _may_explore(self, now: float, began: float) -> bool:
         since = now - self._refused_at
+        if self._is_untested and now - began <= FIRST_COST * self.window:
+            return True
         cost = min(now - began, self._exploring_cost)
-        is_due = self._is_untested or self._served >= EXPLORE_AFTER or since >= EXPLORE_SECONDS
+        is_due = self._is_untested or self._served >= EXPLORE_AFTER or since >= self._explore_after
         return is_due and cost <= EXPLORE_COST * since
 
     def _shorten(self, now: float) -> None:
@@ -254,6 +265,7 @@ class Allowance:
         if self._exploring_until is not None:
             self._exploring_cost = self.resume_at - self._exploring_until
             self._is_untested = False
+            self._explore_after = min(2 * self._explore_after, EXPLORE_SECONDS[1])
         if (self.window, self.most) != before:
             self._changed_at = self.resume_at
         if not self._in_a_row:
@@ -272,19 +284,28 @@ class Allowance:
         window = max(1.0, refusal.asked)
         count = max(self.most, self._count(max(refusal.left_at - window, self._resumed_at)))
         if count:  # else it was somebody else who used the limit up
-            self._may_be_shorter = self.window == math.inf and count <= FEW
+            self._may_be_shorter = self.window == math.inf and count <= FEW and window <= SHORT
             self._longer_window = None
             self.window, self.most, self._is_untested = window, count, True
+            self._explore_after = max(window, EXPLORE_SECONDS[0])
             self._least_window = self._waited_for(refusal)
 
     def _waited_for(self, refusal: _Refusal) -> float:
-        """How long a window is at least whose end the service has named, in whole seconds."""
+        """How long a window is at least whose end the service has named, in whole seconds.
+
+        It began with the first of the last `most`, or with one of the two after that: a place may have been free, and
+        what left at about the time of the refusal may have counted later.
+        """
         place = bisect_right(self._counted, refusal.left_at)
-        return refusal.left_at - self._counted[max(0, place - self.most)] + refusal.asked - 1
+        return refusal.left_at - self._counted[max(0, min(place - self.most + 2, place - 1))] + refusal.asked - 1
 
     def _learn_from_exploring(self, refusal: _Refusal) -> None:
         """Believe in what was served until then, but never in less than before."""
-        if self._saves:
+        asked = max(1.0, refusal.asked)
+        count = self._count(refusal.left_at - asked)
+        if self._saves and count / asked > MUCH * self.most / self.window:
+            self.window, self.most, self._saves, self._has_held = asked, count, False, False
+        elif self._saves:
             self.window = min(self.window, self.most / self._rate())
         else:
             self.most = max(self.most, self._count(refusal.left_at - self.window))
