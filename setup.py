@@ -6,7 +6,7 @@ from setuptools import setup
 
 setup(
     name="tap-circleci",
-    version="1.1.0",
+    version="1.1.1",
     description="Singer tap for CircleCI: complete rows, true statuses, few calls, safe restarts",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

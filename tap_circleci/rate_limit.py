@@ -43,10 +43,10 @@ LATE = 0.02
 LONGER = 1.01
 """A window that was a little too short becomes so much longer."""
 FEW = 8
-"""If no more were served at first, it may be a token bucket with little to save, which takes more when it comes evenly:
-then shorter windows are tried,"""
+"""If no more were served at first, and the service asked for a wait no longer than `SHORT`, it may be a token bucket
+with little to save, which takes more when it comes evenly: then shorter windows are tried."""
 SHORT = 5.0
-"""if it asked to wait for no more seconds: such buckets have saved a request again soon."""
+"""Seconds; such a bucket has saved a request again soon."""
 ROOM = 80
 """Of so many places one is left free, of fewer one for a part of the time. A tap that comes later would find all taken
 whenever it asks, and be refused until it gives up."""
