@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from itertools import count, pairwise
+from itertools import count
 
 from tap_circleci.client import Client
 from tap_circleci.config import Config
@@ -265,8 +265,6 @@ class Walker:
         walk: ProjectWalk | None = None
         done: PageDone | None = None
         pending: datetime | None = None
-        oldest: datetime | None = None
-        is_in_order = True
         more = True
         while more:
             try:
@@ -274,7 +272,7 @@ class Walker:
             except LocalError as problem:
                 on_last_page()
                 if done is not None:
-                    yield replace(done, down_to=oldest) if is_in_order else done
+                    yield done
                 yield ListEnded(slug, problem)
                 return
             if page is None:
@@ -285,8 +283,6 @@ class Walker:
                 walk = self._planned(slug, seen, page.date, known)
             if done is not None:  # the newest of what is still to come, so that a list out of order loses nothing
                 yield replace(done, down_to=max(known, default=done.down_to))
-            is_in_order &= all(later <= earlier for earlier, later in pairwise(filter(None, (oldest, *known))))
-            oldest = known[-1] if known else oldest
             below_all = bool(created) and all(date is not None and date < walk.horizon for date in created)
             more = page.more and not below_all
             if more:

@@ -112,14 +112,11 @@ class Project:
         done: datetime | None = None
         pending: datetime | None = None
         asked: set[int] = set()
-        listed: list[datetime] = []
         for number, page in enumerate(pages):
             newest = max((pipeline.created for pipeline in page), default=done)
             if number == how.lost:
-                is_in_order = listed == sorted(listed, reverse=True)
-                self._passed(plans, listed[-1] if listed and is_in_order else done, pending, retries)
+                self._passed(plans, done, pending, retries)
                 return now
-            listed += [pipeline.created for pipeline in page]
             if number:
                 self._passed(plans, newest, pending, retries)
             if number == how.pages:
