@@ -18,7 +18,8 @@ CircleCI's limit is not published, so the limiter learns it. It believes one sen
 * RateLimit-Remaining and -Reset: what answers tell is believed at once.
 
 Why it is stable: the belief only moves to figures that were just measured, and it grows only by requests that were
-served. What is tried costs at most a hundredth of the requests and a fiftieth of the time.
+served. What is tried costs at most a fiftieth of the time, the very first try somewhat more, and about a hundredth of
+the requests, more only while few are served.
 
 Libraries do parts of this. CUBIC (RFC 9438) and the adaptive mode of AWS' SDKs learn a rate, but cut it at each
 refusal, which leaves much of a window unused. Netflix' concurrency-limits learn from latency, which tells nothing of a
@@ -301,14 +302,15 @@ class Allowance:
 
     def _learn_from_exploring(self, refusal: _Refusal) -> None:
         """Believe in what was served until then, but never in less than before."""
+        if not self._saves:
+            self.most = max(self.most, self._count(refusal.left_at - self.window))
+            return
         asked = max(1.0, refusal.asked)
         count = self._count(refusal.left_at - asked)
-        if self._saves and count / asked > MUCH * self.most / self.window:
+        if count / asked > MUCH * self.most / self.window:
             self.window, self.most, self._saves, self._has_held = asked, count, False, False
-        elif self._saves:
-            self.window = min(self.window, self.most / self._rate())
         else:
-            self.most = max(self.most, self._count(refusal.left_at - self.window))
+            self.window = min(self.window, self.most / self._rate())
 
     def _correct(self, refusal: _Refusal, held: bool) -> None:
         """Change a belief that was wrong by a little."""
