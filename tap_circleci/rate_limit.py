@@ -11,8 +11,9 @@ CircleCI's limit is not published, so the limiter learns it. It believes one sen
   `most`. A refusal at that time costs little: nobody could send for a while anyway.
 * Refusal: everybody waits as long as the service asks. If `most` were served in the window, it was a little too short,
   or somebody else has sent a request, too. If fewer were served, the limit is lower now, and `most` is what was served.
-  But if the first belief breaks at once, the service is a token bucket that had saved requests up: from then on the
-  belief follows the rate between two refusals, which is exact for a token bucket.
+  But if not even half of the first belief is served at once, the service is a token bucket that had saved requests up:
+  from then on the belief follows the rate between two refusals, which is exact for a token bucket. It is left as soon
+  as fewer or many more are served: others had a part in it.
 * Others: one place is left free most of the time, so that a tap that comes later is served and gets its share.
 * Silence (idle threads, slow answers) changes nothing.
 * RateLimit-Remaining and -Reset: what answers tell is believed at once.
@@ -58,14 +59,17 @@ HELD = 2
 EXPLORE_AFTER = 120
 """Answers between two attempts to get more, each of which ends with a refusal: one in a hundred requests."""
 EXPLORE_SECONDS = (10.0, 300.0)
-"""Seconds after which it is tried even so, from the first to the last time, twice as many after each: little may have
-been served since somebody else used the limit up."""
+"""Seconds after which it is tried even so, from the first to the last time: little may have been served since somebody
+else used the limit up."""
+EXPLORE_LATER = 1.5
+"""So many times as many after each such attempt."""
 EXPLORE_COST = 0.02
 """The share of the time that these attempts may cost: the wait after a refusal begins so much later than the window."""
 FIRST_COST = 0.08
 """The share of the window that the very first may cost: as much may be gained by it as was taken by others before."""
-MUCH = 5
-"""Where so many times the rate of a token bucket is served at once, it is none, but others had taken the rest."""
+MUCH = 2.5
+"""Where so many times the rate of a token bucket is served at once, it is none, but others had taken the rest: a bucket
+gives what it has saved in a pause of the length of its window, and as much again."""
 CAUTION = 8
 """While more is tried, one request for so many that were served may be in flight: the rest of them will be refused."""
 KEPT = 120.0
@@ -102,7 +106,7 @@ class Allowance:
         self._longer_window: float | None = None  # while a shorter one is tried
         self._least_window = 0.0  # if the waits that are asked for end with the window
         self._changed_at = -math.inf  # when the belief was changed
-        self._has_held = False
+        self._is_new = False  # no refusal has followed the belief yet
         self._is_untested = False  # nobody has tried whether more is served
         self._explore_after = 0.0  # seconds after a refusal, even if few requests were served
 
@@ -248,7 +252,7 @@ class Allowance:
     def _learn(self, refusal: _Refusal) -> None:
         at, before = refusal.left_at, (self.window, self.most)
         held = self._holds(at)
-        self._has_held = self._has_held or (self.window < math.inf and held)
+        is_new, self._is_new = self._is_new and not held, False
         if self._in_a_row:
             self._wait_longer(refusal)
         elif self.window == math.inf or refusal.asked > max(1.0, 1.1 * self.window):
@@ -257,16 +261,16 @@ class Allowance:
             self._learn_from_exploring(refusal)
         elif self._longer_window is not None:
             self.window, self._longer_window, self._may_be_shorter = self._longer_window, None, False
-        elif self._saves:
+        elif self._saves and self._served >= self.most:  # else it was somebody else who used it up
             self.window = self.most / self._rate()
         elif self._count(at - self.window - SAME_MOMENT) >= 0.98 * self.most:
             self._correct(refusal, held)
         else:
-            self._lower(refusal)
+            self._lower(refusal, is_new)
         if self._exploring_until is not None:
             self._exploring_cost = self.resume_at - self._exploring_until
             self._is_untested = False
-            self._explore_after = min(2 * self._explore_after, EXPLORE_SECONDS[1])
+            self._explore_after = min(EXPLORE_LATER * self._explore_after, EXPLORE_SECONDS[1])
         if (self.window, self.most) != before:
             self._changed_at = self.resume_at
         if not self._in_a_row:
@@ -287,7 +291,7 @@ class Allowance:
         if count:  # else it was somebody else who used the limit up
             self._may_be_shorter = self.window == math.inf and count <= FEW and window <= SHORT
             self._longer_window = None
-            self.window, self.most, self._is_untested = window, count, True
+            self.window, self.most, self._is_new, self._is_untested = window, count, True, True
             self._explore_after = max(window, EXPLORE_SECONDS[0])
             self._least_window = self._waited_for(refusal)
 
@@ -308,7 +312,7 @@ class Allowance:
         asked = max(1.0, refusal.asked)
         count = self._count(refusal.left_at - asked)
         if count / asked > MUCH * self.most / self.window:
-            self.window, self.most, self._saves, self._has_held = asked, count, False, False
+            self.window, self.most, self._saves, self._is_new = asked, count, False, True
         else:
             self.window = min(self.window, self.most / self._rate())
 
@@ -322,13 +326,12 @@ class Allowance:
         else:
             self.most = max(1, min(self.most - 1, self._count(refusal.left_at - self.window)))
 
-    def _lower(self, refusal: _Refusal) -> None:
-        """Believe in the lower limit that shows, or in a token bucket."""
+    def _lower(self, refusal: _Refusal, is_new: bool) -> None:
+        """Believe in the lower limit that shows, or in a token bucket that has given what it had saved."""
         count = max(1, self._count(refusal.left_at - self.window))
-        if self._has_held or self.window > 1:
-            self.most = count
-        else:
-            self._saves = True
+        self._saves = is_new and self.window <= 1 and count <= self.most / 2
+        self.most = count
+        if self._saves:
             self.most = min(count, math.ceil(self._rate() * self.window))
             self.window = self.most / self._rate()
 

@@ -45,6 +45,7 @@ class Tap:
     refused: deque[Job] = field(default_factory=deque)
     first_burst_ends: float = math.inf
     is_new: bool = True
+    ends: float = math.inf
 
 
 @dataclass
@@ -70,10 +71,12 @@ def simulate(
     workers: int = 8,
     latency: float = 0.05,
     starts: Sequence[float] = (0.0,),
+    ends: Sequence[float] = (math.inf, math.inf),
     changes: Sequence[tuple[int, Callable[[], Any]]] = (),
     seed: int = 1,
 ) -> Outcome:
-    """Let taps that start at these times ask until so many requests were served; a change follows so many answers.
+    """Let taps that start and end at these times ask until so many requests were served; a change follows so many
+    answers.
 
     Each asks one thing first, and then with all workers. A request is counted when it arrives, after half of the
     latency and a jitter of 2 ms on average.
@@ -86,8 +89,9 @@ def simulate(
     def later(at: float, what: str, tap: Tap, details: Any = None) -> None:
         heapq.heappush(events, (at, next(number), what, tap, details))
 
-    for tap, start in zip(taps, starts, strict=True):
+    for tap, start, end in zip(taps, starts, ends, strict=False):
         later(start, "start", tap)
+        tap.ends = end
     while outcome.served < answers:
         now, _, what, tap, details = heapq.heappop(events)
         if what == "start":
@@ -116,7 +120,7 @@ def simulate(
                 tap.refused.append(job)
             while due_changes and outcome.served >= due_changes[0][0]:
                 due_changes.popleft()[1]()
-        while tap.idle:
+        while tap.idle and now < tap.ends:
             due = tap.allowance.due(now)
             if due > now:
                 if due < math.inf:
@@ -241,6 +245,24 @@ def test_a_tap_that_comes_later_finds_a_place(most, seconds, retry_after):
     assert not any(outcome.given_up for outcome in outcomes)
     assert 8 * 12 * seconds / sum(outcome.seconds for outcome in outcomes) >= 0.8
     assert sum(outcome.share_refused for outcome in outcomes) / 8 <= 0.04
+
+
+@pytest.mark.parametrize(
+    ("limit", "rate", "share"),
+    [
+        (lambda: RateLimit(TokenBucket(100, 10)), 10, 0.85),
+        (lambda: sliding(10, 1, 1.0), 10, 0.85),
+        (lambda: sliding(40, 1, 1.0), 40, 0.85),
+        (lambda: sliding(100, 10, 10.0), 10, 0.8),
+    ],
+)
+def test_what_another_tap_leaves_is_taken(limit, rate, share):
+    """A tap that shared the limit for a while uses most of it soon after the other has ended."""
+    for seed in range(12):
+        starts, ends = [0.0, 2 + 0.37 * seed], [math.inf, 40.0]
+        before = simulate(limit(), 41 * rate, starts=starts, ends=ends, seed=seed)
+        after = simulate(limit(), 200 * rate, starts=starts, ends=ends, seed=seed)
+        assert 159 / (after.seconds - before.seconds) >= share
 
 
 @pytest.mark.parametrize("told", ["RateLimit-", "X-RateLimit-"])
