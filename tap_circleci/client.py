@@ -11,7 +11,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ import backoff
 
 from tap_circleci.config import Config, is_loopback
 from tap_circleci.errors import Forbidden, LinkExpired, NotFound, NotOffered, Refused, Throttled, Unreadable
+from tap_circleci.limit_headers import asked_to_wait, remaining, until_reset
 from tap_circleci.rate_limit import Permit, RateLimiter
 from tap_circleci.text import mask, quoted
 from tap_circleci.times import http_date
@@ -48,7 +49,6 @@ MAX_RATE_LIMIT_WAIT = 60.0
 """Seconds that one request is told to wait in all, and that all may wait in a row until one is served."""
 WORTH_A_LINE = 5.0
 """Seconds without a request that need a word in the log."""
-A_DAY = 86_400.0
 LARGEST_ERROR = 65_536
 """Bytes of the body of an error that are read for its message."""
 EXPIRED = frozenset({400, 401, 403, 404, 410})
@@ -151,7 +151,7 @@ class Client:
                 raise _throttled(reply)
             refusals += 1
             self._count(refusals=1)
-            asked = _asked_to_wait(reply)
+            asked = asked_to_wait(reply.headers)
             pause, paused, is_news = self.rate_limiter.on_throttled(permit, asked)
             wait_left = min(wait_left, MAX_RATE_LIMIT_WAIT - paused)
             if is_news:
@@ -352,11 +352,11 @@ class Client:
 
         Holds everybody when nothing is left, though no longer than a 429 could.
         """
-        remaining, reset = _header(reply, "Remaining"), _until_reset(reply)
+        left, reset = remaining(reply.headers), until_reset(reply.headers)
         seconds = min(reset or 0.0, MAX_RATE_LIMIT_WAIT)
-        if remaining == 0 and self.rate_limiter.pause(seconds) and seconds >= WORTH_A_LINE:
+        if left == 0 and self.rate_limiter.pause(seconds) and seconds >= WORTH_A_LINE:
             LOGGER.info("CircleCI's rate limit is used up: all requests wait for %.3g s", seconds)
-        return remaining, seconds if reset else None
+        return left, seconds if reset else None
 
     def _said(self, reply: _Reply) -> str:
         """The API's own message, fit for a sentence."""
@@ -488,12 +488,12 @@ def _is_retriable(status: int) -> bool:
 
 def _retriable(reply: _Reply) -> _Retriable:
     """That another attempt may be answered otherwise; a gateway does not know what became of the request."""
-    after = min(_asked_to_wait(reply) or 0.0, MAX_RATE_LIMIT_WAIT)
+    after = min(asked_to_wait(reply.headers) or 0.0, MAX_RATE_LIMIT_WAIT)
     return _Retriable(f"status {reply.status}", after, may_be_done=reply.status in (502, 504))
 
 
 def _throttled(reply: _Reply) -> Throttled:
-    asked = _asked_to_wait(reply)
+    asked = asked_to_wait(reply.headers)
     told = "without saying for how long" if asked is None else f"and asked to wait {asked:g} s"
     return Throttled(f"{reply.name}: refused for a rate limit of its own (429) {told}", asked)
 
@@ -522,40 +522,3 @@ def _judge_file(reply: _Reply) -> None:
     if not 200 <= reply.status < 300:
         why = " a redirect, which is never followed" if 300 <= reply.status < 400 else ""
         raise Unreadable(f"{reply.name}: its host answered{why} ({reply.status})")
-
-
-def _asked_to_wait(reply: _Reply) -> float | None:
-    """Seconds that the service asks to wait before the next request, if it says so."""
-    text = reply.headers.get("Retry-After", "").strip()
-    seconds: float | None
-    try:
-        seconds = float(text)
-    except ValueError:
-        until = http_date(text)
-        seconds = (until - _date_of(reply)).total_seconds() if until else None
-    if seconds is None or not math.isfinite(seconds) or seconds <= 0:
-        seconds = _until_reset(reply)
-    return seconds
-
-
-def _date_of(reply: _Reply) -> datetime:
-    return http_date(reply.headers.get("Date")) or datetime.now(timezone.utc)
-
-
-def _until_reset(reply: _Reply) -> float | None:
-    """Seconds until the limit is fresh again; a figure of more than a day can only be an epoch."""
-    seconds = _header(reply, "Reset")
-    if seconds is not None and seconds > A_DAY:
-        seconds -= _date_of(reply).timestamp()
-    return seconds if seconds and seconds > 0 else None
-
-
-def _header(reply: _Reply, name: str) -> float | None:
-    for header in (f"RateLimit-{name}", f"X-RateLimit-{name}"):
-        try:
-            number = float(reply.headers.get(header, ""))
-        except ValueError:
-            continue
-        if math.isfinite(number):
-            return number
-    return None

@@ -23,6 +23,7 @@ LAYERS = [
     "terminal",
     "workers",
     "rate_limit",
+    "limit_headers",
     "service_time",
     "seen",
     "takeover",
