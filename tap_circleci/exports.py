@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from tap_circleci.client import Client
 from tap_circleci.discover import schema_of
-from tap_circleci.errors import LinkExpired, LocalError, NotFound, Throttled, Unreadable
+from tap_circleci.errors import LinkExpired, LocalError, NotFound, NotOffered, Throttled, Unreadable
 from tap_circleci.export_files import JOB, days, digests, tables
 from tap_circleci.paging import Ids, path_of, title_of
 from tap_circleci.records import Column, Records, Table, table_converter
@@ -44,6 +44,8 @@ MAX_WAIT = 600.0
 """Seconds of waiting until an export is left to the next run."""
 FRESH_ADDRESSES = 5
 """How often the addresses of the files are asked for anew without one more file read."""
+GONE = (NotFound, NotOffered)
+"""What is raised for an export that the service does not know (any more); an id that is wrong answers 400."""
 BLOCKS_AT_ONCE = 8
 """Blocks of a file that a thread hands over: half a megabyte, since each handing over costs."""
 
@@ -252,7 +254,9 @@ class Exports:
     def _status(self, ids: Ids, export: Export) -> _Status | LocalError:
         path = f"{path_of(self._stream, ids)}/{quote(export.id, safe='')}"
         try:
-            answer = self._client.get(path, {}, self._stream.name, _is_status, forbidden=(401, 403), own_limit=True)
+            answer = self._client.get(
+                path, {}, self._stream.name, _is_status, forbidden=(401, 403), not_offered=(400,), own_limit=True
+            )
         except LocalError as problem:
             return problem
         body = answer.body
@@ -264,7 +268,7 @@ class Exports:
         """What follows from what the service says of an export; None: it has not been asked."""
         if status is None:
             return [one]
-        if isinstance(status, NotFound):
+        if isinstance(status, GONE):
             return (yield from self._failed(one, f"it is not there any more ({status})"))
         if isinstance(status, Throttled):
             return self._not_yet(one, status.seconds or 0.0)
@@ -311,6 +315,8 @@ class Exports:
                 yield Batch(one.ids, self._convert(table), status.date)
         except Throttled:
             return self._left_to_the_next_run(one, "may not be asked about any more for now")
+        except GONE as problem:
+            return (yield from self._failed(one, f"it is not there any more ({problem})"))
         except LocalError as problem:
             yield Ended(one.ids, problem)
             return []

@@ -270,10 +270,13 @@ def test_a_slow_export_is_left_to_the_next_run():
     assert jobs_in(again.lines) == expected_jobs(usage)
 
 
-def test_an_export_that_the_service_has_forgotten_is_made_anew():
-    """A kept id that answers 404 costs one more order, and no day."""
+@pytest.mark.parametrize("status", [400, 404])
+def test_an_export_that_the_service_has_forgotten_is_made_anew(status):
+    """A kept id that answers 404 or 400 costs one more order, and no day."""
     with service() as usage:
         organization = ids(filled(usage))[0]
+        gone = Answer(status, {"message": "No such export."})
+        usage.raw = lambda method, number: gone if (method, number) == ("GET", 1) else None
         kept = {"id": "gone", "start": "2026-03-01T00:00:00Z", "end": "2026-03-05T23:59:59Z"}
         done = go(usage, {"bookmarks": {NAME: {organization: {"export": kept}}}})
     assert done.status == 0
@@ -387,6 +390,17 @@ def test_an_expired_address_is_asked_for_anew():
         done = go(filled(usage))
     assert done.status == 0
     assert [path[-8] for path in usage.host.paths] == ["0", "1", "1", "2"]
+    assert jobs_in(done.lines) == expected_jobs(usage)
+
+
+def test_an_export_that_goes_while_its_files_are_read_is_made_anew():
+    """Its rows come again, with the keys that they had, and none is missing in this run."""
+    with service(files_per_export=3, signature=str) as usage:
+        usage.host.fault = lambda number: 403 if number == 2 else None
+        usage.raw = lambda method, number: Answer(404, {}) if (method, number) == ("GET", 4) else None
+        done = go(filled(usage))
+    assert done.status == 0
+    assert len(usage.posts()) == 2
     assert jobs_in(done.lines) == expected_jobs(usage)
 
 
