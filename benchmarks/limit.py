@@ -2,11 +2,12 @@
 
 import argparse
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Thread
 
 from benchmarks import worlds
-from benchmarks.tools import Remote, config, run, service, slugs, table, url
+from benchmarks.tools import WALK, Remote, arguments, config, launch, service, slugs, table, url
 from tests.circleci import Server
 from tests.circleci.limits import FixedWindow, RateLimit, SlidingWindow, TokenBucket
 
@@ -15,14 +16,17 @@ HEAD = ["limit", "workers", "ms", "served", "seconds", "of what is allowed", "re
 
 @dataclass(frozen=True)
 class Case:
-    """A limit, and who reads so many pipelines under it; `changes` are sizes of the limit after so many seconds."""
+    """A limit, and who reads so many pipelines under it.
+
+    `starts` are the seconds after which each tap starts, `changes` sizes of the limit after so many seconds.
+    """
 
     name: str
     limit: RateLimit
     workers: int = 8
     latency: float = 0.05
     pipelines: int = 330
-    taps: int = 1
+    starts: tuple[float, ...] = (0,)
     changes: tuple[tuple[float, int], ...] = ()
 
 
@@ -38,7 +42,8 @@ def _cases() -> list[Case]:
         Case(
             "40, 20, 40 in any second", RateLimit(SlidingWindow(40, 1), 1), pipelines=990, changes=((25, 20), (75, 40))
         ),
-        Case("100 in any 10 s, two taps", RateLimit(SlidingWindow(100, 10), 10), pipelines=165, taps=2),
+        Case("100 in any 10 s, two taps", RateLimit(SlidingWindow(100, 10), 10), pipelines=165, starts=(0, 0)),
+        Case("the same, one of them 2 s later", RateLimit(SlidingWindow(100, 10), 10), pipelines=165, starts=(0, 2)),
         Case("600 in each minute, told", RateLimit(FixedWindow(600, 60), told="X-RateLimit-"), pipelines=500),
         Case("40 in any second, no header", RateLimit(SlidingWindow(40, 1), None), 16, 0.02),
     ]
@@ -58,19 +63,21 @@ def _measured(case: Case) -> list[object]:
     with service(worlds.plain, case.pipelines, rate_limit=case.limit, latency=case.latency) as remote:
         settings = config(remote.ask(url), remote.ask(slugs), max_workers=case.workers)
         Thread(target=_change, args=(remote, case), daemon=True).start()
-        others = [Thread(target=run, args=(settings,)) for _ in range(case.taps - 1)]
-        for other in others:
-            other.start()
-            time.sleep(2)  # both write the same files
-        run(settings)
-        for other in others:
-            other.join()
+        line = arguments(settings, WALK, None)
+        with ThreadPoolExecutor() as taps:
+            for _ in taps.map(lambda start: _after(start, line), case.starts):
+                pass
         served, refused = remote.ask(_answers)
     seconds = served[-1] - served[0]
     burst = sum(moment < refused[0] + 0.5 for moment in refused)
     share = _share(case, served)
     counted = f"{(len(refused) - burst) / len(served):.1%}"
     return [case.name, case.workers, case.latency * 1000, len(served), seconds, f"{share:.1%}", counted, burst]
+
+
+def _after(seconds: float, line: list[str]) -> None:
+    time.sleep(seconds)
+    launch(line)
 
 
 def _answers(server: Server) -> tuple[list[float], list[float]]:

@@ -170,15 +170,16 @@ def run(
     watch: Callable[[int], None] = lambda pid: None,
 ) -> Run:
     """Run the tap; `watch` gets the id of its process."""
-    return _run(arguments(settings, streams, state), watch)
+    return launch(arguments(settings, streams, state), watch)
 
 
 def start_up() -> Run:
     """What the tap costs before it does anything."""
-    return _run(["--discover"])
+    return launch(["--discover"])
 
 
-def _run(line: list[str], watch: Callable[[int], None] = lambda pid: None) -> Run:
+def launch(line: list[str], watch: Callable[[int], None] = lambda pid: None) -> Run:
+    """Run the tap with this command line; `watch` gets the id of its process."""
     FILES.mkdir(parents=True, exist_ok=True)
     log, began = FILES / "tap.log", time.monotonic()
     done = Run(0, 0, 0, Counter(), 0, 0, 0, 0, {})
