@@ -87,8 +87,10 @@ def exchange(
     `Failed` or `Untrusted`, and UnicodeError for parameters that are no text.
     """
     try:
-        return session.request(
-            method, url, params=params, json=json, timeout=timeout, allow_redirects=False, stream=True
+        # Not `session.request`, which would merge for every request what `session` has merged once.
+        request = requests.Request(method, url, headers=session.headers, params=params, json=json).prepare()
+        return session.send(
+            request, timeout=timeout, verify=session.verify, proxies=session.proxies, allow_redirects=False, stream=True
         )
     except (OSError, HTTPError) as error:  # all that requests raises is an OSError
         raise _failure(error) from None

@@ -332,9 +332,12 @@ class Walker:
         self, stream: Stream, row: Row, ids: Ids, wanted: AsOf, order: tuple[int, ...], once: Once
     ) -> tuple[Future[Branch], ...]:
         """Have the lists below a row read, of each child stream that lacks something or has a descendant that does."""
+        children = self._children[stream.name]
+        if not children or not wanted:
+            return ()
         context = {**ids, **context_of(stream, row)}
         lists = []
-        for place, child in enumerate(self._children[stream.name]):
+        for place, child in enumerate(children):
             below = {name: moment for name, moment in wanted.items() if name in self._families[child.name]}
             if below and child.needs <= context.keys() and self._has_list(child, stream, row):
                 work = partial(self._branch, child, context, below, (*order, place), once)
@@ -361,7 +364,9 @@ class Walker:
         return Branch(stream, _name(stream, ids), rows, nodes, frozenset(wanted))
 
     def _node(self, stream: Stream, row: Row, ids: Ids, wanted: AsOf, order: tuple[int, ...], once: Once) -> Node:
-        is_final, ended_at = _is_final(stream, row), _ended_at(stream, row)
+        # A moment costs as much to read as the rest: only where something is in the tables already.
+        ended_at = _ended_at(stream, row) if any(wanted.values()) else None
+        is_final = _is_final(stream, row)
         lacking = {name: as_of for name, as_of in wanted.items() if not is_complete(is_final, ended_at, as_of)}
         is_wanted = stream.name in (wanted if stream.belongs_to_parent else lacking)
         return Node(row, is_wanted, self._lists(stream, row, ids, lacking, order, once))
