@@ -301,6 +301,8 @@ class Allowance:
         It began with the first of the last `most`, or with one of the two after that: a place may have been free, and
         what left at about the time of the refusal may have counted later.
         """
+        if not self._counted:
+            return 0.0  # all was so long ago that it is forgotten
         place = bisect_right(self._counted, refusal.left_at)
         return refusal.left_at - self._counted[max(0, min(place - self.most + 2, place - 1))] + refusal.asked - 1
 

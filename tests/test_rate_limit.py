@@ -385,6 +385,18 @@ def test_the_pauses_in_a_row_are_told_whichever_request_is_refused():
     assert limiter.on_throttled(limiter.acquire(), 10.0)[1] == 0
 
 
+def test_an_answer_of_minutes_leaves_nothing_to_count():
+    """A belief outlives the requests that it was learnt from; a refusal then is waited out like any other."""
+    allowance = Allowance()
+    served, refused = allowance.leave(0.0), allowance.leave(0.0)
+    allowance.served(served, 0.1)
+    allowance.refused(refused, 0.1, 1.0)
+    assert allowance.due(1.1) == 1.1
+    allowance.served(allowance.leave(1.1), 300.0)
+    allowance.refused(allowance.leave(300.0), 300.0, 10.0)
+    assert allowance.due(310.0) == 310.0
+
+
 def test_a_slow_answer_is_no_sign_that_a_pause_was_long_enough():
     """After a pause one request goes first; an answer to one that left before it lets no other go."""
     allowance = Allowance()
