@@ -337,6 +337,39 @@ def test_any_limit_is_learnt_to_some_extent(most, seconds, kind, retry_after, wo
     assert not outcome.given_up or most < 2 * workers
 
 
+TIMES = st.one_of(st.just(0.0), st.floats(0, 2), st.floats(0, 400))
+ANSWERS = st.one_of(
+    st.tuples(st.just("served"), st.just((None, None))),
+    st.tuples(st.just("served"), st.tuples(st.sampled_from([0, 1, 100]), st.sampled_from([None, 0.5, 60.0]))),
+    st.tuples(st.just("refused"), st.tuples(st.sampled_from([None, 0.001, 1.0, 2.0, 10.0, 60.0, 3600.0]))),
+    st.tuples(st.just("failed"), st.just(())),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(st.tuples(TIMES, st.booleans(), st.integers(0, 31), ANSWERS), min_size=20, max_size=200))
+def test_whatever_comes_it_goes_on(steps):
+    """Whatever the service answers, after however long, a request may leave at some time, or is under way."""
+    allowance, now = Allowance(), 0.0
+    under_way: list[Permit] = []
+    for pause, leaves, number, (what, told) in steps:
+        now += pause
+        due = allowance.due(now)
+        assert due < math.inf or under_way
+        if leaves and due < math.inf:
+            now = max(now, due)
+            if allowance.due(now) <= now:
+                under_way.append(allowance.leave(now))
+        elif under_way:
+            permit = under_way.pop(number % len(under_way))
+            if what == "served":
+                allowance.served(permit, now, *told)
+            elif what == "refused":
+                allowance.refused(permit, now, *told)
+            else:
+                allowance.failed()
+
+
 def test_refusals_of_one_burst_are_one_pause():
     """Requests that left before the first refusal was known begin no other pause, and wait no longer."""
     allowance = Allowance()
