@@ -364,7 +364,7 @@ class Walker:
         return Branch(stream, _name(stream, ids), rows, nodes, frozenset(wanted))
 
     def _node(self, stream: Stream, row: Row, ids: Ids, wanted: AsOf, order: tuple[int, ...], once: Once) -> Node:
-        # A moment costs as much to read as the rest: only where something is in the tables already.
+        # Moments are dear to read, and this one matters only where something is in the tables already.
         ended_at = _ended_at(stream, row) if any(wanted.values()) else None
         is_final = _is_final(stream, row)
         lacking = {name: as_of for name, as_of in wanted.items() if not is_complete(is_final, ended_at, as_of)}
