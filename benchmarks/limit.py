@@ -4,6 +4,7 @@ import argparse
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 
 from benchmarks import worlds
@@ -65,8 +66,7 @@ def _measured(case: Case) -> list[object]:
         Thread(target=_change, args=(remote, case), daemon=True).start()
         line = arguments(settings, WALK, None)
         with ThreadPoolExecutor() as taps:
-            for _ in taps.map(lambda start: _after(start, line), case.starts):
-                pass
+            list(taps.map(partial(_launch, line), case.starts))
         served, refused = remote.ask(_answers)
     seconds = served[-1] - served[0]
     burst = sum(moment < refused[0] + 0.5 for moment in refused)
@@ -75,8 +75,8 @@ def _measured(case: Case) -> list[object]:
     return [case.name, case.workers, case.latency * 1000, len(served), seconds, f"{share:.1%}", counted, burst]
 
 
-def _after(seconds: float, line: list[str]) -> None:
-    time.sleep(seconds)
+def _launch(line: list[str], after: float) -> None:
+    time.sleep(after)
     launch(line)
 
 

@@ -44,8 +44,6 @@ MAX_WAIT = 600.0
 """Seconds of waiting until an export is left to the next run."""
 FRESH_ADDRESSES = 5
 """How often the addresses of the files are asked for anew without one more file read."""
-GONE = (NotFound, NotOffered)
-"""What is raised for an export that the service does not know (any more); an id that is wrong answers 400."""
 BLOCKS_AT_ONCE = 8
 """Blocks of a file that a thread hands over: half a megabyte, since each handing over costs."""
 
@@ -268,7 +266,7 @@ class Exports:
         """What follows from what the service says of an export; None: it has not been asked."""
         if status is None:
             return [one]
-        if isinstance(status, GONE):
+        if isinstance(status, (NotFound, NotOffered)):  # an id that is wrong answers 400
             return (yield from self._failed(one, f"it is not there any more ({status})"))
         if isinstance(status, Throttled):
             return self._not_yet(one, status.seconds or 0.0)
@@ -315,11 +313,8 @@ class Exports:
                 yield Batch(one.ids, self._convert(table), status.date)
         except Throttled:
             return self._left_to_the_next_run(one, "may not be asked about any more for now")
-        except GONE as problem:
-            return (yield from self._failed(one, f"it is not there any more ({problem})"))
         except LocalError as problem:
-            yield Ended(one.ids, problem)
-            return []
+            return (yield from self._go_on(one, problem))
         yield Collected(one.ids, one.export)
         return (yield from self._make(one.ids, one.spans))
 

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, zip_longest
 from typing import Any
 
 import pytest
@@ -71,7 +71,7 @@ def simulate(
     workers: int = 8,
     latency: float = 0.05,
     starts: Sequence[float] = (0.0,),
-    ends: Sequence[float] = (math.inf, math.inf),
+    ends: Sequence[float] = (),
     changes: Sequence[tuple[int, Callable[[], Any]]] = (),
     seed: int = 1,
 ) -> Outcome:
@@ -82,16 +82,15 @@ def simulate(
     latency and a jitter of 2 ms on average.
     """
     jitter = random.Random(seed)
-    taps = [Tap() for _ in starts]
+    taps = [Tap(ends=end) for _, end in zip_longest(starts, ends, fillvalue=math.inf)]
     outcome, due_changes, number = Outcome(), deque(changes), count()
     events: list[tuple[float, int, str, Tap, Any]] = []
 
     def later(at: float, what: str, tap: Tap, details: Any = None) -> None:
         heapq.heappush(events, (at, next(number), what, tap, details))
 
-    for tap, start, end in zip(taps, starts, ends, strict=False):
+    for tap, start in zip(taps, starts, strict=True):
         later(start, "start", tap)
-        tap.ends = end
     while outcome.served < answers:
         now, _, what, tap, details = heapq.heappop(events)
         if what == "start":
