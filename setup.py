@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="tap-circleci",
@@ -15,7 +15,7 @@ setup(
     license_files=["LICENSE"],
     keywords=["singer", "tap", "circleci", "ci", "etl", "elt", "extract", "meltano", "data warehouse", "dora"],
     python_requires=">=3.10",
-    packages=["tap_circleci"],
+    packages=find_packages(include=["tap_circleci", "tap_circleci.*"]),
     package_data={"tap_circleci": ["schemas/*.json", "py.typed"]},
     zip_safe=False,
     install_requires=[
@@ -29,6 +29,7 @@ setup(
         "dev": [
             "build",
             "hypothesis",
+            "import-linter",
             "mypy",
             "pip-audit",
             "pygal",

@@ -16,7 +16,7 @@ from singer import metadata
 from benchmarks import worlds
 from benchmarks.tools import NOW, WALK, Remote, config, run, service, slugs, start_up, table, url
 from tap_circleci.discover import discover, select
-from tap_circleci.messages import Messages
+from tap_circleci.output.messages import Messages
 from tap_circleci.workers import Clock
 from tests.circleci import Server
 

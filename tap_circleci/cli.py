@@ -14,13 +14,13 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from tap_circleci import config
-from tap_circleci import state as states
 from tap_circleci.about import about
 from tap_circleci.discover import EXTRA, Selected, discover, select
 from tap_circleci.errors import BadInput, Stopped, TapError
 from tap_circleci.inspection import check, get
-from tap_circleci.logs import protect, set_level
-from tap_circleci.messages import print_json
+from tap_circleci.output.logs import protect, set_level
+from tap_circleci.output.messages import print_json
+from tap_circleci.state import state as states
 from tap_circleci.sync import sync
 from tap_circleci.workers import Clock
 

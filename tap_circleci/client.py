@@ -19,11 +19,9 @@ import backoff
 
 from tap_circleci.config import Config, is_loopback
 from tap_circleci.errors import Forbidden, LinkExpired, NotFound, NotOffered, Refused, Throttled, Unreadable
-from tap_circleci.limit_headers import asked_to_wait, remaining, until_reset
-from tap_circleci.rate_limit import Permit, RateLimiter
-from tap_circleci.text import mask, quoted
-from tap_circleci.times import http_date
-from tap_circleci.transport import (
+from tap_circleci.http.limit_headers import asked_to_wait, remaining, until_reset
+from tap_circleci.http.rate_limit import Permit, RateLimiter
+from tap_circleci.http.transport import (
     LARGEST,
     Failed,
     Params,
@@ -37,6 +35,8 @@ from tap_circleci.transport import (
     session,
     unpacked,
 )
+from tap_circleci.values.text import mask, quoted
+from tap_circleci.values.times import http_date
 from tap_circleci.workers import Clock
 
 LOGGER = logging.getLogger(__name__)

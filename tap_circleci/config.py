@@ -17,10 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tap_circleci.errors import BadInput
-from tap_circleci.patterns import JobNames
-from tap_circleci.slugs import ProjectSlugs, normalise, sort_out
-from tap_circleci.text import quoted, type_name
-from tap_circleci.times import iso
+from tap_circleci.values.patterns import JobNames
+from tap_circleci.values.slugs import ProjectSlugs, normalise, sort_out
+from tap_circleci.values.text import quoted, type_name
+from tap_circleci.values.times import iso
 
 VERSION = version("tap-circleci")
 CLOUD = "https://circleci.com"

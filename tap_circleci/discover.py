@@ -14,7 +14,7 @@ from singer.schema import Schema
 
 from tap_circleci.errors import BadInput
 from tap_circleci.streams import STREAMS, Stream
-from tap_circleci.text import quoted, type_name
+from tap_circleci.values.text import quoted, type_name
 
 Breadcrumb = tuple[str, ...]
 

@@ -15,14 +15,15 @@ from tap_circleci.client import Client, who_am_i
 from tap_circleci.config import Config
 from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, Forbidden, LocalError, NotFound, NotOffered, TapError
-from tap_circleci.messages import Messages, print_json
-from tap_circleci.organizations import Organizations
-from tap_circleci.outcomes import Outcomes
-from tap_circleci.paging import Ids, Row, context_of, is_page, is_row, pages, path_of
-from tap_circleci.report import Report
-from tap_circleci.slugs import escaped_slug, usable_id
+from tap_circleci.output.messages import Messages, print_json
+from tap_circleci.output.outcomes import Outcomes
+from tap_circleci.output.report import Report
+from tap_circleci.reading.organizations import Organizations
+from tap_circleci.reading.paging import context_of, is_page, is_row, pages, path_of
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, Stream, children_of, family_of
-from tap_circleci.text import first_few, quoted
+from tap_circleci.values.rows import Ids, Row
+from tap_circleci.values.slugs import escaped_slug, usable_id
+from tap_circleci.values.text import first_few, quoted
 from tap_circleci.workers import Clock, Pool, result
 
 LOGGER = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
-from tap_circleci.paging import Row
-from tap_circleci.seen import MARGIN, MOST_RETRIES, Plan, Seen, is_complete
-from tap_circleci.times import written
-from tap_circleci.walk import ProjectWalk
+from tap_circleci.reading.pipelines import ProjectWalk
+from tap_circleci.values.rows import Row
+from tap_circleci.values.times import written
+from tap_circleci.walk.seen import MARGIN, MOST_RETRIES, Plan, Seen, is_complete
 from tests.worlds import WALK
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tap_circleci.client import Client
 from tap_circleci.config import check, keys
 from tap_circleci.errors import Forbidden, LinkExpired, LocalError, NotFound, Refused, TapError, Throttled, Unreadable
-from tap_circleci.paging import is_page
+from tap_circleci.reading.paging import is_page
 from tap_circleci.workers import Clock
 from tests.circleci import Fault, Server
 from tests.tap import FastClock, assert_same, sync, tables

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tap_circleci import config, state
+from tap_circleci import config
 from tap_circleci.config import Config
 from tap_circleci.discover import select
 from tap_circleci.errors import BadInput
+from tap_circleci.state import state
 from tests.circleci import Server, odd_world
 from tests.tap import FastClock, run, sync
 

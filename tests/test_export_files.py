@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tap_circleci.discover import schema_of
 from tap_circleci.errors import Unreadable
-from tap_circleci.export_files import LONGEST_LINE, ROWS_AT_ONCE, days, digests, tables
-from tap_circleci.records import Table
+from tap_circleci.exports.files import LONGEST_LINE, ROWS_AT_ONCE, days, digests, tables
+from tap_circleci.output.records import Table
 from tap_circleci.streams import STREAMS
 from tests.circleci.usage import COLUMNS, csv_of, job, seat
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tap_circleci.exports import planned, spans
-from tap_circleci.state import Export
+from tap_circleci.exports.orders import planned, spans
+from tap_circleci.state.state import Export
 from tap_circleci.streams import STREAMS
 from tests.circleci import Answer, Row, Server, World
 from tests.circleci.usage import COLUMNS, FileHost, Usage, csv_of, job, seat

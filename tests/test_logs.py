@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tap_circleci.logs import protect
-from tap_circleci.terminal import TerminalLine
+from tap_circleci.output.logs import protect
+from tap_circleci.output.terminal import TerminalLine
 from tests.circleci import Fault, Server, demo_world
 from tests.tap import run, running, sync
 from tests.worlds import NOW, WALK, world_of

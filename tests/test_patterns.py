@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tap_circleci.patterns import JobNames
+from tap_circleci.values.patterns import JobNames
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap_circleci.errors import Refused
-from tap_circleci.rate_limit import BLIND_WAITS, Allowance, Permit, RateLimiter
+from tap_circleci.http.rate_limit import BLIND_WAITS, Allowance, Permit, RateLimiter
 from tap_circleci.workers import Clock
 from tests.circleci.limits import FixedWindow, RateLimit, SlidingWindow, TokenBucket
 from tests.tap import FastClock

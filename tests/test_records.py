@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_circleci.discover import schema_of
-from tap_circleci.records import Table, converter, date_time, masked, table_converter
+from tap_circleci.output.records import Table, converter, date_time, masked, table_converter
 from tap_circleci.streams import STREAMS
 from tests.circleci import odd_world
 from tests.tap import DEFAULT

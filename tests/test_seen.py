@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap_circleci import seen
-from tap_circleci.seen import LAST_CHANGE, MARGIN, MOST_STEPS, OLDEST_LOOK, Plan, Seen, Step, is_complete
+from tap_circleci.reading.pipelines import ProjectWalk
 from tap_circleci.streams import ROOT
-from tap_circleci.walk import ProjectWalk
+from tap_circleci.walk import seen
+from tap_circleci.walk.seen import LAST_CHANGE, MARGIN, MOST_STEPS, OLDEST_LOOK, Plan, Seen, Step, is_complete
 from tests.lives import (
     DAY,
     HOUR,

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from tap_circleci.service_time import ServiceTime
+from tap_circleci.http.service_time import ServiceTime
 from tap_circleci.workers import Clock
 from tests.circleci import Fault, Server, World, http_date
 from tests.tap import FastClock, Run, assert_same, expected, kept, sync, tables

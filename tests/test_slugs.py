@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_circleci.slugs import escaped_slug, normalise, short_host, sort_out, usable_id, usable_slug
+from tap_circleci.values.slugs import escaped_slug, normalise, short_host, sort_out, usable_id, usable_slug
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap_circleci import state
 from tap_circleci.errors import BadInput
-from tap_circleci.seen import Seen, Step
-from tap_circleci.state import State
+from tap_circleci.state import state
+from tap_circleci.state.state import State
 from tap_circleci.streams import STREAMS, WALK_NAMES
-from tap_circleci.times import written
+from tap_circleci.values.times import written
+from tap_circleci.walk.seen import Seen, Step
 from tests.circleci import Server
 from tests.tap import DEFAULT, assert_same, sync, tables
 from tests.worlds import WALK, furnished, truth_of, world_of

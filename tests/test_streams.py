@@ -63,7 +63,7 @@ def constants(tree: ast.Module) -> Iterator[tuple[str, int]]:
             yield node.value, node.lineno
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_no_stream_is_named_in_code(path: Path):
     """No text in the code is the name of a stream, or a path with one in it, but for the words of the API's."""
     if path.stem == "streams":

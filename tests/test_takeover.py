@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap_circleci import state
 from tap_circleci.errors import BadInput
-from tap_circleci.seen import MOST_RETRIES, Seen, Step
+from tap_circleci.state import state
+from tap_circleci.walk.seen import MOST_RETRIES, Seen, Step
 from tests.circleci import Server, history
 from tests.lives import LOOKBACKS, PAUSES, SELECTIONS, START, Project, Sync, histories
 from tests.tap import assert_same, expected, kept, sync, tables

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_circleci.text import LONGEST, PART, first_few, mask, printable, quoted, type_name
+from tap_circleci.values.text import LONGEST, PART, first_few, mask, printable, quoted, type_name
 
 TOKEN = "CCIPAT_abcdefghijklmnopqrstuvwxyz"
 

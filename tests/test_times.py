@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_circleci.times import EPOCH, brief, http_date, iso, lenient, moment, written
+from tap_circleci.values.times import EPOCH, brief, http_date, iso, lenient, moment, written
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap_circleci.transport import BLOCK, Failed, session, unpacked
+from tap_circleci.http.transport import BLOCK, Failed, session, unpacked
 
 CONTENTS = st.one_of(
     st.binary(max_size=300),

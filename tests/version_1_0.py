@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from tap_circleci.times import EPOCH, brief
+from tap_circleci.values.times import EPOCH, brief
 from tests.lives import DAY, PAGE, Pipeline, Project, Sync
 from tests.worlds import WALK
 

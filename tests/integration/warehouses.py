@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tap_circleci.discover import schema_of
-from tap_circleci.times import lenient
+from tap_circleci.values.times import lenient
 from tests.circleci import Row
 from tests.integration.programs import Command, virtualenv, write_json
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 
-from tap_circleci.times import BEGINNING, EPOCH
+from tap_circleci.values.times import BEGINNING, EPOCH
 
 MARGIN = timedelta(minutes=5)
 """Clock-skew margin: what happened less than this before a walk began may be missing from its answers."""

@@ -25,12 +25,12 @@ from datetime import datetime
 from typing import Any
 
 from tap_circleci.errors import BadInput
-from tap_circleci.seen import Seen, Step
-from tap_circleci.slugs import normalise, usable_id
+from tap_circleci.state.takeover import taken_over
 from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES, Stream
-from tap_circleci.takeover import taken_over
-from tap_circleci.text import quoted, type_name
-from tap_circleci.times import EPOCH, brief, iso, written
+from tap_circleci.values.slugs import normalise, usable_id
+from tap_circleci.values.text import quoted, type_name
+from tap_circleci.values.times import EPOCH, brief, iso, written
+from tap_circleci.walk.seen import Seen, Step
 
 _SEEN_KEYS = ("seen", "pending", "retry", "start_date")
 _STEP_KEYS = ("as_of", "looked_back_to", "since")

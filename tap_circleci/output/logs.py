@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 from tap_circleci.errors import BadInput
-from tap_circleci.text import printable, quoted
+from tap_circleci.values.text import printable, quoted
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 

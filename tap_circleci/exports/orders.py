@@ -19,14 +19,15 @@ from urllib.parse import quote
 from tap_circleci.client import Client
 from tap_circleci.discover import schema_of
 from tap_circleci.errors import LinkExpired, LocalError, NotFound, NotOffered, Throttled, Unreadable
-from tap_circleci.export_files import JOB, days, digests, tables
-from tap_circleci.paging import Ids, path_of, title_of
-from tap_circleci.records import Column, Records, Table, table_converter
-from tap_circleci.slugs import usable_id
-from tap_circleci.state import Export
+from tap_circleci.exports.files import JOB, days, digests, tables
+from tap_circleci.output.records import Column, Records, Table, table_converter
+from tap_circleci.reading.paging import path_of, title_of
+from tap_circleci.state.state import Export
 from tap_circleci.streams import Stream
-from tap_circleci.text import quoted
-from tap_circleci.times import BEGINNING, first_whole_day, midnight, whole_seconds
+from tap_circleci.values.rows import Ids
+from tap_circleci.values.slugs import usable_id
+from tap_circleci.values.text import quoted
+from tap_circleci.values.times import BEGINNING, first_whole_day, midnight, whole_seconds
 from tap_circleci.workers import Clock, Pool, Wait
 
 LOGGER = logging.getLogger(__name__)

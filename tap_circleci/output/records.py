@@ -19,8 +19,8 @@ from itertools import repeat
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from tap_circleci.text import UNPAIRED, other_spelling
-from tap_circleci.times import lenient, written
+from tap_circleci.values.text import UNPAIRED, other_spelling
+from tap_circleci.values.times import lenient, written
 
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]

@@ -17,8 +17,8 @@ from io import StringIO
 from itertools import islice
 
 from tap_circleci.errors import Unreadable
-from tap_circleci.records import Column, Table, date_time
-from tap_circleci.times import midnight, moment, written
+from tap_circleci.output.records import Column, Table, date_time
+from tap_circleci.values.times import midnight, moment, written
 
 LONGEST_LINE = 2**20
 """Characters of one line; what has longer ones is no export."""

@@ -11,13 +11,9 @@ from urllib.parse import quote
 
 from tap_circleci.client import Answer, Client
 from tap_circleci.errors import EndlessList, LocalError, NotFound, PageLost
-from tap_circleci.slugs import escaped_slug, usable_id, usable_slug
 from tap_circleci.streams import Stream
-from tap_circleci.text import other_spelling
-
-Row = dict[str, Any]
-Ids = Mapping[str, str]
-"""The ids of a row's ancestors and its own, by their names."""
+from tap_circleci.values.rows import Ids, Row, value_of
+from tap_circleci.values.slugs import escaped_slug, usable_id, usable_slug
 
 STALE_PAGES = 20
 """Pages in a row without a new row that are followed before a list counts as endless."""
@@ -49,12 +45,6 @@ class Rows:
     date: datetime | None
     broken: int = 0
     problem: LocalError | None = None
-
-
-def value_of(row: Row, column: str) -> Any:
-    """The value of a field, under its name or spelled the other way, `a_b` for `a-b`."""
-    value = row.get(column)
-    return row.get(other_spelling(column)) if value is None else value
 
 
 def context_of(stream: Stream, row: Row) -> dict[str, str]:

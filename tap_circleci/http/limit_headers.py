@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
-from tap_circleci.times import http_date
+from tap_circleci.values.times import http_date
 
 A_DAY = 86_400.0
 

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tap_circleci.errors import BadInput
-from tap_circleci.slugs import normalise
 from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
-from tap_circleci.text import quoted, type_name
-from tap_circleci.times import EPOCH, brief, iso
+from tap_circleci.values.slugs import normalise
+from tap_circleci.values.text import quoted, type_name
+from tap_circleci.values.times import EPOCH, brief, iso
 
 OLD_PERIOD = timedelta(days=32)
 """In 1.0.x every pipeline that could change was looked at this often."""

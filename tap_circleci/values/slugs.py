@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from tap_circleci.patterns import matches
-from tap_circleci.text import UNPAIRED
+from tap_circleci.values.patterns import matches
+from tap_circleci.values.text import UNPAIRED
 
 VCS = {"gh": "gh", "github": "gh", "bb": "bb", "bitbucket": "bb", "circleci": "circleci"}
 """The short name of each host that a slug may begin with."""

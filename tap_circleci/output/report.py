@@ -10,9 +10,9 @@ from datetime import timedelta
 from singer import metrics
 
 from tap_circleci.client import Client, Traffic
-from tap_circleci.messages import Messages
-from tap_circleci.terminal import TerminalLine
-from tap_circleci.text import NAMED, first_few
+from tap_circleci.output.messages import Messages
+from tap_circleci.output.terminal import TerminalLine
+from tap_circleci.values.text import NAMED, first_few
 from tap_circleci.workers import Clock
 
 LOGGER = logging.getLogger(__name__)

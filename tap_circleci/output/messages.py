@@ -18,12 +18,12 @@ import singer
 
 from tap_circleci.discover import Selected, schema_of
 from tap_circleci.errors import PipeClosed
-from tap_circleci.paging import Row, value_of
-from tap_circleci.records import Path, Records, ReportMisfit, converter
-from tap_circleci.slugs import usable_id
-from tap_circleci.state import State
+from tap_circleci.output.records import Path, Records, ReportMisfit, converter
+from tap_circleci.state.state import State
 from tap_circleci.streams import STREAMS, Stream
-from tap_circleci.times import written
+from tap_circleci.values.rows import Row, value_of
+from tap_circleci.values.slugs import usable_id
+from tap_circleci.values.times import written
 from tap_circleci.workers import Clock
 
 LOGGER = logging.getLogger(__name__)

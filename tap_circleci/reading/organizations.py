@@ -13,12 +13,13 @@ from itertools import count
 from tap_circleci.client import Client
 from tap_circleci.config import Config
 from tap_circleci.errors import EndlessList, LocalError, NotFound, NotOffered
-from tap_circleci.outcomes import Outcomes
-from tap_circleci.paging import Ids, Row, Rows, context_of, is_row, params_of, path_of, read, title_of
-from tap_circleci.patterns import matches
-from tap_circleci.slugs import escaped_slug, normalise, short_host, usable_id
+from tap_circleci.output.outcomes import Outcomes
+from tap_circleci.reading.paging import Rows, context_of, is_row, params_of, path_of, read, title_of
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, STREAMS, Stream
-from tap_circleci.text import quoted
+from tap_circleci.values.patterns import matches
+from tap_circleci.values.rows import Ids, Row
+from tap_circleci.values.slugs import escaped_slug, normalise, short_host, usable_id
+from tap_circleci.values.text import quoted
 from tap_circleci.workers import Pool, Wait, ahead
 
 LOGGER = logging.getLogger(__name__)

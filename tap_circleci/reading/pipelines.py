@@ -17,12 +17,13 @@ from itertools import count
 from tap_circleci.client import Client
 from tap_circleci.config import Config
 from tap_circleci.errors import LocalError
-from tap_circleci.paging import Ids, Page, Row, Rows, context_of, pages, path_of, read, value_of
-from tap_circleci.seen import Plan, Seen, is_complete, next_due
-from tap_circleci.service_time import ServiceTime
-from tap_circleci.slugs import usable_id
+from tap_circleci.http.service_time import ServiceTime
+from tap_circleci.reading.paging import Page, Rows, context_of, pages, path_of, read
 from tap_circleci.streams import ROOT, STREAMS, WALK, Stream, children_of, family_of
-from tap_circleci.times import brief, moment
+from tap_circleci.values.rows import Ids, Row, value_of
+from tap_circleci.values.slugs import usable_id
+from tap_circleci.values.times import brief, moment
+from tap_circleci.walk.seen import Plan, Seen, is_complete, next_due
 from tap_circleci.workers import Once, Pool, Wait, ahead
 
 LOGGER = logging.getLogger(__name__)

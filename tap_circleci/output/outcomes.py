@@ -6,7 +6,7 @@ import logging
 
 from tap_circleci.client import Client, who_am_i
 from tap_circleci.errors import EndlessList, Forbidden, LocalError, NotFound, NotOffered, Refused
-from tap_circleci.report import Report
+from tap_circleci.output.report import Report
 
 LOGGER = logging.getLogger(__name__)
 

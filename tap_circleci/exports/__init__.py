@@ -1,0 +1,1 @@
+"""The usage exports: ordered, awaited, read."""

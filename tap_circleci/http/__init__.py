@@ -1,0 +1,1 @@
+"""HTTP, knowing nothing of streams: one exchange, its pace, its headers."""

@@ -1,0 +1,1 @@
+"""What leaves the tap: messages on stdout, words on stderr."""

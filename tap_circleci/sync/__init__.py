@@ -1,0 +1,102 @@
+"""The one loop of a sync: stream after stream, beginning with the one that an earlier run was at."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from functools import partial
+from itertools import groupby
+
+from tap_circleci.client import Client, who_am_i
+from tap_circleci.config import VERSION, Config
+from tap_circleci.discover import Selected
+from tap_circleci.errors import BadInput, PipeClosed, TapError
+from tap_circleci.http.service_time import ServiceTime
+from tap_circleci.output.messages import Messages
+from tap_circleci.output.outcomes import Outcomes
+from tap_circleci.output.report import Report
+from tap_circleci.reading.organizations import Organizations
+from tap_circleci.state.state import State
+from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
+from tap_circleci.sync.exports import write_exports
+from tap_circleci.sync.organizations import date_range, write_streams
+from tap_circleci.sync.pipelines import PipelineWriter
+from tap_circleci.sync.run import FIRST_SYNC, Run
+from tap_circleci.values.times import whole_seconds
+from tap_circleci.workers import Clock, Pool, result
+
+LOGGER = logging.getLogger(__name__)
+
+CLOCK_BEHIND = timedelta(minutes=30)
+"""How far the clock of one answer may be behind that of an earlier run, so that a state is not refused for it."""
+
+
+def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list[str]:
+    """Send everything that is selected and new; gives a sentence for each thing that had to be left out.
+
+    Raises `Stopped`. However the run ends, what was finished stands in the last STATE.
+    """
+    client = Client(config, clock)
+    pool = Pool(config.max_workers)
+    messages = Messages(selected, clock)
+    report = Report(clock, messages, client)
+    try:
+        LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(selected.schemas) or "none")
+        report.begin_part("asking whose token it is")
+        me = result(pool.submit((), partial(who_am_i, client)), clock, report.tick)
+        time = ServiceTime(me.date, clock)
+        begun = time.now()
+        # By a clock that has come to it for certain: one that is years ahead would leave everything out.
+        start = config.start_date or (time.certain(None, ()) or begun) - FIRST_SYNC
+        outcomes = Outcomes(report, client)
+        run = Run(config, selected, state, client, pool, clock, time, messages, report, outcomes, begun, start)
+        _write_everything(run)
+    except TapError as error:
+        report.failures += error.args
+    finally:
+        pool.close()
+        client.close()
+        report.finish()
+    return report.failures
+
+
+def _write_everything(run: Run) -> None:
+    """Write all selected streams, beginning with the one that an earlier run was at."""
+    names = list(dict.fromkeys(ROOT.name if name in WALK_NAMES else name for name in run.selected.schemas))
+    if not run.time.is_told:
+        LOGGER.warning("CircleCI's answers do not tell the time: what is new is judged by the rows alone.")
+    _refuse_the_future(run)
+    if not names:
+        LOGGER.warning("No stream is selected.")
+    at = run.state.currently_syncing
+    turn = names.index(at) if at in names else 0
+    organizations = Organizations(run.config, run.client, run.pool, run.wait, run.outcomes, partial(date_range, run))
+    exports = partial(write_exports, run, organizations)
+    try:
+        for is_walk, group in groupby(names[turn:] + names[:turn], key=lambda name: name == ROOT.name):
+            if is_walk:
+                selected = [stream.name for stream in WALK if stream.name in run.selected]
+                PipelineWriter(run, organizations).write(selected)
+            else:
+                write_streams(run, organizations, [STREAMS[name] for name in group], exports)
+        run.state.currently_syncing = None
+    except PipeClosed:
+        raise
+    except BaseException:
+        run.messages.state(run.state, now=True)
+        raise
+    run.messages.state(run.state, now=True)
+
+
+def _refuse_the_future(run: Run) -> None:
+    """Raise `BadInput` for a state or a start date that CircleCI's clock has not come to."""
+    if not run.time.is_told:
+        return
+    latest = run.state.latest()
+    marks = [("start_date", run.config.start_date)] if run.config.start_date else []
+    marks += [(f"The state's {latest[0]}", latest[1])] if latest else []
+    for name, moment in marks:
+        if moment > run.begun + CLOCK_BEHIND:
+            raise BadInput(
+                f"{name} is {whole_seconds(moment)}, in the future: CircleCI's clock says {whole_seconds(run.begun)}."
+            )

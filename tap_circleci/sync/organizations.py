@@ -1,0 +1,79 @@
+"""The organization-wide streams as they are written: stream after stream, with a state after each parent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from tap_circleci.reading.organizations import Listing, Organizations
+from tap_circleci.streams import Stream
+from tap_circleci.sync.run import Run, bookmark_key, higher, is_moment
+from tap_circleci.values.rows import Ids
+from tap_circleci.values.times import first_whole_day, whole_seconds, written
+
+OVERLAP = timedelta(minutes=10)
+"""How far before a bookmark a list is read again: its pages are read one after the other, and clocks differ."""
+
+
+def write_streams(
+    run: Run, organizations: Organizations, streams: Sequence[Stream], write_exports: Callable[[Stream], None]
+) -> None:
+    """Write all rows of organization-wide streams, new ones only where they have a replication key."""
+    run.report.begin_part(f"reading {streams[0].name}")
+    listings = organizations.read(stream for stream in streams if not stream.is_export)
+    listing = next(listings, None)
+    for stream in streams:
+        run.state.currently_syncing = stream.name
+        run.report.begin_part(f"reading {stream.name}")
+        run.messages.schema(stream.name)
+        if stream.is_export:
+            write_exports(stream)
+        version = None
+        if run.config.activate_version and stream.replication_key is None:
+            version = int(run.begun.timestamp() * 1000)
+        while listing is not None and listing.stream is stream:
+            _write_listing(run, listing, version)
+            listing = next(listings, None)
+        if version is not None and organizations.is_whole(stream):
+            run.messages.activate(stream.name, version)
+
+
+def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
+    """Write the rows of one stream below one parent."""
+    stream = listing.stream
+    run.messages.keyless[stream.name] += listing.broken
+    key = bookmark_key(stream, listing.ids)
+    since = written(_since(run, stream, listing.ids))
+    date = listing.date or run.time.now()
+    highest = ""
+    for row in listing.rows:
+        record = run.messages.convert(stream.name, row)
+        if record is None:
+            continue
+        value = (record[stream.replication_key] or "") if stream.replication_key else ""
+        if is_moment(value) and value < since:
+            if key not in run.state.bookmarks.get(stream.name, {}):
+                run.report.older[stream.name] += 1
+            continue
+        run.messages.record(stream.name, record, date, version)
+        highest = higher(highest, value, date)
+    if listing.is_whole:  # the rows that could not be read may be older
+        run.state.note(stream.name, key, highest)
+    run.messages.state(run.state)
+    run.report.tick()
+
+
+def _since(run: Run, stream: Stream, ids: Ids) -> datetime:
+    """The replication key value from which on rows are sent: somewhat before the bookmark, or the start date."""
+    bookmark = run.bookmark(stream, ids)
+    return run.start if bookmark is None else bookmark - max(stream.look_back, OVERLAP)
+
+
+def date_range(run: Run, stream: Stream, ids: Ids) -> Mapping[str, str]:
+    """The parameters that limit a list to what is new, where it can be limited."""
+    if stream.from_param is None or stream.to_param is None:
+        return {}
+    now, since = run.time.now(), _since(run, stream, ids)
+    if stream.history is not None:
+        since = max(since, first_whole_day(now, stream.history))
+    return {stream.from_param: whole_seconds(since), stream.to_param: whole_seconds(now)}

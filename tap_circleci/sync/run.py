@@ -1,0 +1,78 @@
+"""What all parts of one sync need: the settings, the connection, the clock, and the places that output goes to."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tap_circleci.client import Client
+from tap_circleci.config import Config
+from tap_circleci.discover import Selected
+from tap_circleci.http.service_time import ServiceTime
+from tap_circleci.output.messages import Messages
+from tap_circleci.output.outcomes import Outcomes
+from tap_circleci.output.report import Report
+from tap_circleci.state.state import State
+from tap_circleci.streams import Stream
+from tap_circleci.values.rows import Ids
+from tap_circleci.values.slugs import normalise
+from tap_circleci.values.times import CLOCK_TOLERANCE, EPOCH, iso, written
+from tap_circleci.workers import Clock, Pool, result
+
+FIRST_SYNC = timedelta(days=365)
+"""How far back a first sync goes when the user names no date."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One sync, in the thread that writes.
+
+    `begun` is the service's time at its beginning, `start` is the start date of streams that are read for the first
+    time.
+    """
+
+    config: Config
+    selected: Selected
+    state: State
+    client: Client
+    pool: Pool
+    clock: Clock
+    time: ServiceTime
+    messages: Messages
+    report: Report
+    outcomes: Outcomes
+    begun: datetime
+    start: datetime
+
+    def wait(self, future: Future[Any]) -> Any:
+        """The result of a future; meanwhile the run shows its progress and can be stopped."""
+        return result(future, self.clock, self.report.tick)
+
+    def bookmark(self, stream: Stream, ids: Ids) -> datetime | None:
+        """The bookmark of a list; None at first, and where the catalog wants the whole table in each run."""
+        value = self.state.bookmarks.get(stream.name, {}).get(bookmark_key(stream, ids))
+        return None if value is None or stream.name in self.selected.full_table else iso(value)
+
+
+def bookmark_key(stream: Stream, ids: Ids) -> str:
+    """What a list's bookmark stands under: the ids that tell it from the stream's other lists."""
+    names = [ids[name] for name in stream.address if name in ids]
+    return "/".join([normalise(names[0]) or names[0], *names[1:]]) if names else ""
+
+
+def higher(highest: str, value: str | None, date: datetime) -> str:
+    """The higher of two replication key values, "" for none.
+
+    A `value` that lies in the service's future, by an answer of that `date`, or before 1970 is a mistake of the data;
+    it must not hide the rows to come.
+    """
+    if not value or not is_moment(value) or value > written(date + CLOCK_TOLERANCE):
+        return highest
+    return max(highest, value)
+
+
+def is_moment(value: str) -> bool:
+    """Whether a replication key value can be a time of a change: services in Go write year 1 where there is none."""
+    return value >= written(EPOCH)

@@ -1,0 +1,1 @@
+"""Moments, texts, names and slugs: values without a connection."""
