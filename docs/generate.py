@@ -21,7 +21,7 @@ SETTINGS = re.compile(r"(?<=# Made by `make docs` from here:\n).*?(?=    # to he
 HEAD = """\
 # The streams and their columns
 
-This page is made by `make docs` from `tap_circleci/streams.py` and `tap_circleci/schemas/`; a test holds it up to date.
+This page is made by `make docs` from `tap_circleci/streams/` and `tap_circleci/schemas/`; a test holds it up to date.
 
 The eleven streams that are always there come first, then those to be named in `extra_streams`. Keys are never null;
 every other column may be. Date-times are UTC. `object` without columns below it is a free map, sent whole. Columns that
@@ -36,10 +36,10 @@ def streams_page() -> str:
 
 
 def _section(stream: Stream) -> str:
-    query = "&".join(f"{name}={value}" for name, value in stream.params.items())
+    query = "&".join(f"{name}={value}" for name, value in stream.source.params.items())
     facts = [
-        f"`{'POST' if stream.is_export else 'GET'} {stream.path}{'?' + query if query else ''}`"
-        f" ([CircleCI's page]({stream.docs}))",
+        f"`{'POST' if stream.is_export else 'GET'} {stream.source.path}{'?' + query if query else ''}`"
+        f" ([CircleCI's page]({stream.source.docs}))",
         "key " + ", ".join(f"`{column}`" for column in stream.key),
         f"INCREMENTAL by `{stream.replication_key}`" if stream.replication_key else "FULL_TABLE",
         *([f"below `{stream.parent}`"] if stream.parent else []),

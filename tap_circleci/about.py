@@ -48,5 +48,5 @@ def _stream(stream: Stream) -> dict[str, Any]:
         "replication_key": stream.replication_key,
         "parent": stream.parent,
         "extra": stream.is_extra,
-        "docs": stream.docs,
+        "docs": stream.source.docs,
     }

@@ -437,7 +437,7 @@ def who_am_i(client: Client) -> Answer:
     https://circleci.com/docs/api/v2/#tag/User/operation/getCurrentUser
     """
     try:
-        return client.get("/api/v2/me", {}, "me", an_object)
+        return client.get("/api/v2/me", {}, "me", has_id)
     except NotFound:
         raise Refused(
             "GET /api/v2/me answered 404: there is no CircleCI API at base_url, or the token is not a personal one."
@@ -456,9 +456,14 @@ def _growing_waits() -> Iterator[float]:
         yield seconds / 2 + random.uniform(0, seconds / 2)  # noqa: S311 - nothing secret about it
 
 
-def an_object(body: Any) -> bool:
+def is_object(body: Any) -> bool:
+    """Whether a body is one resource, with anything in it."""
+    return isinstance(body, dict) and bool(body)
+
+
+def has_id(body: Any) -> bool:
     """Whether a body is one resource with an id."""
-    return isinstance(body, dict) and bool(body.get("id"))
+    return is_object(body) and bool(body.get("id"))
 
 
 def _decode(reply: _Reply, shape: Shape) -> Any:

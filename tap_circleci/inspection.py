@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tap_circleci.client import Client, who_am_i
+from tap_circleci.client import Client, is_object, who_am_i
 from tap_circleci.config import Config
 from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, Forbidden, LocalError, NotFound, NotOffered, TapError
@@ -19,7 +19,7 @@ from tap_circleci.output.messages import Messages, print_json
 from tap_circleci.output.outcomes import Outcomes
 from tap_circleci.output.report import Report
 from tap_circleci.reading.organizations import Organizations
-from tap_circleci.reading.paging import context_of, is_page, is_row, pages, path_of
+from tap_circleci.reading.paging import context_of, pages
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, Stream, children_of, family_of
 from tap_circleci.values.rows import Ids, Row
 from tap_circleci.values.slugs import escaped_slug, usable_id
@@ -132,13 +132,11 @@ class _Check:
         )
 
     def _first_page(self, stream: Stream, ids: Ids) -> tuple[Row, ...]:
-        if stream.is_object:
-            return (self._client.get(path_of(stream, ids), {}, stream.name, is_row).body,)
         return next(pages(self._client, stream, ids, self._config.page_size)).rows
 
     def _look_up(self, slug: str) -> Row:
-        path = str(PROJECTS.look_up).format(project_slug=escaped_slug(slug))
-        row: Row = self._client.get(path, {}, PROJECTS.name, is_row).body
+        path = str(PROJECTS.source.look_up).format(project_slug=escaped_slug(slug))
+        row: Row = self._client.get(path, {}, PROJECTS.name, is_object).body
         return row
 
     def _ask(self, work: Callable[[], Any]) -> Future[Any]:
@@ -175,7 +173,7 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
     try:
         answer = client.get(path, params, "get", _anything)
         body = answer.body
-        if every_page and not is_page(body):
+        if every_page and not _is_page(body):
             raise BadInput(f"{quoted(target)} is no list with pages; leave out --all.")
         tokens: set[str] = set()
         while every_page and isinstance(answer.body, dict) and answer.body.get("next_page_token"):
@@ -184,13 +182,18 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
                 LOGGER.warning("The list goes round in circles; it was ended after %d pages.", len(tokens) + 1)
                 break
             tokens.add(token)
-            answer = client.get(path, {**params, "page-token": [token]}, "get", is_page)
+            answer = client.get(path, {**params, "page-token": [token]}, "get", _is_page)
             body = {**body, "items": [*(body["items"] or []), *(answer.body.get("items") or [])]}
         if every_page and isinstance(body, dict):
             body = {"items": body["items"] or []}
     finally:
         client.close()
     print_json(json.dumps(body, indent=2))
+
+
+def _is_page(body: Any) -> bool:
+    """Whether a body is a page of a list."""
+    return isinstance(body, list) or (isinstance(body, dict) and isinstance(body.get("items", 0), (list, type(None))))
 
 
 def _anything(_body: Any) -> bool:

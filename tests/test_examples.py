@@ -29,7 +29,7 @@ def airflow(monkeypatch) -> ModuleType:
 
 def test_the_groups_of_airflow_read_what_lies_below_the_named_projects(airflow):
     """The walk and all that is read only for the named projects is dealt to the groups, each stream once."""
-    roots = [ROOT, *(stream for stream in STREAMS.values() if stream.configured_only)]
+    roots = [ROOT, *(stream for stream in STREAMS.values() if stream.timing.configured_only)]
     families = {one.name for root in roots for one in family_of(root)}
     assert set(airflow.BY_PROJECT) == families
     assert len(airflow.BY_PROJECT) == len(families)

@@ -140,7 +140,7 @@ def test_a_row_keeps_its_digest_whatever_is_measured():
 
     def digest(**cells: str | None) -> str:
         (found,) = read_tables(csv_of([job(DAY, 5, **cells)], sorted(COLUMNS)))
-        return digests(found, USAGE.identity, TIMES)[0]
+        return digests(found, USAGE.row.identity, TIMES)[0]
 
     usual = digest()
     assert usual == "5f8c69e6a84bcfd713dfa52af9c85a45"  # as in tables that are there
@@ -148,8 +148,8 @@ def test_a_row_keeps_its_digest_whatever_is_measured():
     assert digest(**same) == usual
     assert digest(JOB_RUN_STARTED_AT="2026-03-09 05:00:03") == digest(JOB_RUN_STARTED_AT="2026-03-09 05:00:03.000")
     assert digest(EXECUTOR=None) == digest(EXECUTOR="")
-    changed = [digest(**{name.upper(): "2026-03-09 05:00:04" if "_at" in name else "x"}) for name in USAGE.identity]
-    assert len({usual, *changed}) == 1 + len(USAGE.identity)
+    changed = [digest(**{name.upper(): "2026-03-09 05:00:04" if "_at" in name else "x"}) for name in USAGE.row.identity]
+    assert len({usual, *changed}) == 1 + len(USAGE.row.identity)
 
 
 def test_the_day_of_a_row_is_that_of_its_job():

@@ -194,7 +194,7 @@ def test_no_row_makes_it_crash(stream, data):
     schema = schema_of(stream)
     names = st.sampled_from([*schema["properties"], "unheard_of"])
     row = data.draw(st.dictionaries(names, json_values))
-    record = converter(schema, schema, STREAMS[stream].secret_urls, lambda path, problem: None)(row)
+    record = converter(schema, schema, STREAMS[stream].row.secret_urls, lambda path, problem: None)(row)
     assert record.keys() == schema["properties"].keys()
     assert "\\u0000" not in json.dumps(record, allow_nan=False)
 

@@ -64,14 +64,14 @@ def planned(
     unsent = midnight(start) if bookmark is None else bookmark + A_DAY
     if kept is not None and kept.start <= max(unsent, oldest):  # a later one would leave days out
         return kept, planned(stream, now, start, midnight(kept.end), None)[1]
-    first = midnight(start if bookmark is None else bookmark - stream.look_back)
+    first = midnight(start if bookmark is None else bookmark - stream.timing.look_back)
     last = midnight(now) - A_DAY
     return None, () if bookmark is not None and bookmark >= last else tuple(spans(max(first, oldest), last))
 
 
 def _oldest(stream: Stream, now: datetime) -> datetime:
     """The first day that the service still exports."""
-    return BEGINNING if stream.history is None else first_whole_day(now, stream.history)
+    return BEGINNING if stream.timing.history is None else first_whole_day(now, stream.timing.history)
 
 
 def spans(first: datetime, last: datetime) -> Iterator[Span]:
@@ -386,9 +386,9 @@ class Exports:
             return f"{digest}-{equals[day, digest]}"
 
         dates = days(table, one.export.start)
-        identities = digests(table, self._stream.identity, self._times)
+        identities = digests(table, self._stream.row.identity, self._times)
         keys: dict[str, Column] = {"_date": dates, "_id": [*map(told_apart, dates, identities, table[JOB])]}
-        for column, name in self._stream.default_columns.items():
+        for column, name in self._stream.row.default_columns.items():
             keys[column] = [value or one.ids[name] for value in table[column]]
         return Table({**table.columns, **keys}, table.rows)
 

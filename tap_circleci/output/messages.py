@@ -54,9 +54,9 @@ class Messages:
             name: converter(
                 schema_of(name),
                 schema,
-                STREAMS[name].secret_urls,
+                STREAMS[name].row.secret_urls,
                 self._reporter(name),
-                left_out=[(column,) for column in STREAMS[name].left_out],
+                left_out=[(column,) for column in STREAMS[name].row.left_out],
             )
             for name, schema in selected.schemas.items()
             if not STREAMS[name].is_export
@@ -162,9 +162,9 @@ class Messages:
 def _is_usable(stream: Stream, row: Row, column: str) -> bool:
     """Whether a row has a value for this part of its key: a text or a number that is not empty, or may be."""
     value = value_of(row, column)
-    if column in stream.blank_columns:
+    if column in stream.row.blank_columns:
         return isinstance(value, (str, int))
-    if column in stream.identity and column != "id":  # a name, which need not be able to stand in a path
+    if column in stream.row.identity and column != "id":  # a name, which need not be able to stand in a path
         return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() != ""
     return usable_id(value) is not None
 

@@ -10,11 +10,11 @@ from datetime import datetime
 from functools import cached_property, partial
 from itertools import count
 
-from tap_circleci.client import Client
+from tap_circleci.client import Client, is_object
 from tap_circleci.config import Config
 from tap_circleci.errors import EndlessList, LocalError, NotFound, NotOffered
 from tap_circleci.output.outcomes import Outcomes
-from tap_circleci.reading.paging import Rows, context_of, is_row, params_of, path_of, read, title_of
+from tap_circleci.reading.paging import Rows, context_of, params_of, path_of, read, title_of
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, STREAMS, Stream
 from tap_circleci.values.patterns import matches
 from tap_circleci.values.rows import Ids, Row
@@ -78,8 +78,8 @@ class Organizations:
         """The lists of a stream, each asked for when it is drawn."""
         for ids in self.parents(stream):
             yield stream, ids, self._ask(stream, ids)
-        if stream.look_up:
-            yield from self._looked_up(stream, stream.look_up)
+        if stream.source.look_up:
+            yield from self._looked_up(stream, stream.source.look_up)
 
     def parents(self, stream: Stream) -> Iterator[Ids]:
         """What identifies each parent below which the stream has a list."""
@@ -89,15 +89,15 @@ class Organizations:
         parent = STREAMS[stream.parent]
         for listing in self.read([parent]):
             for row in listing.rows:
-                if stream.configured_only and not self._is_configured(listing, row):
+                if stream.timing.configured_only and not self._is_configured(listing, row):
                     continue
                 ids = {**listing.ids, **context_of(parent, row)}
                 if stream.needs <= ids.keys():
                     yield ids
-                elif all(row.get(column) for column in parent.identity):
-                    columns = {name: column for column, name in parent.child_context.items()}
+                elif all(row.get(column) for column in parent.row.identity):
+                    columns = {name: column for column, name in parent.row.child_context.items()}
                     lacking = ", ".join(sorted(columns.get(name, name) for name in stream.needs - ids.keys()))
-                    of = " ".join([parent.name, *(str(row[column]) for column in parent.identity)])
+                    of = " ".join([parent.name, *(str(row[column]) for column in parent.row.identity)])
                     self._warn(f"{stream.name} of {of}: skipped: it has no {lacking} that can be asked for")
 
     def _ask(self, stream: Stream, ids: Ids) -> Future[Rows]:
@@ -115,11 +115,11 @@ class Organizations:
             self._told.add(future)
             self._tell(stream, ids, found.problem)
         # A list that several parents share has the ids of the one that asked first.
-        own = {column: ids[name] for column, name in stream.parent_columns.items() if name in ids}
+        own = {column: ids[name] for column, name in stream.row.parent_columns.items() if name in ids}
         rows = tuple({**row, **own} for row in found.rows)
         is_whole = (found.problem is None or isinstance(found.problem, NotOffered)) and not found.broken
         # An organization without an id has nothing that could be read, now or ever.
-        columns = {*stream.key} - {*stream.default_columns, *stream.blank_columns} if stream.parent else set()
+        columns = {*stream.key} - {*stream.row.default_columns, *stream.row.blank_columns} if stream.parent else set()
         keyed = all(usable_id(row.get(column)) for row in rows for column in columns)
         self._incomplete.update(() if is_whole and keyed else {stream.name})
         return Listing(stream, ids, rows, found.date, is_whole, found.broken)
@@ -185,7 +185,7 @@ class Organizations:
         `owner` is the organization in the slug, for an answer that names none.
         """
         try:
-            answer = self._client.get(path.format(project_slug=escaped_slug(slug)), {}, PROJECTS.name, is_row)
+            answer = self._client.get(path.format(project_slug=escaped_slug(slug)), {}, PROJECTS.name, is_object)
         except LocalError as problem:
             return Rows((), None, problem=problem)
         row = answer.body

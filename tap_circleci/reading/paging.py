@@ -1,17 +1,20 @@
-"""From an endpoint to its rows: the shapes of an answer, the ends of a list, the guard against endless lists."""
+"""From an endpoint to its rows: the shapes of an answer, the ends of a list, the guard against endless lists.
+
+How an API divides a list into pages, and where the rows of an answer are, are values of the stream; no API is known
+here by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from tap_circleci.client import Answer, Client
 from tap_circleci.errors import EndlessList, LocalError, NotFound, PageLost
-from tap_circleci.streams import Stream
+from tap_circleci.streams.stream import ByOffset, ByToken, FreeMap, Items, Nested, OneRow, Paging, Stream
 from tap_circleci.values.rows import Ids, Row, value_of
 from tap_circleci.values.slugs import escaped_slug, usable_id, usable_slug
 
@@ -51,21 +54,26 @@ def context_of(stream: Stream, row: Row) -> dict[str, str]:
     """The ids that a row gives the lists below it, as far as they can stand in a path."""
     found = {
         name: (usable_slug if name == "project_slug" else usable_id)(value_of(row, column))
-        for column, name in stream.child_context.items()
+        for column, name in stream.row.child_context.items()
     }
     return {name: value for name, value in found.items() if value is not None}
 
 
 def path_of(stream: Stream, ids: Ids) -> str:
     """The path of the stream's list below the parent with these ids."""
-    return stream.path.format_map(
-        {name: escaped_slug(value) if name == "project_slug" else quote(value, safe="") for name, value in ids.items()}
-    )
+    return stream.source.path.format_map({name: _in_path(stream, name, value) for name, value in ids.items()})
+
+
+def _in_path(stream: Stream, name: str, value: str) -> str:
+    if name != "project_slug":
+        return quote(value, safe="")
+    host, slash, rest = value.partition("/")
+    return escaped_slug(stream.source.hosts.get(host, host) + slash + rest)
 
 
 def params_of(stream: Stream, ids: Ids) -> dict[str, str]:
     """The parameters that tell the stream's list below the parent with these ids from others at the same path."""
-    return {name: value.format_map(ids) for name, value in stream.params.items()}
+    return {name: value.format_map(ids) for name, value in stream.source.params.items()}
 
 
 def title_of(stream: Stream, ids: Ids) -> str:
@@ -82,63 +90,112 @@ def title_of(stream: Stream, ids: Ids) -> str:
 _OWNERS = (("project_slug", "project_id"), ("organization_slug", "organization_id"))
 
 
-def is_page(body: Any, rows_under: tuple[str, ...] = ("items",)) -> bool:
-    """Whether a body is a page of a list: `{"items": [...]}` or a bare array (null stands for no items)."""
-    if not isinstance(body, dict):
-        return isinstance(body, list)
-    return any(name in body for name in rows_under) and isinstance(_items(body, rows_under), list)
+# The rows of one answer
 
 
-def is_row(body: Any) -> bool:
-    """Whether a body is one row."""
-    return isinstance(body, dict) and bool(body)
+def rows_of(stream: Stream, body: Any) -> list[Any] | None:
+    """What stands where the stream's answers have their rows; None for a body of another shape."""
+    match stream.source.answer:
+        case Items(names):
+            return _listed(body, names)
+        case OneRow(may_be_empty):
+            return [body] if isinstance(body, dict) and (body or may_be_empty) else None
+        case FreeMap(column):
+            return [{column: body}] if isinstance(body, dict) else None
+        case Nested(outer_name, inner_name, outer):
+            return _nested(body, outer_name, inner_name, outer)
+    return None
 
 
-def _items(body: Any, rows_under: tuple[str, ...]) -> Any:
+def _listed(body: Any, names: Sequence[str]) -> list[Any] | None:
+    """A bare array, or the lists under those of these names that the body has; null stands for no rows."""
     if isinstance(body, list):
         return body
-    found = next((body[name] for name in rows_under if name in body), None)
-    return [] if found is None else found
+    if not isinstance(body, dict) or not any(name in body for name in names):
+        return None
+    lists = [body[name] for name in names if body.get(name) is not None]
+    return [row for one in lists for row in one] if all(isinstance(one, list) for one in lists) else None
+
+
+def _nested(body: Any, outer_name: str, inner_name: str, outer: Mapping[str, str]) -> list[Any] | None:
+    """The rows of the inner lists, each with fields of the object around its list."""
+    outers = body.get(outer_name) or [] if isinstance(body, dict) else None
+    if not isinstance(outers, list):
+        return None
+    rows: list[Any] = []
+    for one in outers:
+        inner = one.get(inner_name) or [] if isinstance(one, dict) else None
+        if not isinstance(inner, list):
+            rows.append(one)  # it is no row, and counted as broken
+            continue
+        added = {column: one.get(name) for column, name in outer.items()}
+        rows += [{**row, **added} if isinstance(row, dict) else row for row in inner]
+    return rows
+
+
+# The pages of a list
 
 
 def pages(
-    client: Client, stream: Stream, ids: Ids, page_size: int, window: Mapping[str, str] | None = None
+    client: Client, stream: Stream, ids: Ids, page_size: int, date_range: Mapping[str, str] | None = None
 ) -> Iterator[Page]:
     """The pages of the stream's list below one parent, one request for each that is drawn.
 
-    `window` are further parameters. Raises what `Client.get` raises for the first page. A later page that answers 404
-    is `PageLost`; a list that does not come to an end is `EndlessList`, after its last page.
+    `date_range` are further parameters. Raises what `Client.get` raises for the first page. A later page that answers
+    404 is `PageLost`; a list that does not come to an end is `EndlessList`, after its last page.
     """
     path = path_of(stream, ids)
-    params = {**params_of(stream, ids), **(window or {})}
-    if stream.takes_page_size:
-        params["page-size"] = str(page_size)
-    shape = partial(is_page, rows_under=stream.rows_under)
+    fixed = {**params_of(stream, ids), **(date_range or {}), **_size(stream.source.paging, page_size)}
     fresh = _unseen(stream)
-    tokens: set[str] = set()
-    stale = 0
+    asked: set[str] = set()
+    position: dict[str, str] = {}
+    read = stale = 0
     while True:
-        answer = _page(client, stream, path, params, shape, later=bool(tokens))
-        items = _items(answer.body, stream.rows_under)
+        answer = _page(client, stream, path, {**fixed, **position}, later=bool(position))
+        items = rows_of(stream, answer.body) or []
         dicts = [item for item in items if isinstance(item, dict)]
         rows, has_news = fresh(dicts)
-        token = str(answer.body.get("next_page_token") or "") if isinstance(answer.body, dict) else ""
-        yield Page(tuple(rows), answer.date, bool(token), len(items) - len(dicts))
-        if not token:
+        read += len(items)
+        position = _next_page(stream, answer.body, len(items), read)
+        yield Page(tuple(rows), answer.date, bool(position), len(items) - len(dicts))
+        if not position:
             return
+        place = "".join(position.values())
         stale = 0 if has_news else stale + 1
-        if token in tokens or stale > (STALE_PAGES if stream.identity else EQUAL_PAGES):
-            place = path + "".join(f" {name}={value}" for name, value in sorted(params_of(stream, ids).items()))
-            raise EndlessList(f"the list at {place} goes round in circles; it was ended after {len(tokens) + 1} pages")
-        tokens.add(token)
-        params["page-token"] = token
+        if place in asked or stale > (STALE_PAGES if stream.row.identity else EQUAL_PAGES):
+            where = path + "".join(f" {name}={value}" for name, value in sorted(params_of(stream, ids).items()))
+            raise EndlessList(f"the list at {where} does not end; reading stopped after {len(asked) + 1} pages")
+        asked.add(place)
 
 
-def _page(
-    client: Client, stream: Stream, path: str, params: Mapping[str, str], shape: Callable[[Any], bool], *, later: bool
-) -> Answer:
+def _size(paging: Paging, page_size: int) -> dict[str, str]:
+    """The parameter by which the size of a page is chosen, if there is one."""
+    if paging.size_param is None:
+        return {}
+    return {paging.size_param: str(page_size if isinstance(paging, ByToken) else paging.size)}
+
+
+def _next_page(stream: Stream, body: Any, count: int, read: int) -> dict[str, str]:
+    """The parameter that leads to the page after this one, which has `count` rows of the `read` so far; empty at the
+    end."""
+    paging = stream.source.paging
+    if not isinstance(stream.source.answer, Items):
+        return {}
+    if isinstance(paging, ByOffset):
+        return {} if not count or (paging.size and count < paging.size) else {paging.param: str(read)}
+    token = str(body.get(paging.field) or "") if isinstance(body, dict) else ""
+    return {paging.param: token} if token else {}
+
+
+def _page(client: Client, stream: Stream, path: str, params: Mapping[str, str], *, later: bool) -> Answer:
     try:
-        return client.get(path, params, stream.name, shape, not_offered=() if later else stream.not_offered)
+        return client.get(
+            path,
+            params,
+            stream.name,
+            lambda body: rows_of(stream, body) is not None,
+            not_offered=() if later else stream.source.not_offered,
+        )
     except NotFound as missing:
         if not later:
             raise
@@ -158,14 +215,14 @@ def _unseen(stream: Stream) -> Callable[[list[Row]], tuple[list[Row], bool]]:
         nonlocal before
         rows, has_new = [], False
         for item in items:
-            name = tuple(_text_of(value_of(item, column)) for column in stream.identity)
+            name = tuple(_text_of(value_of(item, column)) for column in stream.row.identity)
             if not any(name):
                 rows.append(item)
             elif name not in seen:
                 seen.add(name)
                 rows.append(item)
                 has_new = True
-        is_news = has_new or (bool(rows) and not stream.identity and items != before)
+        is_news = has_new or (bool(rows) and not stream.row.identity and items != before)
         before = items
         return rows, is_news
 
@@ -177,31 +234,54 @@ def _text_of(value: Any) -> str:
     return str(value) if isinstance(value, (str, int)) else ""
 
 
-def read(client: Client, stream: Stream, ids: Ids, page_size: int, window: Mapping[str, str] | None = None) -> Rows:
+def read(client: Client, stream: Stream, ids: Ids, page_size: int, date_range: Mapping[str, str] | None = None) -> Rows:
     """The stream's list below one parent, all its pages; what can go wrong with this list alone is in the result."""
+    found = reading(client, stream, ids, page_size, date_range)
+    while True:
+        try:
+            next(found)
+        except StopIteration as end:
+            rows: Rows = end.value
+            return rows
+
+
+def reading(
+    client: Client, stream: Stream, ids: Ids, page_size: int, date_range: Mapping[str, str] | None = None
+) -> Generator[int, None, Rows]:
+    """As `read`, one request for each step, which gives how many rows have come; so that others can go first."""
     rows: list[Row] = []
     date: datetime | None = None
     broken = 0
     problem: LocalError | None = None
     try:
-        if stream.is_object:
-            answer = client.get(path_of(stream, ids), params_of(stream, ids), stream.name, is_row)
-            rows, date = [answer.body], answer.date
-        else:
-            for page in pages(client, stream, ids, page_size, window):
-                rows += page.rows
-                broken += page.broken
-                date = date or page.date
+        for page in pages(client, stream, ids, page_size, date_range):
+            rows += [_completed(stream, row, ids, len(rows) + place) for place, row in enumerate(page.rows)]
+            broken += page.broken
+            date = date or page.date
+            yield len(page.rows)
     except LocalError as error:
         problem = error
-    return Rows(tuple(_completed(stream, row, ids, place) for place, row in enumerate(rows)), date, broken, problem)
+    return Rows(tuple(rows), date, broken, problem)
 
 
 def _completed(stream: Stream, row: Row, ids: Ids, place: int) -> Row:
-    """The row with the ids of its parents and its place in the list, as far as the stream has columns for them."""
-    added: Row = {column: ids[name] for column, name in stream.parent_columns.items()}
-    added |= {column: ids[name] for column, name in stream.default_columns.items() if not value_of(row, column)}
-    added |= dict.fromkeys((column for column in stream.blank_columns if value_of(row, column) is None), "")
-    if stream.index_column is not None:
-        added[stream.index_column] = place
+    """The row with the ids of its parents, what is taken up from inside it, and its place in the list."""
+    columns = stream.row
+    added: Row = {column: ids[name] for column, name in columns.parent_columns.items()}
+    added |= {column: ids[name] for column, name in columns.default_columns.items() if not value_of(row, column)}
+    added |= dict.fromkeys((column for column in columns.blank_columns if value_of(row, column) is None), "")
+    added |= {column: _inside(row, path) for column, path in columns.taken_up.items()}
+    if columns.index_column is not None:
+        added[columns.index_column] = place
     return {**row, **added}
+
+
+def _inside(row: Row, path: Sequence[str]) -> Any:
+    """The value at a path of names, the values of all its objects where it leads through a list; None if there is
+    none."""
+    value: Any = row
+    for name in path:
+        if isinstance(value, list):
+            return [item.get(name) for item in value if isinstance(item, dict)]
+        value = value_of(value, name) if isinstance(value, dict) else None
+    return value

@@ -349,11 +349,11 @@ class Walker:
 
     def _has_list(self, child: Stream, stream: Stream, row: Row) -> bool:
         """Whether a list of the child stream can be there below this row, and the user wants it."""
-        if child.below_final and not (_is_final(stream, row) and _ended_at(stream, row)):
+        if child.timing.once and not (_is_final(stream, row) and _ended_at(stream, row)):
             return False
-        if any(value_of(row, column) in values for column, values in child.not_below.items()):
+        if not child.timing.is_below(row):
             return False
-        names = getattr(self._config, child.parent_names) if child.parent_names else None
+        names = getattr(self._config, child.timing.names) if child.timing.names else None
         return names is None or names.matches(str(row.get("name")))
 
     def _branch(self, stream: Stream, ids: Ids, wanted: AsOf, order: tuple[int, ...], once: Once) -> Branch:
@@ -374,15 +374,16 @@ class Walker:
 
 
 def _is_final(stream: Stream, row: Row) -> bool:
-    if stream.status is None:
+    timing = stream.timing
+    if timing.status is None:
         return False
-    status = value_of(row, stream.status)
-    return status in stream.final or (bool(stream.unfinished and status) and status not in stream.unfinished)
+    status = value_of(row, timing.status)
+    return status in timing.final or (bool(timing.unfinished and status) and status not in timing.unfinished)
 
 
 def _ended_at(stream: Stream, row: Row) -> datetime | None:
     """When a row came to its final state; not before it was created, whatever it says."""
-    ended_at = None if stream.ended_at is None else moment(value_of(row, stream.ended_at))
+    ended_at = None if stream.timing.ended_at is None else moment(value_of(row, stream.timing.ended_at))
     created_at = moment(row.get("created_at"))
     return ended_at if ended_at is None or created_at is None else max(ended_at, created_at)
 
@@ -392,7 +393,7 @@ def _name(stream: Stream, ids: Ids) -> str:
     words = [f"the {stream.name}"]
     while stream.parent is not None:
         stream = STREAMS[stream.parent]
-        name = next(iter(stream.child_context.values()))
+        name = next(iter(stream.row.child_context.values()))
         words.append(f"of {name.removesuffix('_id')} {ids.get(name)}")
     return " ".join(words)
 

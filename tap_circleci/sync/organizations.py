@@ -66,14 +66,14 @@ def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
 def _since(run: Run, stream: Stream, ids: Ids) -> datetime:
     """The replication key value from which on rows are sent: somewhat before the bookmark, or the start date."""
     bookmark = run.bookmark(stream, ids)
-    return run.start if bookmark is None else bookmark - max(stream.look_back, OVERLAP)
+    return run.start if bookmark is None else bookmark - max(stream.timing.look_back, OVERLAP)
 
 
 def date_range(run: Run, stream: Stream, ids: Ids) -> Mapping[str, str]:
     """The parameters that limit a list to what is new, where it can be limited."""
-    if stream.from_param is None or stream.to_param is None:
+    if stream.source.from_param is None or stream.source.to_param is None:
         return {}
     now, since = run.time.now(), _since(run, stream, ids)
-    if stream.history is not None:
-        since = max(since, first_whole_day(now, stream.history))
-    return {stream.from_param: whole_seconds(since), stream.to_param: whole_seconds(now)}
+    if stream.timing.history is not None:
+        since = max(since, first_whole_day(now, stream.timing.history))
+    return {stream.source.from_param: whole_seconds(since), stream.source.to_param: whole_seconds(now)}

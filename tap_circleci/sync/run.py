@@ -58,7 +58,7 @@ class Run:
 
 def bookmark_key(stream: Stream, ids: Ids) -> str:
     """What a list's bookmark stands under: the ids that tell it from the stream's other lists."""
-    names = [ids[name] for name in stream.address if name in ids]
+    names = [ids[name] for name in stream.source.address if name in ids]
     return "/".join([normalise(names[0]) or names[0], *names[1:]]) if names else ""
 
 

@@ -1,0 +1,47 @@
+"""The streams as data. A stream is added by a value in one of these modules and a schema file of the same name.
+
+No other module knows a stream by its name, but for the root of the walk, the organizations and the projects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tap_circleci.streams import insights, organizations, pipelines, usage
+from tap_circleci.streams.stream import Stream
+
+__all__ = ["ORGANIZATIONS", "PROJECTS", "ROOT", "STREAMS", "WALK", "WALK_NAMES", "Stream", "children_of", "family_of"]
+
+STREAMS: Mapping[str, Stream] = {
+    stream.name: stream
+    for stream in (
+        *organizations.ALWAYS,
+        *pipelines.ALWAYS,
+        *pipelines.INSIDE_JOBS,
+        *insights.INSIGHTS,
+        *organizations.DEPLOYS,
+        *organizations.SETTINGS,
+        *usage.USAGE,
+    )
+}
+"""Every stream by name, in the order in which a run from scratch sends them."""
+
+ROOT = STREAMS["pipelines"]
+"""The root of the walk: it and all streams below it are read together, project by project."""
+ORGANIZATIONS = STREAMS["collaborations"]
+PROJECTS = STREAMS["project"]
+
+
+def children_of(stream: Stream) -> tuple[Stream, ...]:
+    """The streams that have a list below each row of this one."""
+    return tuple(child for child in STREAMS.values() if child.parent == stream.name)
+
+
+def family_of(stream: Stream) -> tuple[Stream, ...]:
+    """The stream and all below it."""
+    return (stream, *(one for child in children_of(stream) for one in family_of(child)))
+
+
+WALK = family_of(ROOT)
+"""The streams that are read together, in `currently_syncing` under the name of the root."""
+WALK_NAMES = frozenset(stream.name for stream in WALK)
