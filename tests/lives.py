@@ -94,6 +94,7 @@ class Project:
 
     pipelines: list[Pipeline]
     seen: dict[str, Seen] = field(default_factory=dict)
+    starts: dict[str, datetime] = field(default_factory=dict)
     held: dict[tuple[str, int], tuple[str, datetime]] = field(default_factory=dict)
     completed: dict[str, list[datetime]] = field(default_factory=dict)
     looks: int = 0
@@ -102,7 +103,14 @@ class Project:
         """Walk as the tap does; gives when it ended."""
         certain = None if how.behind is None else how.at - how.behind
         plans = {
-            name: Plan(self.seen.get(name, Seen()), how.at + how.ahead, certain, how.lookback, how.start)
+            name: Plan(
+                self.seen.get(name, Seen()),
+                how.at + how.ahead,
+                certain,
+                how.lookback,
+                how.start,
+                self.starts.get(name),
+            )
             for name in how.streams
         }
         walk = ProjectWalk("gh/acme/api", plans)
@@ -179,6 +187,8 @@ class Project:
     ) -> None:
         for name, plan in plans.items():
             self.seen[name] = plan.after(down_to, pending if name == WALK[0] else None, tuple(retries[name]))
+            if plan.certain is not None:
+                self.starts[name] = plan.first
 
     def _look(
         self, walk: ProjectWalk, pipeline: Pipeline, now: datetime, how: Sync, retries: Mapping[str, dict[str, None]]

@@ -224,12 +224,12 @@ def test_a_token_in_a_wrong_place_is_not_quoted():
 def test_all_mistakes_are_told_at_once():
     """Mistakes in config, catalog and state come in one go, before any request."""
     with Server(odd_world(NOW)) as server:
-        found = sync(server, token=7, max_workers="x", catalog={"streams": 5}, state={"bookmarks": {"users": {"a": 1}}})
+        found = sync(server, token=7, max_workers="x", catalog={"streams": 5}, state={"bookmarks": {"jobs": {"a": 1}}})
         assert server.calls == 0
     assert (found.status, found.lines) == (1, ())
     told = found.criticals()
     assert len(told) == 4
-    assert [word for word in ("token", "max_workers", "streams", "bookmarks.users") if word in " ".join(told)]
+    assert [word for word in ("token", "max_workers", "streams", "bookmarks.jobs") if word in " ".join(told)]
     assert "Traceback" not in found.log
 
 
@@ -275,11 +275,11 @@ def test_a_config_that_others_can_read_is_warned_about(tmp_path: Path):
     "state",
     [
         {"bookmarks": {"pipelines": {"gh/acme/odd": "2027-01-01T00:00:00Z"}}},
-        {"bookmarks": {"walks": {"gh/acme/odd": {"synced_at": {"jobs": "2026-03-12T12:00:00Z"}}}}},
+        {"bookmarks": {"jobs": {"gh/acme/odd": {"start_date": "2026-03-12T12:00:00Z"}}}},
     ],
 )
 def test_a_bookmark_in_the_future_is_an_error(state):
-    """By the service's clock, not this machine's, nothing may have been synced tomorrow."""
+    """By the service's clock, not this machine's, nothing was synced tomorrow, and no first sync began there."""
     with Server(odd_world(NOW)) as server:
         found = sync(server, state=state)
         assert server.calls == 1

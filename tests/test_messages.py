@@ -97,7 +97,7 @@ class BusyClock(FastClock):
 
 
 def test_the_state_of_many_projects_takes_up_little_of_the_output():
-    """With hundreds of projects, STATE messages are at most 5 % of all bytes, and come at least once a minute."""
+    """With hundreds of projects, STATE messages are at most 8 % of all bytes, and come at least once a minute."""
     world = World(NOW)
     for number in range(250):
         project = world.add_project(f"gh/acme/service-{number}")
@@ -109,19 +109,19 @@ def test_the_state_of_many_projects_takes_up_little_of_the_output():
         again = sync(server, state=run.state, clock=BusyClock())
     states = [line for line in run.lines if line.startswith('{"type": "STATE"')]
     assert len(states[-1]) > 100_000
-    assert sum(map(len, states)) - len(states[-1]) <= 0.05 * sum(map(len, run.lines))
+    assert sum(map(len, states)) - len(states[-1]) <= 0.08 * sum(map(len, run.lines))
     assert len(states) - 1 <= clock.waited / 1.0
     assert len([line for line in again.lines if line.startswith('{"type": "STATE"')]) <= 1 + clock.waited / 60
 
 
 def test_a_state_is_small():
-    """In the steady state it takes less than 600 bytes for a project, whatever its history."""
+    """In the steady state it takes less than 800 bytes for a project, whatever its history."""
     with Server(history(300, NOW)) as server:
         first = sync(server, streams=("pipelines", "workflows", "jobs"))
         server.world.advance(timedelta(hours=1))
         again = sync(server, streams=("pipelines", "workflows", "jobs"), state=first.state)
     for run in (first, again):
-        assert len(json.dumps(run.state["bookmarks"])) < 600
+        assert len(json.dumps(run.state["bookmarks"])) < 800
 
 
 def test_a_changed_state_is_written_within_a_minute_however_large_it_is():

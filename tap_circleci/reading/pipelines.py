@@ -19,11 +19,12 @@ from tap_circleci.config import Config
 from tap_circleci.errors import LocalError
 from tap_circleci.http.service_time import ServiceTime
 from tap_circleci.reading.paging import Page, Rows, context_of, pages, path_of, read
+from tap_circleci.state.state import Mark
 from tap_circleci.streams import ROOT, STREAMS, WALK, Stream, children_of, family_of
 from tap_circleci.values.rows import Ids, Row, value_of
 from tap_circleci.values.slugs import usable_id
 from tap_circleci.values.times import brief, moment
-from tap_circleci.walk.seen import Plan, Seen, is_complete, next_due
+from tap_circleci.walk.seen import Plan, is_complete, next_due
 from tap_circleci.workers import Once, Pool, Wait, ahead
 
 LOGGER = logging.getLogger(__name__)
@@ -204,12 +205,12 @@ class Walker:
         # Until the first pipelines tell, they may be wide.
         self._pipelines_read, self._rows_read, self._lists_read = 1, 100, 1
 
-    def events(self, slugs: list[str], seen: Mapping[str, Mapping[str, Seen]]) -> Iterator[Event]:
+    def events(self, slugs: list[str], marks: Mapping[str, Mapping[str, Mark]]) -> Iterator[Event]:
         """What happens on the walk, in order, begun so far ahead that no thread is idle.
 
-        `seen` is what earlier runs have seen, by slug and stream.
+        `marks` are what earlier runs kept, by slug and stream.
         """
-        for event in ahead(self._all(slugs, seen), self._window):
+        for event in ahead(self._all(slugs, marks), self._window):
             yield event
             if isinstance(event, Pipeline):
                 sizes = [branch.result().size() for branch in event.node.lists]
@@ -224,7 +225,7 @@ class Walker:
         enough = max(2, 2 * workers * self._pipelines_read // self._lists_read)
         return max(min(ROWS_AHEAD * self._pipelines_read // self._rows_read, workers * 16), min(enough, workers * 2))
 
-    def _all(self, slugs: list[str], seen: Mapping[str, Mapping[str, Seen]]) -> Iterator[Event]:
+    def _all(self, slugs: list[str], marks: Mapping[str, Mapping[str, Mark]]) -> Iterator[Event]:
         lists: dict[str, PipelineList] = {}
 
         def open_from(number: int) -> None:
@@ -236,31 +237,31 @@ class Walker:
 
         open_from(0)
         for number, slug in enumerate(slugs, start=1):
-            before = {name: seen.get(slug, {}).get(name, Seen()) for name in self._selected}
+            before = {name: marks.get(slug, {}).get(name, Mark()) for name in self._selected}
             yield from self._project(slug, before, lists.pop(slug), partial(open_from, number))
             yield ProjectDone(slug)
 
     def _project(
-        self, slug: str, seen: Mapping[str, Seen], listed: PipelineList, on_last_page: Callable[[], None]
+        self, slug: str, marks: Mapping[str, Mark], listed: PipelineList, on_last_page: Callable[[], None]
     ) -> Iterator[Event]:
         """One way down the list, then the pipelines of earlier failures that it did not come to."""
         retried: set[str] = set()
         walk: ProjectWalk | None = None
-        for event in self._descend(slug, seen, listed, on_last_page):
+        for event in self._descend(slug, marks, listed, on_last_page):
             if isinstance(event, Pipeline):
                 walk = event.walk
                 if event.asked:
                     retried.add(str(event.node.row.get("id")))
             yield event
         if walk is None:
-            walk = self._planned(slug, seen, None, [])
+            walk = self._planned(slug, marks, None, [])
         for name in dict.fromkeys(name for plan in walk.plans.values() for name in plan.seen.retry):
             if name not in retried and usable_id(name) is not None:
                 wanted = {stream: None for stream, plan in walk.plans.items() if name in plan.retry}
                 yield self._read_children(walk, Node({"id": name}, False), None, wanted)
 
     def _descend(
-        self, slug: str, seen: Mapping[str, Seen], listed: PipelineList, on_last_page: Callable[[], None]
+        self, slug: str, marks: Mapping[str, Mark], listed: PipelineList, on_last_page: Callable[[], None]
     ) -> Iterator[Event]:
         """One way down the list. `on_last_page` is called when no page is left to ask for."""
         walk: ProjectWalk | None = None
@@ -281,7 +282,7 @@ class Walker:
             created = [moment(row.get("created_at")) for row in page.rows]
             known = [date for date in created if date is not None]
             if walk is None:
-                walk = self._planned(slug, seen, page.date, known)
+                walk = self._planned(slug, marks, page.date, known)
             if done is not None:  # the newest of what is still to come, so that a list out of order loses nothing
                 yield replace(done, down_to=max(known, default=done.down_to))
             below_all = bool(created) and all(date is not None and date < walk.horizon for date in created)
@@ -300,15 +301,15 @@ class Walker:
         yield ListEnded(slug, further=None if walk is None else walk.further(self._config.lookback_days))
 
     def _planned(
-        self, slug: str, seen: Mapping[str, Seen], date: datetime | None, known: list[datetime]
+        self, slug: str, marks: Mapping[str, Mark], date: datetime | None, known: list[datetime]
     ) -> ProjectWalk:
         """The walk that begins with an answer of that `date`, whose pipelines were created at `known` times."""
         now, certain = self._time.latest(date), self._time.certain(date, known)
         return ProjectWalk(
             slug,
             {
-                name: Plan(before, now, certain, self._config.lookback_days, self._start)
-                for name, before in seen.items()
+                name: Plan(mark.seen, now, certain, self._config.lookback_days, self._start, mark.start)
+                for name, mark in marks.items()
             },
         )
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tap_circleci.exports.orders import Batch, Collected, Discarded, Due, Ended, Exports, Made, planned
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.paging import title_of
+from tap_circleci.state.state import Export
 from tap_circleci.streams import Stream
 from tap_circleci.sync.run import Run, bookmark_key
 from tap_circleci.values.rows import Ids
-from tap_circleci.values.times import midnight, written
+from tap_circleci.values.times import iso, midnight, written
 
 
 def write_exports(run: Run, organizations: Organizations, stream: Stream) -> None:
     """Write what the exports of all organizations give."""
     wanted = run.selected.schemas[stream.name]
     exports = Exports(stream, wanted, run.client, run.pool, run.wait, run.clock, run.time.now)
-    kept = run.state.exports.setdefault(stream.name, {})
     for event in exports.events([_due(run, stream, ids) for ids in organizations.parents(stream)]):
         key = bookmark_key(stream, event.ids)
         if isinstance(event, Made):
-            kept[key] = event.export
+            _keep(run, stream, key, event.export)
             run.messages.state(run.state, now=True)  # it is paid for
         elif isinstance(event, Discarded):
-            kept.pop(key)
+            _keep(run, stream, key, None)
         elif isinstance(event, Batch):
             run.messages.records(stream.name, event.records, event.date or run.time.now())
             run.messages.flush()
@@ -30,7 +32,7 @@ def write_exports(run: Run, organizations: Organizations, stream: Stream) -> Non
             problem = event.problem if isinstance(event, Ended) else None
             run.outcomes.judge(title_of(stream, event.ids), stream.name, problem)
             if isinstance(event, Collected):
-                kept.pop(key)
+                _keep(run, stream, key, None)
                 run.state.note(stream.name, key, written(midnight(event.export.end)))
             run.messages.state(run.state)
         run.report.tick()
@@ -38,5 +40,14 @@ def write_exports(run: Run, organizations: Organizations, stream: Stream) -> Non
 
 def _due(run: Run, stream: Stream, ids: Ids) -> Due:
     """What is to be exported of one organization."""
-    kept = run.state.exports.get(stream.name, {}).get(bookmark_key(stream, ids))
-    return Due(ids, *planned(stream, run.time.now(), run.start, run.bookmark(stream, ids), kept))
+    key = bookmark_key(stream, ids)
+    mark = run.mark(stream.name, key)
+    bookmark = iso(mark.value) if mark.value else None
+    kept = run.state.mark(stream.name, key).export
+    return Due(ids, *planned(stream, run.time.now(), mark.start or run.start, bookmark, kept))
+
+
+def _keep(run: Run, stream: Stream, key: str, export: Export | None) -> None:
+    """Keep the export that is to be collected, and the start date of the first sync."""
+    start = run.mark(stream.name, key).start or run.start
+    run.state.keep(stream.name, key, replace(run.state.mark(stream.name, key), export=export, start=start))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tap_circleci.reading.organizations import Listing, Organizations
+from tap_circleci.state.state import Mark
 from tap_circleci.streams import Stream
 from tap_circleci.sync.run import Run, bookmark_key, higher, is_moment
 from tap_circleci.values.rows import Ids
-from tap_circleci.values.times import first_whole_day, whole_seconds, written
+from tap_circleci.values.times import first_whole_day, iso, whole_seconds, written
 
 OVERLAP = timedelta(minutes=10)
 """How far before a bookmark a list is read again: its pages are read one after the other, and clocks differ."""
@@ -43,7 +45,8 @@ def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
     stream = listing.stream
     run.messages.keyless[stream.name] += listing.broken
     key = bookmark_key(stream, listing.ids)
-    since = written(_since(run, stream, listing.ids))
+    mark = run.mark(stream.name, key)
+    since = written(_since(run, stream, mark))
     date = listing.date or run.time.now()
     highest = ""
     for row in listing.rows:
@@ -52,28 +55,38 @@ def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
             continue
         value = (record[stream.replication_key] or "") if stream.replication_key else ""
         if is_moment(value) and value < since:
-            if key not in run.state.bookmarks.get(stream.name, {}):
+            if run.state.mark(stream.name, key) == Mark():
                 run.report.older[stream.name] += 1
             continue
         run.messages.record(stream.name, record, date, version)
         highest = higher(highest, value, date)
     if listing.is_whole:  # the rows that could not be read may be older
-        run.state.note(stream.name, key, highest)
+        _keep(run, stream, key, highest)
     run.messages.state(run.state)
     run.report.tick()
 
 
-def _since(run: Run, stream: Stream, ids: Ids) -> datetime:
-    """The replication key value from which on rows are sent: somewhat before the bookmark, or the start date."""
-    bookmark = run.bookmark(stream, ids)
-    return run.start if bookmark is None else bookmark - max(stream.timing.look_back, OVERLAP)
+def _keep(run: Run, stream: Stream, key: str, highest: str) -> None:
+    """Keep the highest replication key value sent and the start date of the first sync, where the stream has them."""
+    if stream.replication_key is None:
+        return
+    before = run.state.mark(stream.name, key)
+    start = run.mark(stream.name, key).start or run.start
+    run.state.keep(stream.name, key, replace(before, value=max(before.value, highest), start=start))
+
+
+def _since(run: Run, stream: Stream, mark: Mark) -> datetime:
+    """The replication key value from which rows are sent: a little before the highest one sent, or the start date."""
+    if mark.value:
+        return iso(mark.value) - max(stream.timing.look_back, OVERLAP)
+    return mark.start or run.start
 
 
 def date_range(run: Run, stream: Stream, ids: Ids) -> Mapping[str, str]:
     """The parameters that limit a list to what is new, where it can be limited."""
     if stream.source.from_param is None or stream.source.to_param is None:
         return {}
-    now, since = run.time.now(), _since(run, stream, ids)
+    now, since = run.time.now(), _since(run, stream, run.mark(stream.name, bookmark_key(stream, ids)))
     if stream.timing.history is not None:
         since = max(since, first_whole_day(now, stream.timing.history))
-    return {stream.source.from_param: whole_seconds(since), stream.source.to_param: whole_seconds(now)}
+    return {stream.from_param: whole_seconds(since), stream.to_param: whole_seconds(now)}

@@ -11,11 +11,12 @@ from typing import Any
 from tap_circleci.errors import NotFound
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.pipelines import Branch, ListEnded, Node, PageDone, Pipeline, ProjectWalk, Walker
-from tap_circleci.streams import ROOT, STREAMS
+from tap_circleci.state.state import Mark
+from tap_circleci.streams import ROOT, STREAMS, WALK
 from tap_circleci.sync.run import Run, higher
 from tap_circleci.values.text import first_few
 from tap_circleci.values.times import whole_seconds
-from tap_circleci.walk.seen import MOST_RETRIES, Seen
+from tap_circleci.walk.seen import MOST_RETRIES
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,11 +25,11 @@ LOGGER = logging.getLogger(__name__)
 class _Project:
     """What the walk of one project has come to.
 
-    `seen` is what the state vouches for, `retries` the pipelines below which something failed, by stream, `highest` the
-    highest replication key values sent. `is_stuck`: more has failed than can be named, so the state stays where it is.
+    `marks` are what the state vouches for, `retries` the pipelines below which something failed, by stream, `highest`
+    the highest replication key values sent. `is_stuck`: more has failed than can be named, so the state stays as it is.
     """
 
-    seen: dict[str, Seen]
+    marks: dict[str, Mark]
     retries: dict[str, dict[str, None]]
     highest: dict[str, str] = field(default_factory=dict)
     is_stuck: bool = False
@@ -58,20 +59,17 @@ class PipelineWriter:
             self._run.start,
             selected,
         )
-        seen = {
-            slug: {name: one for name, one in streams.items() if name not in self._run.selected.full_table}
-            for slug, streams in self._run.state.seen.items()
-        }
+        marks = {slug: {name: self._run.mark(name, slug) for name in selected} for slug in slugs}
         missing = number = 0
         project: _Project | None = None
-        for event in walker.events(slugs, seen):
+        for event in walker.events(slugs, marks):
             if project is None:
                 slug, number = slugs[number], number + 1
                 self._run.report.begin_part(
                     f"reading project {number} of {len(slugs)}", f"; {slug}", (number - 1) / len(slugs)
                 )
-                before = seen.get(slug, {})
-                project = _Project(dict(before), {name: dict.fromkeys(one.retry) for name, one in before.items()})
+                before = marks[slug]
+                project = _Project(dict(before), {name: dict.fromkeys(one.seen.retry) for name, one in before.items()})
             if isinstance(event, Pipeline):
                 self._pipeline(event, project)
             elif isinstance(event, PageDone):
@@ -92,7 +90,8 @@ class PipelineWriter:
     def _announce(self, slugs: list[str]) -> None:
         """Say what is walked, and since when."""
         steps = {
-            slug: [one.steps for one in self._run.state.seen.get(slug, {}).values() if one.steps] for slug in slugs
+            slug: [steps for stream in WALK if (steps := self._run.state.mark(stream.name, slug).seen.steps)]
+            for slug in slugs
         }
         first = [slug for slug in slugs if not steps[slug]]
         cut = [slug for slug in slugs if any(len(one) > 1 or one[-1].since is not None for one in steps[slug])]
@@ -166,7 +165,9 @@ class PipelineWriter:
         down_to = None if event.is_last else event.down_to
         for name, plan in event.walk.plans.items():
             pending = event.pending if name == ROOT.name else None
-            project.seen[name] = plan.after(down_to, pending, tuple(project.retries.get(name, ())))
+            seen = plan.after(down_to, pending, tuple(project.retries.get(name, ())))
+            start = project.marks[name].start if plan.certain is None else plan.first
+            project.marks[name] = replace(project.marks[name], seen=seen, start=start)
         self._checkpoint(event.walk.slug, project)
 
     def _list_ended(self, event: ListEnded) -> bool:
@@ -184,16 +185,15 @@ class PipelineWriter:
         if project.is_stuck:
             return
         for name, retry in project.retries.items():
-            before = project.seen.get(name, Seen())
-            project.seen[name] = replace(before, retry=tuple(retry))
+            before = project.marks[name]
+            project.marks[name] = replace(before, seen=replace(before.seen, retry=tuple(retry)))
         self._checkpoint(slug, project)
 
     def _checkpoint(self, slug: str, project: _Project) -> None:
         """Vouch for all that has been sent of a project so far."""
-        kept = self._run.state.seen.setdefault(slug, {})
-        kept |= {name: one for name, one in project.seen.items() if one != Seen() or name in kept}
-        if not kept:
-            del self._run.state.seen[slug]
-        for name, value in project.highest.items():
-            self._run.state.note(name, slug, value)
+        for name, mark in project.marks.items():
+            before = self._run.state.mark(name, slug)
+            after = replace(mark, value=max(before.value, project.highest.get(name, "")))
+            if after != before:
+                self._run.state.keep(name, slug, after)
         self._run.messages.state(self._run.state)

@@ -14,11 +14,11 @@ from tap_circleci.http.service_time import ServiceTime
 from tap_circleci.output.messages import Messages
 from tap_circleci.output.outcomes import Outcomes
 from tap_circleci.output.report import Report
-from tap_circleci.state.state import State
+from tap_circleci.state.state import Mark, State
 from tap_circleci.streams import Stream
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.slugs import normalise
-from tap_circleci.values.times import CLOCK_TOLERANCE, EPOCH, iso, written
+from tap_circleci.values.times import CLOCK_TOLERANCE, EPOCH, written
 from tap_circleci.workers import Clock, Pool, result
 
 FIRST_SYNC = timedelta(days=365)
@@ -50,10 +50,9 @@ class Run:
         """The result of a future; meanwhile the run shows its progress and can be stopped."""
         return result(future, self.clock, self.report.tick)
 
-    def bookmark(self, stream: Stream, ids: Ids) -> datetime | None:
-        """The bookmark of a list; None at first, and where the catalog wants the whole table in each run."""
-        value = self.state.bookmarks.get(stream.name, {}).get(bookmark_key(stream, ids))
-        return None if value is None or stream.name in self.selected.full_table else iso(value)
+    def mark(self, stream: str, key: str) -> Mark:
+        """What an earlier run kept of a stream below a parent; an empty mark where the catalog says FULL_TABLE."""
+        return Mark() if stream in self.selected.full_table else self.state.mark(stream, key)
 
 
 def bookmark_key(stream: Stream, ids: Ids) -> str:

@@ -61,13 +61,12 @@ class Seen:
     """What the state keeps of one stream in one project.
 
     `pending`: when the oldest pipeline was created that was not in a final state when last listed. `retry`: ids of
-    pipelines below which something could not be read. `start` is the start date of the first walk.
+    pipelines below which something could not be read.
     """
 
     steps: tuple[Step, ...] = ()
     pending: datetime | None = None
     retry: tuple[str, ...] = ()
-    start: datetime | None = None
 
 
 # When looks fall due
@@ -132,7 +131,8 @@ class Plan:
     """What a walk at `now` is to look at for one stream, given what was seen before.
 
     `certain` is the latest moment that has passed for certain when the walk began, None if nothing tells.
-    `start` is the start date that the user sets, which counts for the first walk.
+    `start` is the start date that the user sets, which counts for the first walk; `kept_start` is that of the first
+    walk, None where it is not known.
     """
 
     seen: Seen
@@ -140,6 +140,7 @@ class Plan:
     certain: datetime | None
     lookback: timedelta
     start: datetime
+    kept_start: datetime | None = None
 
     @cached_property
     def retry(self) -> frozenset[str]:
@@ -171,8 +172,8 @@ class Plan:
     @cached_property
     def first(self) -> datetime:
         """The start date of the first walk, whatever the user has set since then: no older pipeline is looked at."""
-        if self.seen.start is not None:
-            return self.seen.start
+        if self.kept_start is not None:
+            return self.kept_start
         # Earlier versions did not keep it: at least what was created since a walk is looked at.
         return min([self.start, *(step.as_of for step in self.seen.steps)])
 
@@ -217,7 +218,7 @@ class Plan:
         still = None if before is None or before > passed else before
         if still is not None and down_to is None:
             still = max(still, self.last_looks_at)
-        return Seen(_few((top, *below)), min(filter(None, (still, pending)), default=None), retry, self.first)
+        return Seen(_few((top, *below)), min(filter(None, (still, pending)), default=None), retry)
 
     def _recent(self, step: Step) -> datetime:
         """Every pipeline of this step that was created since then is looked at again."""
