@@ -89,4 +89,4 @@ def date_range(run: Run, stream: Stream, ids: Ids) -> Mapping[str, str]:
     now, since = run.time.now(), _since(run, stream, run.mark(stream.name, bookmark_key(stream, ids)))
     if stream.timing.history is not None:
         since = max(since, first_whole_day(now, stream.timing.history))
-    return {stream.from_param: whole_seconds(since), stream.to_param: whole_seconds(now)}
+    return {stream.source.from_param: whole_seconds(since), stream.source.to_param: whole_seconds(now)}
