@@ -19,8 +19,9 @@ from tap_circleci.output.messages import Messages, print_json
 from tap_circleci.output.outcomes import Outcomes
 from tap_circleci.output.report import Report
 from tap_circleci.reading.organizations import Organizations
-from tap_circleci.reading.paging import context_of, pages
+from tap_circleci.reading.paging import pages
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, Stream, children_of, family_of
+from tap_circleci.streams.addresses import context_of
 from tap_circleci.values.rows import Ids, Row
 from tap_circleci.values.slugs import escaped_slug, usable_id
 from tap_circleci.values.text import first_few, quoted

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import logging
-import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tap_circleci.errors import Stopped, TapError
@@ -22,6 +23,8 @@ Wait = Callable[[Future[Any]], Any]
 
 POLL_SECONDS = 0.5
 """Seconds between two looks of a thread that waits: the run may have been ended meanwhile."""
+MOST_AHEAD = 5_000
+"""Rows that are read and not yet written, after which only what the output waits for is read."""
 
 
 class Clock:
@@ -51,17 +54,36 @@ class Clock:
         self.check()
 
 
+Order = tuple[int, ...]
+"""The place of a piece of work in the order of the output."""
+
+
+@dataclass(frozen=True, order=True)
+class _Work:
+    """Work that waits for a thread; `ticket` keeps the order of what stands at the same place."""
+
+    order: Order
+    ticket: int
+    run: Callable[[], None] = field(compare=False)
+
+
 class Pool:
     """Threads that always take up the work that comes earliest in the order of the output.
 
     So work that a piece of work hands in (the jobs of a workflow) goes before all that stands later, and no thread
-    ever waits for another. Where the machine allows fewer threads than asked for, those that could be started do all
-    the work, and `workers` says how many they are; without any it raises `TapError`.
+    ever waits for another. Rows that are read ahead of the output are counted: while there are `MOST_AHEAD` of them, no
+    work begins but that for the place at which the output is. Where the machine allows fewer threads than asked for,
+    those that could be started do all the work, and `workers` says how many they are; without any it raises `TapError`.
     """
 
     def __init__(self, workers: int) -> None:
-        self._queue: queue.PriorityQueue[tuple[tuple[int, ...], int, Callable[[], None] | None]] = queue.PriorityQueue()
+        self._changed = threading.Condition()
+        self._waiting: list[_Work] = []
         self._ticket = itertools.count()
+        self._held: Counter[int] = Counter()  # rows by the place in the output that they are for
+        self._all_held = 0
+        self._output_at = -1
+        self._is_closed = False
         self.workers = 0
         try:
             while self.workers < workers:
@@ -73,7 +95,7 @@ class Pool:
                 raise TapError("The machine allows no thread: raise the limit of processes or memory.") from None
             LOGGER.warning("Only %d of %d threads could be started; these do all the work", self.workers, workers)
 
-    def submit(self, order: tuple[int, ...], work: Callable[[], T]) -> Future[T]:
+    def submit(self, order: Order, work: Callable[[], T]) -> Future[T]:
         """Have `work` done, after all that has a smaller `order` and waits as well."""
         future: Future[T] = Future()
 
@@ -83,20 +105,67 @@ class Pool:
             except BaseException as error:  # handed on to whoever asks for the result
                 future.set_exception(error)
 
-        self._queue.put((order, next(self._ticket), run))
+        self._put(order, run)
         return future
 
+    def submit_steps(self, order: Order, work: Callable[[], Generator[int, None, T]]) -> Future[T]:
+        """Have work done in steps, between which what stands earlier goes first.
+
+        Each step gives how many rows it has read, which are held until the output is past the place in `order`.
+        """
+        future: Future[T] = Future()
+        steps = work()
+
+        def run() -> None:
+            try:
+                rows = next(steps)
+            except StopIteration as end:
+                future.set_result(end.value)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                with self._changed:
+                    self._held[order[0]] += rows
+                    self._all_held += rows
+                self._put(order, run)
+
+        self._put(order, run)
+        return future
+
+    def output_at(self, place: int) -> None:
+        """The output has come to this place: what stands before it is held no longer."""
+        with self._changed:
+            for earlier in [one for one in self._held if one < place]:
+                self._all_held -= self._held.pop(earlier)
+            self._output_at = place
+            self._changed.notify_all()
+
+    def _put(self, order: Order, run: Callable[[], None]) -> None:
+        with self._changed:
+            heapq.heappush(self._waiting, _Work(order, next(self._ticket), run))
+            self._changed.notify()
+
+    def _take(self) -> _Work | None:
+        """The earliest work that may begin; None once the pool is closed."""
+        with self._changed:
+            while not self._is_closed:
+                if self._waiting and self._may_begin(self._waiting[0].order):
+                    return heapq.heappop(self._waiting)
+                self._changed.wait()
+        return None
+
+    def _may_begin(self, order: Order) -> bool:
+        return order[:1] <= (self._output_at,) or self._all_held < MOST_AHEAD
+
     def _work(self) -> None:
-        while True:
-            *_, run = self._queue.get()
-            if run is None:
-                return
-            run()
+        while (work := self._take()) is not None:
+            work.run()
 
     def close(self) -> None:
         """Let the threads go once they have done what they are at; what has not been begun is never done."""
-        for _ in range(self.workers):
-            self._queue.put(((), next(self._ticket), None))
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
 
 class Once:
@@ -107,11 +176,11 @@ class Once:
         self._lock = threading.Lock()
         self._futures: dict[Hashable, Future[Any]] = {}
 
-    def submit(self, key: Hashable, order: tuple[int, ...], work: Callable[[], T]) -> Future[T]:
-        """Have `work` done, or give the future of what was asked for under the same key before."""
+    def submit_steps(self, key: Hashable, order: Order, work: Callable[[], Generator[int, None, T]]) -> Future[T]:
+        """Have `work` done in steps, or give the future of what was asked for under the same key before."""
         with self._lock:
             if key not in self._futures:
-                self._futures[key] = self._pool.submit(order, work)
+                self._futures[key] = self._pool.submit_steps(order, work)
             return self._futures[key]
 
 

@@ -21,9 +21,9 @@ from tap_circleci.discover import schema_of
 from tap_circleci.errors import LinkExpired, LocalError, NotFound, NotOffered, Throttled, Unreadable
 from tap_circleci.exports.files import JOB, days, digests, tables
 from tap_circleci.output.records import Column, Records, Table, table_converter
-from tap_circleci.reading.paging import path_of, title_of
 from tap_circleci.state.state import Export
 from tap_circleci.streams import Stream
+from tap_circleci.streams.addresses import path_of, title_of
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.slugs import usable_id
 from tap_circleci.values.text import quoted

@@ -14,8 +14,9 @@ from tap_circleci.client import Client, is_object
 from tap_circleci.config import Config
 from tap_circleci.errors import EndlessList, LocalError, NotFound, NotOffered
 from tap_circleci.output.outcomes import Outcomes
-from tap_circleci.reading.paging import Rows, context_of, params_of, path_of, read, title_of
+from tap_circleci.reading.paging import Rows, read
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, STREAMS, Stream
+from tap_circleci.streams.addresses import context_of, params_of, path_of, title_of
 from tap_circleci.values.patterns import matches
 from tap_circleci.values.rows import Ids, Row
 from tap_circleci.values.slugs import escaped_slug, normalise, short_host, usable_id

@@ -10,13 +10,12 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from tap_circleci.client import Answer, Client
 from tap_circleci.errors import EndlessList, LocalError, NotFound, PageLost
+from tap_circleci.streams.addresses import params_of, path_of
 from tap_circleci.streams.stream import ByOffset, ByToken, FreeMap, Items, Nested, OneRow, Paging, Stream
 from tap_circleci.values.rows import Ids, Row, value_of
-from tap_circleci.values.slugs import escaped_slug, usable_id, usable_slug
 
 STALE_PAGES = 20
 """Pages in a row without a new row that are followed before a list counts as endless."""
@@ -48,46 +47,6 @@ class Rows:
     date: datetime | None
     broken: int = 0
     problem: LocalError | None = None
-
-
-def context_of(stream: Stream, row: Row) -> dict[str, str]:
-    """The ids that a row gives the lists below it, as far as they can stand in a path."""
-    found = {
-        name: (usable_slug if name == "project_slug" else usable_id)(value_of(row, column))
-        for column, name in stream.row.child_context.items()
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def path_of(stream: Stream, ids: Ids) -> str:
-    """The path of the stream's list below the parent with these ids."""
-    return stream.source.path.format_map({name: _in_path(stream, name, value) for name, value in ids.items()})
-
-
-def _in_path(stream: Stream, name: str, value: str) -> str:
-    if name != "project_slug":
-        return quote(value, safe="")
-    host, slash, rest = value.partition("/")
-    return escaped_slug(stream.source.hosts.get(host, host) + slash + rest)
-
-
-def params_of(stream: Stream, ids: Ids) -> dict[str, str]:
-    """The parameters that tell the stream's list below the parent with these ids from others at the same path."""
-    return {name: value.format_map(ids) for name, value in stream.source.params.items()}
-
-
-def title_of(stream: Stream, ids: Ids) -> str:
-    """What a list is called in messages: `groups of gh/acme (5c6e4337-...)`, by the nearest ancestor with a slug."""
-    owner = next(((slug, own_id) for slug, own_id in _OWNERS if slug in ids), None)
-    if owner is None:
-        names = list(ids.values())
-    else:
-        others = [value for name, value in ids.items() if name not in {name for pair in _OWNERS for name in pair}]
-        names = [f"{ids[owner[0]]} ({ids.get(owner[1], 'id unknown')})", *others]
-    return " ".join([stream.name, *(["of"] if names else []), *names])
-
-
-_OWNERS = (("project_slug", "project_id"), ("organization_slug", "organization_id"))
 
 
 # The rows of one answer

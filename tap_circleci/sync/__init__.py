@@ -76,7 +76,7 @@ def _write_everything(run: Run) -> None:
         for is_walk, group in groupby(names[turn:] + names[:turn], key=lambda name: name == ROOT.name):
             if is_walk:
                 selected = [stream.name for stream in WALK if stream.name in run.selected]
-                PipelineWriter(run, organizations).write(selected)
+                PipelineWriter(run, organizations, selected).write()
             else:
                 write_streams(run, organizations, [STREAMS[name] for name in group], exports)
         run.state.currently_syncing = None

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from tap_circleci.exports.orders import Batch, Collected, Discarded, Due, Ended, Exports, Made, planned
 from tap_circleci.reading.organizations import Organizations
-from tap_circleci.reading.paging import title_of
 from tap_circleci.state.state import Export
 from tap_circleci.streams import Stream
+from tap_circleci.streams.addresses import title_of
 from tap_circleci.sync.run import Run, bookmark_key
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.times import iso, midnight, written

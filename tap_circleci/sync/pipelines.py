@@ -3,152 +3,149 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
-from tap_circleci.errors import NotFound
+from tap_circleci.client import who_am_i
+from tap_circleci.errors import Forbidden, NotFound
 from tap_circleci.reading.organizations import Organizations
-from tap_circleci.reading.pipelines import Branch, ListEnded, Node, PageDone, Pipeline, ProjectWalk, Walker
+from tap_circleci.reading.pipelines import Branch, ListEnded, Node, PageRead, Pipeline, Walker
 from tap_circleci.state.state import Mark
-from tap_circleci.streams import ROOT, STREAMS, WALK
+from tap_circleci.streams import ROOT, STREAMS
 from tap_circleci.sync.run import Run, higher
+from tap_circleci.values.rows import Row
 from tap_circleci.values.text import first_few
 from tap_circleci.values.times import whole_seconds
-from tap_circleci.walk.seen import MOST_RETRIES
+from tap_circleci.walk.progress import MOST_RETRIES, Lacking, Progress
+from tap_circleci.walk.seen import start_of
 
 LOGGER = logging.getLogger(__name__)
 
 
 @dataclass
 class _Project:
-    """What the walk of one project has come to.
+    """A project that is being walked: what may be claimed of it, and the highest replication key values sent."""
 
-    `marks` are what the state vouches for, `retries` the pipelines below which something failed, by stream, `highest`
-    the highest replication key values sent. `is_stuck`: more has failed than can be named, so the state stays as it is.
-    """
-
-    marks: dict[str, Mark]
-    retries: dict[str, dict[str, None]]
+    slug: str
+    progress: Progress
     highest: dict[str, str] = field(default_factory=dict)
-    is_stuck: bool = False
+    done: set[Future[Branch]] = field(default_factory=set)
 
 
 class PipelineWriter:
     """Writes the pipelines of the projects that the user names, and what lies below them."""
 
-    def __init__(self, run: Run, organizations: Organizations) -> None:
+    def __init__(self, run: Run, organizations: Organizations, selected: Iterable[str]) -> None:
         self._run = run
         self._organizations = organizations
+        self._selected = tuple(selected)
+        self._walker = Walker(run.config, run.client, run.pool, run.wait, run.time, run.start)
+        self._doubted: list[_Project] = []
 
-    def write(self, selected: list[str]) -> None:
-        """All that is new or due in the projects that the user names."""
-        self._run.state.currently_syncing = ROOT.name
-        for name in selected:
-            self._run.messages.schema(name)
-        self._run.report.begin_part("finding the projects")
+    def write(self) -> None:
+        """Write all that is new or due in the projects that the user names."""
+        run = self._run
+        run.state.currently_syncing = ROOT.name
+        for name in self._selected:
+            run.messages.schema(name)
+        run.report.begin_part("finding the projects")
         slugs = self._organizations.slugs()
         self._announce(slugs)
-        walker = Walker(
-            self._run.config,
-            self._run.client,
-            self._run.pool,
-            self._run.wait,
-            self._run.time,
-            self._run.start,
-            selected,
-        )
-        marks = {slug: {name: self._run.mark(name, slug) for name in selected} for slug in slugs}
-        missing = number = 0
+        marks = {slug: {name: run.mark(name, slug) for name in self._selected} for slug in slugs}
+        unread, number = 0, 0
         project: _Project | None = None
-        for event in walker.events(slugs, marks):
+        for event in self._walker.events(marks):
             if project is None:
-                slug, number = slugs[number], number + 1
-                self._run.report.begin_part(
-                    f"reading project {number} of {len(slugs)}", f"; {slug}", (number - 1) / len(slugs)
-                )
-                before = marks[slug]
-                project = _Project(dict(before), {name: dict.fromkeys(one.seen.retry) for name, one in before.items()})
+                project = self._begin(slugs, number, marks[slugs[number]])
+                number += 1
             if isinstance(event, Pipeline):
                 self._pipeline(event, project)
-            elif isinstance(event, PageDone):
-                self._page_done(event, project)
-                back_to = f" back to {event.down_to:%Y-%m-%d %H:%M}" if event.down_to else ""
-                share = (number - 1 + event.share) / len(slugs)
-                self._run.report.progress(f"; {event.walk.slug}{back_to}", share)
+            elif isinstance(event, PageRead):
+                self._page(event, project, number - 1, len(slugs))
             elif isinstance(event, ListEnded):
-                missing += self._list_ended(event)
+                unread += self._list_ended(event)
             else:
-                self._project_done(event.slug, project)
+                self._project_done(project)
                 project = None
-            self._run.messages.flush()
-            self._run.report.tick()
-        if slugs and missing == len(slugs):
-            self._run.outcomes.failed("None of the projects in project_slugs exists, or the token sees none of them.")
+            run.messages.flush()
+            run.report.tick()
+        self._prove()
+        if slugs and unread == len(slugs):
+            run.outcomes.failed("None of the projects in project_slugs can be read: see the warnings above.")
+
+    def _begin(self, slugs: list[str], number: int, marks: Mapping[str, Mark]) -> _Project:
+        slug = slugs[number]
+        part = f"reading project {number + 1} of {len(slugs)}"
+        self._run.report.begin_part(part, f"; {slug}", number / len(slugs))
+        return _Project(slug, Progress.of({name: mark.seen for name, mark in marks.items()}))
 
     def _announce(self, slugs: list[str]) -> None:
         """Say what is walked, and since when."""
-        steps = {
-            slug: [steps for stream in WALK if (steps := self._run.state.mark(stream.name, slug).seen.steps)]
-            for slug in slugs
-        }
+        seen = {slug: [self._run.state.mark(name, slug).seen.steps for name in self._selected] for slug in slugs}
+        steps = {slug: [one for one in found if one] for slug, found in seen.items()}
         first = [slug for slug in slugs if not steps[slug]]
-        cut = [slug for slug in slugs if any(len(one) > 1 or one[-1].since is not None for one in steps[slug])]
+        cut = [slug for slug in slugs if any(one[-1].since is not None for one in steps[slug])]
         known = [min(one[0].as_of for one in steps[slug]) for slug in slugs if steps[slug]]
         LOGGER.info("Projects: %d", len(slugs))
         if first:
-            LOGGER.info("For the first time, from %s on: %s", whole_seconds(self._run.start), first_few(first))
+            LOGGER.info("First sync, from %s: %s", whole_seconds(self._run.start), first_few(first))
         if cut:
-            LOGGER.info("An earlier run was cut off and is taken up: %s", first_few(cut))
+            LOGGER.info("Resuming an interrupted run: %s", first_few(cut))
         if known:
-            LOGGER.info("Read before, so only what is new or due since %s: %d", whole_seconds(min(known)), len(known))
+            LOGGER.info("Projects synced before: %d; fetching changes since %s", len(known), whole_seconds(min(known)))
+
+    # A pipeline and what lies below it, depth first
 
     def _pipeline(self, event: Pipeline, project: _Project) -> None:
-        """A pipeline and what lies below it, depth first."""
-        name = str(event.node.row.get("id"))
-        failed = self._node(ROOT.name, event.node, event.date or self._run.time.now(), event.walk, project, set())
-        for stream in event.asked:
-            retry = project.retries.setdefault(stream, {})
-            retry.pop(name, None)
-            if stream in failed:
-                retry[name] = None
-        failures = len({name for retry in project.retries.values() for name in retry})
-        if failures > MOST_RETRIES and not project.is_stuck:
-            project.is_stuck = True
+        date = event.look.date or self._run.time.now()
+        project.done.clear()
+        lacking = self._node(ROOT.name, event.node, date, project)
+        stopped = project.progress.looked(event.look, lacking)
+        if stopped:
             LOGGER.warning(
-                "%s: more than %d pipelines could not be read whole; from here on the next run reads it again",
-                event.walk.slug,
+                "%s: more than %d pipelines could not be read whole; older pipelines are retried in the next run: %s",
+                project.slug,
                 MOST_RETRIES,
+                ", ".join(sorted(stopped)),
             )
 
-    def _node(
-        self,
-        stream: str,
-        node: Node,
-        date: datetime,
-        walk: ProjectWalk,
-        project: _Project,
-        done: set[Future[Branch]],
-    ) -> frozenset[str]:
-        """Send a row, if it is wanted, and the lists below it that are not `done`; gives the streams that lack rows."""
-        failed: frozenset[str] = frozenset()
-        if node.is_wanted:
+    def _node(self, stream: str, node: Node, date: datetime, project: _Project) -> Lacking:
+        """Send a row, if it is to be sent, and the lists below it; gives the streams that lack rows."""
+        lacking: Lacking = {}
+        if node.is_sent:
             self._send(stream, node.row, date, project)
         for future in node.lists:
             branch: Branch = self._run.wait(future)
-            if future in done:
-                continue
-            done.add(future)
-            if not self._run.outcomes.judge(f"{walk.slug}: {branch.name}", walk.slug, branch.rows.problem):
-                failed |= branch.wanted
-            if branch.stream.name in self._run.selected:
-                self._run.messages.keyless[branch.stream.name] += branch.rows.broken
-            for child in branch.nodes:
-                failed |= self._node(branch.stream.name, child, branch.rows.date or date, walk, project, done)
-        return failed
+            if future not in project.done:  # several workflows may list the same job
+                project.done.add(future)
+                lacking = _both(lacking, self._branch(branch, date, project))
+        return lacking
 
-    def _send(self, name: str, row: dict[str, Any], date: datetime, project: _Project) -> None:
+    def _branch(self, branch: Branch, date: datetime, project: _Project) -> Lacking:
+        """Send the rows of a list and what lies below them; gives the streams that lack rows."""
+        stream = branch.fetch.stream
+        lacking = self._judged(branch, project)
+        if stream.name in self._run.selected:
+            self._run.messages.keyless[stream.name] += branch.rows.broken
+        for child in branch.nodes:
+            lacking = _both(lacking, self._node(stream.name, child, branch.rows.date or date, project))
+        return lacking
+
+    def _judged(self, branch: Branch, project: _Project) -> Lacking:
+        """Report how a list was answered; gives the streams that lack something for it."""
+        stream, problem = branch.fetch.stream, branch.rows.problem
+        is_read = self._run.outcomes.judge(f"{project.slug}: {branch.name}", stream.name, project.slug, problem)
+        if isinstance(problem, NotFound):
+            return dict.fromkeys(branch.fetch.as_of, problem.answered_at)
+        if isinstance(problem, Forbidden):
+            if self._walker.refusals.have_ended(project.slug, stream):
+                project.progress.stop([stream.name])
+            return dict.fromkeys(branch.fetch.as_of)
+        return {} if is_read else dict.fromkeys(branch.fetch.as_of)
+
+    def _send(self, name: str, row: Row, date: datetime, project: _Project) -> None:
         record = self._run.messages.convert(name, row)
         if record is None:
             return
@@ -157,43 +154,79 @@ class PipelineWriter:
         if replication_key is not None:
             project.highest[name] = higher(project.highest.get(name, ""), record[replication_key], date)
 
-    def _page_done(self, event: PageDone, project: _Project) -> None:
+    # What is vouched for
+
+    def _page(self, event: PageRead, project: _Project, number: int, projects: int) -> None:
+        """Take note that all pipelines of a page have been sent."""
+        page = event.page
         if ROOT.name in self._run.selected:
-            self._run.messages.keyless[ROOT.name] += event.broken
-        if project.is_stuck or (event.down_to is None and not event.is_last):
-            return
-        down_to = None if event.is_last else event.down_to
-        for name, plan in event.walk.plans.items():
-            pending = event.pending if name == ROOT.name else None
-            seen = plan.after(down_to, pending, tuple(project.retries.get(name, ())))
-            start = project.marks[name].start if plan.certain is None else plan.first
-            project.marks[name] = replace(project.marks[name], seen=seen, start=start)
-        self._checkpoint(event.walk.slug, project)
+            self._run.messages.keyless[ROOT.name] += page.broken
+        project.progress.passed(event.descent, page)
+        self._checkpoint(project)
+        back_to = f" back to {page.down_to:%Y-%m-%d %H:%M}" if page.down_to else ""
+        self._run.report.progress(f"; {project.slug}{back_to}", (number + page.share) / projects)
 
     def _list_ended(self, event: ListEnded) -> bool:
-        """Take note of the end of a project's list; tells whether the project does not exist."""
+        """Take note of the end of a project's list; tells whether the project could not be read at all."""
         if event.further is not None:
             self._run.report.looked_back(event.further.days)
-        if isinstance(event.problem, NotFound):
-            self._run.report.project_not_found(event.slug)
-            return True
-        self._run.outcomes.judge(f"{event.slug}: the {ROOT.name}", event.slug, event.problem)
+        if isinstance(event.problem, (NotFound, Forbidden)):
+            return not self._run.outcomes.judge_project(event.slug, event.problem)
+        self._run.outcomes.judge(f"{event.slug}: the {ROOT.name}", ROOT.name, event.slug, event.problem)
         return False
 
-    def _project_done(self, slug: str, project: _Project) -> None:
-        self._run.report.log_not_found(slug)
-        if project.is_stuck:
-            return
-        for name, retry in project.retries.items():
-            before = project.marks[name]
-            project.marks[name] = replace(before, seen=replace(before.seen, retry=tuple(retry)))
-        self._checkpoint(slug, project)
+    def _project_done(self, project: _Project) -> None:
+        self._run.report.log_not_found(project.slug)
+        project.progress.ended()
+        self._checkpoint(project)
 
-    def _checkpoint(self, slug: str, project: _Project) -> None:
-        """Vouch for all that has been sent of a project so far."""
-        for name, mark in project.marks.items():
-            before = self._run.state.mark(name, slug)
-            after = replace(mark, value=max(before.value, project.highest.get(name, "")))
-            if after != before:
-                self._run.state.keep(name, slug, after)
+    def _checkpoint(self, project: _Project) -> None:
+        """Vouch for all that has been sent of a project so far, and for the 404s that were certain since."""
+        if project.progress.doubted_since is not None and project not in self._doubted:
+            self._doubted.append(project)
+        self._settle()
+        self._keep(project)
+        for name, value in project.highest.items():
+            self._run.state.note(name, project.slug, value)
         self._run.messages.state(self._run.state)
+
+    def _settle(self) -> None:
+        """Take the 404s from before the last proof of the token for what they say."""
+        proven_at = self._run.client.proven_at()
+        for project in list(self._doubted):
+            since = project.progress.doubted_since
+            if since is None or since < proven_at:
+                self._doubted.remove(project)
+            project.progress.settle(proven_at)
+            self._keep(project)
+
+    def _prove(self) -> None:
+        """Ask whether the token is valid still, where the last answers leave it open: see `errors.NotFound`."""
+        self._settle()
+        if self._doubted:
+            me = self._run.pool.submit((), lambda: who_am_i(self._run.client))
+            self._run.wait(me)
+            self._settle()
+
+    def _keep(self, project: _Project) -> None:
+        """Put into the state what may be claimed of a project."""
+        for name, seen in project.progress.seen.items():
+            before = self._run.state.mark(name, project.slug)
+            kept = self._run.mark(name, project.slug)
+            start = start_of(seen, kept.start, self._run.start)
+            names = self._names(name)
+            self._run.state.keep(name, project.slug, replace(before, seen=seen, start=start, names=names))
+
+    def _names(self, name: str) -> tuple[str, ...] | None:
+        """The patterns of names to which a stream is limited, where it can be."""
+        key = STREAMS[name].timing.names
+        return None if key is None else self._run.config.job_names.patterns
+
+
+def _both(one: Lacking, other: Lacking) -> Lacking:
+    """What is lacking in either; what has failed for certain stays so."""
+    found = dict(one)
+    for name, since in other.items():
+        before = found.get(name, since)
+        found[name] = None if before is None or since is None else max(before, since)
+    return found

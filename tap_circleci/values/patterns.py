@@ -23,6 +23,11 @@ class JobNames:
             tuple(pattern[1:].strip() for pattern in stripped if pattern.startswith("!")),
         )
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The patterns, each once and in an order of their own, so that equal ones compare equal."""
+        return tuple(sorted({*self.wanted, *(f"!{pattern}" for pattern in self.unwanted)}))
+
     def matches(self, name: str) -> bool:
         """Whether a job of this name is wanted: by no pattern left out and, if there are any other, by one named."""
         if any(matches(name, pattern) for pattern in self.unwanted):

@@ -1,0 +1,332 @@
+"""The descent through one project's pipelines: pages and rows go in, decisions come out. No thread, no HTTP.
+
+Theory of operation. CircleCI lists a project's pipelines newest first, and cannot be asked for those that changed.
+`Descent.page` takes the pages one after the other, and gives for each pipeline that may lack something a `Look`: its
+row, whether that is to be sent, and the lists below it that are to be fetched. It also says how far down all pipelines
+have been given (`PageDone`), and whether a further page is needed: not after a page that lies wholly below `horizon`,
+the creation time of the oldest pipeline that can be due. `Descent.ended` gives the rest.
+
+Below a pipeline the same question is asked for each row: `judge` takes a row of a fetched list, and gives whether it is
+to be sent and what is to be fetched below it. `as_of` goes down the tree with each list: the streams of which something
+may be lacking there, and as of when the rest is in the tables. It becomes smaller on the way: what came to its final
+state two hours before that time is in the tables with all that is below it.
+
+When a list is fetched is a field of its stream. Usually at each look. A list that never changes (`once`) is fetched
+once its parent's row is final: below jobs and workflows until that end is two hours old, since it may be corrected;
+directly below pipelines exactly once, since a pipeline does not tell when it came to its final state (`seen.pending`,
+`seen.recent`).
+
+Whoever drives the descent fetches the lists: the reader with threads, in the order of the output; the tests with lists
+in memory. What became of the lists goes to `progress`, which says what the next state may claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from tap_circleci.streams import ROOT, STREAMS, Stream, children_of, family_of
+from tap_circleci.streams.addresses import context_of
+from tap_circleci.values.patterns import JobNames
+from tap_circleci.values.rows import Ids, Row, value_of
+from tap_circleci.values.slugs import usable_id
+from tap_circleci.values.times import brief, moment
+from tap_circleci.walk.schedule import next_due
+from tap_circleci.walk.seen import MOST_RECENT, Listed, Plan, digest_of, is_complete
+
+AsOf = Mapping[str, datetime | None]
+"""The streams of which something below a row may be lacking, and as of when the rest is in the tables (None: never)."""
+Limits = Mapping[str, JobNames]
+"""The names to which streams are limited, by the key of the config."""
+
+
+# Below a row
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A list that is to be fetched, for the streams in `as_of`.
+
+    `parent_ended_at` is when the row above came to its final state, or the nearest above it that tells; None while
+    that is not final.
+    """
+
+    stream: Stream
+    ids: Ids
+    as_of: AsOf
+    parent_ended_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A row, whether it is to be sent, and the lists below it that are to be fetched."""
+
+    row: Row
+    is_sent: bool
+    fetches: tuple[Fetch, ...] = ()
+
+
+def judge(fetch: Fetch, row: Row, limits: Limits) -> Judged:
+    """What is to be done with a row of a list that was fetched."""
+    stream = fetch.stream
+    ended_at = _ended_at(stream, row, fetch.parent_ended_at)
+    lacking = {name: as_of for name, as_of in fetch.as_of.items() if not is_complete(ended_at, as_of)}
+    # A row that belongs to its parent is another one below another parent, however long ago it came to its state.
+    is_sent = stream.name in (fetch.as_of if stream.belongs_to_parent else lacking)
+    return Judged(row, is_sent, _fetches(stream, row, fetch.ids, lacking, ended_at, limits))
+
+
+def _fetches(
+    stream: Stream, row: Row, ids: Ids, lacking: AsOf, ended_at: datetime | None, limits: Limits
+) -> tuple[Fetch, ...]:
+    """The lists below a row of each child stream that lacks something, or has a descendant that does."""
+    if not lacking:
+        return ()
+    context = {**ids, **context_of(stream, row)}
+    found = []
+    for child in children_of(stream):
+        below = {one.name: lacking[one.name] for one in family_of(child) if one.name in lacking}
+        if below and child.needs <= context.keys() and _has_list(child, stream, row, ended_at, limits):
+            # The end of a pipeline's setup is not that of its workflows.
+            found.append(Fetch(child, context, below, None if stream is ROOT and not child.timing.once else ended_at))
+    return tuple(found)
+
+
+def _has_list(child: Stream, stream: Stream, row: Row, ended_at: datetime | None, limits: Limits) -> bool:
+    """Whether a list of the child stream is there below this row, and the user wants it."""
+    timing = child.timing
+    if timing.once and stream is not ROOT and (ended_at is None or not _is_final(stream, row)):
+        return False
+    is_wanted = timing.names is None or limits[timing.names].matches(str(row.get("name")))
+    return is_wanted and timing.is_below(row)
+
+
+def _is_final(stream: Stream, row: Row) -> bool:
+    """Whether nothing changes any more below a row; a stream without a status follows its parent."""
+    timing = stream.timing
+    if timing.status is None:
+        return True
+    status = value_of(row, timing.status)
+    return status in timing.final or (bool(timing.unfinished and status) and status not in timing.unfinished)
+
+
+def _ended_at(stream: Stream, row: Row, parent_ended_at: datetime | None) -> datetime | None:
+    """When a row came to its final state, not before it was created; None while it is not final.
+
+    A final row without such a time, as canceled jobs are, came to it with its parent.
+    """
+    if stream.timing.ended_at is None:
+        return parent_ended_at
+    if not _is_final(stream, row):
+        return None
+    own = moment(value_of(row, stream.timing.ended_at))
+    created_at = moment(row.get("created_at"))
+    if own is None:
+        return parent_ended_at
+    return own if created_at is None else max(own, created_at)
+
+
+# Down the list of pipelines
+
+
+@dataclass(frozen=True)
+class Look:
+    """A pipeline that is to be looked at, for the streams in `as_of`; `date` is the service's time.
+
+    Of a pipeline that failed before and is not in the part of the list that was read, only the id is known.
+    """
+
+    judged: Judged
+    as_of: AsOf
+    date: datetime | None
+
+    @property
+    def pipeline_id(self) -> str:
+        """The pipeline's id."""
+        return str(self.judged.row.get("id"))
+
+
+@dataclass(frozen=True)
+class PageDone:
+    """All pipelines have been given that were created after `down_to`, or with `is_last` all that are due.
+
+    `share` is how much of the way is done, `broken` how many things on the page are no rows.
+    """
+
+    down_to: datetime | None
+    listed: Listed
+    share: float
+    broken: int = 0
+    is_last: bool = False
+
+
+Decision = Look | PageDone
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What follows from a page, in order, and whether the next page is needed."""
+
+    decisions: tuple[Decision, ...]
+    wants_more: bool
+
+
+@dataclass
+class _Position:
+    """How far the descent has come: what the list has told so far, and the page that is not yet done."""
+
+    pending: dict[str, datetime] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    recent: dict[str, None] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
+    newest_number: int | None = None
+    done: PageDone | None = None
+
+
+class Descent:
+    """One way down the list of a project's pipelines, for the streams that have a plan."""
+
+    def __init__(self, slug: str, plans: Mapping[str, Plan], limits: Limits) -> None:
+        self.slug = slug
+        self.plans = plans
+        self._limits = limits
+        self._at = _Position()
+
+    @cached_property
+    def horizon(self) -> datetime:
+        """No pipeline created before this is due for any stream."""
+        return min(plan.horizon for plan in self.plans.values())
+
+    def page(self, rows: Sequence[Row], date: datetime | None, *, more: bool, broken: int = 0) -> Turn:
+        """Take the next page, answered at that `date`; `more`: the list has a further one."""
+        created = [moment(row.get("created_at")) for row in rows]
+        known = [one for one in created if one is not None]
+        decisions: list[Decision] = []
+        before = self._at.done
+        if before is not None:  # the newest of what is still to come, so that a list out of order loses nothing
+            decisions.append(replace(before, down_to=max(known, default=before.down_to)))
+        is_below_all = bool(created) and all(one is not None and one < self.horizon for one in created)
+        for row, created_at in zip(rows, created, strict=True):
+            decisions += self._pipeline(row, created_at, date)
+        down_to = max(known, default=before.down_to if before else None)
+        self._at.done = PageDone(down_to, self._listed(), self._share(rows, down_to), broken)
+        return Turn(tuple(decisions), more and not is_below_all)
+
+    def ended(self, *, whole: bool) -> tuple[PageDone, ...]:
+        """What follows from the end of the list; not `whole`: it could not be read further."""
+        last = self._at.done
+        return () if last is None else (replace(last, is_last=whole, share=1.0 if whole else last.share),)
+
+    def retries(self) -> tuple[Look, ...]:
+        """Looks at the pipelines of earlier failures that the list has not led to."""
+        names = dict.fromkeys(name for plan in self.plans.values() for name in plan.seen.retry)
+        return tuple(self._retry(name) for name in names if name not in self._at.met and usable_id(name) is not None)
+
+    def _retry(self, name: str) -> Look:
+        as_of = {stream: None for stream, plan in self.plans.items() if name in plan.retry}
+        return self._look({"id": name}, False, as_of, None, None)
+
+    def hinted(self, row: Row) -> Look | None:
+        """A look at a pipeline of which there is news, whatever its age; None if the list has led to one already."""
+        created_at, name = moment(row.get("created_at")), usable_id(row.get("id"))
+        if name is None or name in self._at.met:
+            return None
+        as_of = self._as_of(row, created_at, name, has_news=True)
+        return self._look(row, self._is_sent(row, created_at, name), as_of, created_at, None)
+
+    def knows(self, pipeline_id: str) -> bool:
+        """Whether a pipeline has been looked at already."""
+        return pipeline_id in self._at.met
+
+    def further(self, lookback: timedelta) -> timedelta | None:
+        """How far back it re-checks pipelines, if that is more than a day further than in every sync."""
+        steps = [plan.seen.steps for plan in self.plans.values()]
+        if not all(steps) or any(one[-1].since is not None for one in steps):
+            return None  # a first sync, or one that was interrupted
+        depth = max(plan.now for plan in self.plans.values()) - self.horizon
+        return depth if depth > lookback + timedelta(days=1) else None
+
+    def explain(self, row: Row) -> str:
+        """Why a pipeline is looked at or not, and when it is looked at next."""
+        created_at, name = moment(row.get("created_at")), usable_id(row.get("id"))
+        if created_at is None:
+            return "creation time unknown: looked at in each sync that lists it"
+        as_of = {stream: one and brief(one) for stream, one in self._as_of(row, created_at, str(name)).items()}
+        following = next_due(created_at, max(plan.now for plan in self.plans.values()))
+        return (
+            f"created {brief(created_at)}; row sent: {self._is_sent(row, created_at, name)};"
+            f" due, and in the tables as of: {as_of or 'nothing'};"
+            f" next look: {brief(following) if following else 'none'}"
+        )
+
+    def _pipeline(self, row: Row, created_at: datetime | None, date: datetime | None) -> Iterable[Look]:
+        """A look at a pipeline of the list, if there is anything to send."""
+        name = usable_id(row.get("id"))
+        as_of = {} if name is None else self._as_of(row, created_at, name)
+        is_sent = self._is_sent(row, created_at, name)
+        self._note(row, created_at, name)
+        if is_sent or as_of:
+            yield self._look(row, is_sent, as_of, created_at, date)
+
+    def _look(self, row: Row, is_sent: bool, as_of: AsOf, created_at: datetime | None, date: datetime | None) -> Look:
+        if as_of:
+            self._at.met.add(str(row.get("id")))
+        fetches = _fetches(ROOT, row, {"project_slug": self.slug}, as_of, created_at, self._limits)
+        return Look(Judged(row, is_sent, fetches), as_of, date)
+
+    def _as_of(self, row: Row, created_at: datetime | None, name: str, *, has_news: bool = False) -> AsOf:
+        """The streams below a pipeline for which it is to be looked at, and as of when the rest is in the tables."""
+        found: dict[str, datetime | None] = {}
+        for stream, plan in self.plans.items():
+            if stream == ROOT.name or not (plan.reaches(created_at) or name in plan.retry):
+                continue
+            if _is_read_once(STREAMS[stream]):
+                if _is_final(ROOT, row) and not plan.has_read_once(created_at, name):
+                    found[stream] = None
+            elif has_news or plan.is_due(created_at, name):
+                found[stream] = plan.as_of(created_at, name)
+        return found
+
+    def _is_sent(self, row: Row, created_at: datetime | None, name: str | None) -> bool:
+        """Whether a pipeline's own row may have changed; its list tells, so also where nothing below it is due."""
+        plan = self.plans.get(ROOT.name)
+        if plan is None or not plan.reaches(created_at):
+            return False
+        ended_at = _ended_at(ROOT, row, created_at)
+        return plan.was_pending(created_at, name) or not is_complete(ended_at, plan.as_of(created_at))
+
+    def _note(self, row: Row, created_at: datetime | None, name: str | None) -> None:
+        """Take note of what the list tells of a pipeline."""
+        plans = self.plans.values()
+        if name is None or created_at is None or not any(plan.reaches(created_at) for plan in plans):
+            return
+        if not _is_final(ROOT, row):
+            if created_at >= min(plan.last_looks_at for plan in plans):
+                self._at.pending[name] = created_at
+            return
+        if any(name in plan.seen.pending_ids for plan in plans):
+            self._at.settled.add(name)
+        if created_at >= min(plan.recent_since for plan in plans) and len(self._at.recent) < MOST_RECENT:
+            self._at.recent[digest_of(name)] = None
+
+    def _listed(self) -> Listed:
+        return Listed(dict(self._at.pending), frozenset(self._at.settled), tuple(self._at.recent))
+
+    def _share(self, rows: Sequence[Row], down_to: datetime | None) -> float:
+        """How much of the way is done: by time as far as the list is due, or by numbers as far as there are any."""
+        numbers = [number for row in rows if isinstance(number := row.get("number"), int) and number > 0]
+        newest = self._at.newest_number = self._at.newest_number or max(numbers, default=None)
+        by_number = 1 - min(numbers) / newest if numbers and newest else 0.0
+        now = max(plan.now for plan in self.plans.values())
+        length = (now - self.horizon).total_seconds()
+        by_time = (now - down_to).total_seconds() / length if down_to is not None and length > 0 else 0.0
+        return min(max(by_number, by_time, 0.0), 1.0)
+
+
+def _is_read_once(stream: Stream) -> bool:
+    """Whether a stream lies below pipelines in a list that never changes, or below such a list."""
+    while stream.parent not in (None, ROOT.name):
+        stream = STREAMS[str(stream.parent)]
+    return stream.timing.once

@@ -1,0 +1,83 @@
+"""What the walk of one project has come to, and so what the state may claim of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from tap_circleci.streams import STREAMS, family_of
+from tap_circleci.walk.descent import Descent, Look, PageDone
+from tap_circleci.walk.seen import Seen
+
+MOST_RETRIES = 20
+"""Pipelines that are kept for another try, for each stream of a project. With more, its steps stay as they are."""
+
+Lacking = Mapping[str, float | None]
+"""The streams of which something below a pipeline could not be read. With a time, that is certain only once the token
+has been accepted later than that: the service answered 404, as it also does for a token that is not valid any more."""
+
+
+@dataclass
+class Progress:
+    """What may be claimed of a project, by stream. Changed by the one thread that writes.
+
+    `retries` are the pipelines below which something could not be read. The claims of `stopped` streams stay as they
+    are, since too much has failed or the service refuses them throughout the project.
+    """
+
+    seen: dict[str, Seen]
+    retries: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    stopped: set[str] = field(default_factory=set)
+
+    @staticmethod
+    def of(seen: Mapping[str, Seen]) -> Progress:
+        """The beginning of a walk, after what was seen before."""
+        return Progress(dict(seen), {name: dict.fromkeys(one.retry) for name, one in seen.items()})
+
+    def looked(self, look: Look, lacking: Lacking) -> frozenset[str]:
+        """A pipeline was looked at; gives the streams that stop because too much of them has failed."""
+        for name in look.as_of:
+            retry = self.retries.setdefault(name, {})
+            retry.pop(look.pipeline_id, None)
+            if name in lacking:
+                retry[look.pipeline_id] = lacking[name]
+        full = {name for name, retry in self.retries.items() if len(retry) > MOST_RETRIES}
+        return self.stop(full)
+
+    def stop(self, names: Iterable[str]) -> frozenset[str]:
+        """Leave the claims of these streams, and of all below them, as they are; gives those that stop now."""
+        families = {one.name for name in names for one in family_of(STREAMS[name])}
+        new = frozenset(families & self.seen.keys() - self.stopped)
+        self.stopped |= new
+        return new
+
+    def passed(self, descent: Descent, page: PageDone) -> None:
+        """All pipelines created after the page's `down_to` were looked at, or with `is_last` all that are due."""
+        if page.down_to is None and not page.is_last:
+            return
+        down_to = None if page.is_last else page.down_to
+        for name, plan in descent.plans.items():
+            if name not in self.stopped:
+                self.seen[name] = plan.after(down_to, page.listed, self._retry(name))
+
+    def ended(self) -> None:
+        """The pipelines of earlier failures were looked at, too."""
+        for name in self.retries.keys() - self.stopped:
+            self.seen[name] = replace(self.seen[name], retry=self._retry(name))
+
+    def settle(self, proven_at: float) -> None:
+        """Count every 404 from before this time as an answer that the token has no part in."""
+        for name, retry in self.retries.items():
+            for pipeline_id in [one for one, since in retry.items() if since is not None and since < proven_at]:
+                del retry[pipeline_id]
+            if name not in self.stopped:
+                self.seen[name] = replace(self.seen[name], retry=self._retry(name))
+
+    @property
+    def doubted_since(self) -> float | None:
+        """The time of the last 404 that may be due to the token; None where there is none."""
+        times = [since for retry in self.retries.values() for since in retry.values() if since is not None]
+        return max(times, default=None)
+
+    def _retry(self, name: str) -> tuple[str, ...]:
+        return tuple(self.retries.get(name, ()))[:MOST_RETRIES]
