@@ -18,7 +18,17 @@ from urllib.parse import urlsplit
 import backoff
 
 from tap_circleci.config import Config, is_loopback
-from tap_circleci.errors import Forbidden, LinkExpired, NotFound, NotOffered, Refused, Throttled, Unreadable
+from tap_circleci.errors import (
+    Forbidden,
+    LinkExpired,
+    LocalError,
+    NotFound,
+    NotOffered,
+    Refused,
+    Rejected,
+    Throttled,
+    Unreadable,
+)
 from tap_circleci.http.limit_headers import asked_to_wait, remaining, until_reset
 from tap_circleci.http.rate_limit import Permit, RateLimiter
 from tap_circleci.http.transport import (
@@ -51,6 +61,8 @@ WORTH_A_LINE = 5.0
 """Seconds without a request that need a word in the log."""
 LARGEST_ERROR = 65_536
 """Bytes of the body of an error that are read for its message."""
+REDIRECTS = frozenset({300, 301, 302, 303, 305, 307, 308})
+"""Statuses that name another address. 304 does not: nothing here asks whether a resource has changed."""
 EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What hosts of files answer to a pre-signed address that is not valid any more."""
 
@@ -114,6 +126,7 @@ class Client:
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
         self._traffic = Traffic()
+        self._proven_at = -math.inf
         self.base_url = config.base_url
         self.rate_limiter = RateLimiter(clock)
 
@@ -133,8 +146,8 @@ class Client:
         Makes up to 5 attempts, also when the body is not of the `shape` that is expected, and waits up to a minute for
         the rate limit.
         `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` and `NotOffered` (for these statuses),
-        `Unreadable` (all attempts failed) for this resource, `Refused` for the run, `Stopped`. A route with an
-        `own_limit` raises `Throttled` for a 429, and holds nobody else up.
+        `Rejected`, `Unreadable` (all attempts failed) for this resource, `Refused` for the run, `Stopped`. A route with
+        an `own_limit` raises `Throttled` for a 429, and holds nobody else up.
         """
         attempts = _Attempts(self, f"GET {path}")
         refusals = 0
@@ -143,7 +156,9 @@ class Client:
             try:
                 reply, permit = self._ask(self._session(), "GET", path, label, own_limit=own_limit, params=params)
                 if reply.status != 429:
-                    return self._read(reply, shape, forbidden, not_offered)
+                    answer = self._read(reply, shape, forbidden, not_offered)
+                    self._prove(permit.left_at)
+                    return answer
             except _Retriable as retriable:
                 attempts.failed(retriable)
                 continue
@@ -340,12 +355,14 @@ class Client:
             self.rate_limiter.close(reason)  # no other request would fare better
             raise reason
         if status == 404:
-            raise NotFound(f"{name}: 404{said}")
-        if 300 <= status < 400:
-            raise Refused(
-                f"{name} answered with a redirect ({status}), which is never followed with the token; check base_url."
-            )
-        raise Refused(f"CircleCI refused {name} ({status}{said}).")
+            raise NotFound(f"{name}: 404{said}", self._clock.now())
+        if status == 407:
+            reason = Refused(f"A proxy in front of {self._config.base_url} asks for a user name and password (407).")
+            self.rate_limiter.close(reason)
+            raise reason
+        if status in REDIRECTS:
+            raise Rejected(f"{name}: a redirect ({status}), which is never followed with the token; check base_url")
+        raise Rejected(f"{name}: {status}{said}")
 
     def _heed_limit(self, reply: _Reply) -> tuple[float | None, float | None]:
         """How many more requests the service says it serves, and for how many seconds, a minute at most.
@@ -385,6 +402,15 @@ class Client:
             "User-Agent": self._config.user_agent,
         }
         return session(self._config.base_url, headers, on_loopback=self._config.on_loopback)
+
+    def proven_at(self) -> float:
+        """When the newest request left, by the clock, to which `get` has an answer: the token was valid then."""
+        with self._lock:
+            return self._proven_at
+
+    def _prove(self, left_at: float) -> None:
+        with self._lock:
+            self._proven_at = max(self._proven_at, left_at)
 
     def _count(
         self, *, label: str = "", seconds: float = 0.0, retries: int = 0, reason: str = "", refusals: int = 0
@@ -442,10 +468,10 @@ def who_am_i(client: Client) -> Answer:
         raise Refused(
             "GET /api/v2/me answered 404: there is no CircleCI API at base_url, or the token is not a personal one."
         ) from None
-    except Forbidden as error:
-        raise Refused(f"CircleCI does not tell whose token it is: {error}.") from None
     except Unreadable as error:
         raise Refused(f"CircleCI cannot be reached at {client.base_url}: {error}.") from None
+    except LocalError as error:
+        raise Refused(f"CircleCI does not tell whose token it is: {error}.") from None
 
 
 def _growing_waits() -> Iterator[float]:
@@ -525,5 +551,5 @@ def _judge_file(reply: _Reply) -> None:
     if reply.status == 429 or _is_retriable(reply.status):
         raise _retriable(reply)
     if not 200 <= reply.status < 300:
-        why = " a redirect, which is never followed" if 300 <= reply.status < 400 else ""
+        why = " a redirect, which is never followed" if reply.status in REDIRECTS else ""
         raise Unreadable(f"{reply.name}: its host answered{why} ({reply.status})")

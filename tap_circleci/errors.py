@@ -2,12 +2,13 @@
 
 TapError                ends the run with exit 1 and its own sentences, no traceback
 ├── BadInput            the config, catalog or state file is wrong: nothing has been asked or written yet
-├── Refused             the service refuses the run itself: bad token, rate limit, redirect
+├── Refused             the service refuses the run itself: bad token, rate limit, a proxy that asks for a password
 ├── PipeClosed          nobody reads our output any more
 └── LocalError          one resource cannot be had: the rest of the run goes on
     ├── NotFound        404: deleted, aged out, or not ours to see; read as empty
     ├── NotOffered      a 4xx by which the service says that it has no such list here; read as empty
     ├── Forbidden       403 (or 401 of a route with a right of its own): named and skipped
+    ├── Rejected        any other 4xx, a redirect, a status that is no answer: named, exit 1 at the end
     ├── Unreadable      still failing after all attempts: named, exit 1 at the end
     ├── PageLost        404 for a page in the middle of a list: what is below was not seen
     ├── EndlessList     a list without an end: what is below was not seen
@@ -40,7 +41,14 @@ class LocalError(TapError):
 
 
 class NotFound(LocalError):
-    """The service answered 404."""
+    """The service answered 404; `answered_at` is the time of the answer by the client's clock.
+
+    A token that is no longer valid gets 404 on project routes, too: `Client.proven_at` tells whether it still was.
+    """
+
+    def __init__(self, sentence: str, answered_at: float) -> None:
+        super().__init__(sentence)
+        self.answered_at = answered_at
 
 
 class NotOffered(LocalError):
@@ -53,6 +61,10 @@ class Forbidden(LocalError):
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+class Rejected(LocalError):
+    """The service answered with a status that no retry changes and that has no class of its own."""
 
 
 class Unreadable(LocalError):

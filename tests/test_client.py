@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import time
 import tracemalloc
 import zlib
@@ -16,7 +17,17 @@ from hypothesis import strategies as st
 
 from tap_circleci.client import Client
 from tap_circleci.config import check, keys
-from tap_circleci.errors import Forbidden, LinkExpired, LocalError, NotFound, Refused, TapError, Throttled, Unreadable
+from tap_circleci.errors import (
+    Forbidden,
+    LinkExpired,
+    LocalError,
+    NotFound,
+    Refused,
+    Rejected,
+    TapError,
+    Throttled,
+    Unreadable,
+)
 from tap_circleci.workers import Clock
 from tests.circleci import Fault, Server
 from tests.tap import FastClock, assert_same, sync, tables
@@ -167,15 +178,64 @@ def test_a_service_that_knows_nobody_is_told_at_once():
     assert "no CircleCI API at base_url, or the token is not a personal one" in run.criticals()[0]
 
 
-def test_a_bad_request_ends_the_run_with_the_apis_own_words():
-    """A 400 is no empty list; what was sent before it is vouched for."""
+@pytest.mark.parametrize("status", [400, 405, 409, 410, 414, 415, 422, 451, 304, 302])
+def test_a_status_without_a_reaction_of_its_own_leaves_out_one_resource(status):
+    """The API's own words name it, exit 1; the rest is delivered, and it is asked for again in the next run."""
     with Server(world_of()) as server:
         ids = pipeline_ids(server.world)
-        server.script(f"/pipeline/{ids[5]}/workflow", [Fault(400, {}, {"message": "Bad\n id."})])
+        server.script(f"/pipeline/{ids[5]}/workflow", [Fault(status, {}, {"message": "Bad\n id."})])
         run = sync(server, streams=WALK)
-    assert run.status == 1
-    assert "(400: Bad id.)" in run.criticals()[0]
-    assert [row["id"] for row in run.rows("pipelines")] == ids[:6]
+        rejected = [request for request in server.requests if request.status == status]
+        again = sync(server, streams=WALK, state=run.state)
+    assert (run.status, len(rejected), len(run.criticals())) == (1, 1, 1)
+    said = {302: "a redirect (302)", 304: "304."}.get(status, f"{status}: Bad id.")
+    assert f"{ids[5]}/workflow: {said}" in run.criticals()[0]
+    assert (len(run.rows("pipelines")), len(run.rows("workflows"))) == (10, 9)
+    assert again.status == 0
+    assert [row["pipeline_id"] for row in again.rows("workflows")] == [ids[5]]
+
+
+def test_a_token_that_is_not_told_of_ends_the_run():
+    """Whatever GET /me answers instead of whose token it is: exit 1 after one call."""
+    for status, said in ((400, "GET /api/v2/me: 400"), (403, "GET /api/v2/me: 403"), (304, "GET /api/v2/me: 304")):
+        with Server(world_of()) as server:
+            server.script("/me", [Fault(status)])
+            run = sync(server)
+            assert server.calls == 1
+        assert run.status == 1
+        assert f"does not tell whose token it is: {said}" in run.criticals()[0]
+
+
+def test_a_proxy_that_asks_for_a_password_is_named():
+    """407 is the proxy's answer, not CircleCI's; nothing else is asked."""
+    with Wire(answer(b"", status="407 Proxy Authentication Required"), answer(PAGE)) as wire:
+        client = client_of(wire.url)
+        for _ in range(2):
+            with pytest.raises(Refused, match=r"A proxy in front of .* asks for a user name and password \(407\)"):
+                client.get("/x", {}, "x", is_page)
+        assert len(wire.requests) == 1
+
+
+def test_a_404_tells_whether_the_token_was_proven_since():
+    """`answered_at` of a 404 is after `proven_at` until a request that left later has an answer."""
+    good, gone = answer(PAGE), answer(b"", status="404 No")
+    with Wire(gone, good, gone, answer(b"[]"), answer(b"", status="403 No"), good) as wire:
+        client = client_of(wire.url)
+        assert client.proven_at() == -math.inf
+        with pytest.raises(NotFound) as first:
+            client.get("/x", {}, "x", is_page)
+        client.get("/x", {}, "x", is_page)
+        proven_at = client.proven_at()
+        assert first.value.answered_at < proven_at
+        with pytest.raises(NotFound) as second:
+            client.get("/x", {}, "x", is_page)
+        assert second.value.answered_at > client.proven_at() == proven_at
+        client.post("/x", {}, "x", anything)
+        with pytest.raises(Forbidden):
+            client.get("/x", {}, "x", is_page)
+        assert client.proven_at() == proven_at
+        client.get("/x", {}, "x", is_page)
+        assert client.proven_at() > second.value.answered_at
 
 
 def test_a_page_token_that_is_no_text_is_a_page_that_is_lost():
@@ -280,9 +340,9 @@ def test_a_body_of_any_size_takes_bounded_memory_and_ends_in_a_sentence():
     "deep", [b'{"message":' * 5000, b'{"message":' + b"[" * 5000 + b"]" * 5000 + b"}", b"[" * 10**6]
 )
 def test_the_body_of_an_error_may_be_nested_as_deeply_as_it_likes(deep):
-    """A status is judged by itself: 403 and 404 are skipped, 400 to 409 are sentences."""
+    """A status is judged by itself, from 400 to 409."""
     for status in range(400, 410):
-        expected = {403: Forbidden, 404: NotFound, 408: Unreadable}.get(status, Refused)
+        expected = {401: Refused, 403: Forbidden, 404: NotFound, 407: Refused, 408: Unreadable}.get(status, Rejected)
         with Wire(answer(deep, status=f"{status} No")) as wire, pytest.raises(expected):
             client_of(wire.url).get("/x", {}, "x", is_page)
 
@@ -386,9 +446,9 @@ def test_an_answer_over_tls_that_drips_or_is_whole_is_treated_alike(tmp_path: Pa
 def test_a_message_of_the_api_is_quoted_whatever_it_is(said, shown):
     """A message that is no text is quoted as JSON."""
     body = json.dumps({"message": said}).encode()
-    with Wire(answer(body, status="409 No")) as wire, pytest.raises(Refused) as refused:
+    with Wire(answer(body, status="409 No")) as wire, pytest.raises(Rejected) as rejected:
         client_of(wire.url).get("/x", {}, "x", is_page)
-    assert str(refused.value) == f"CircleCI refused GET /x (409{shown})."
+    assert str(rejected.value) == f"GET /x: 409{shown}"
 
 
 def test_a_route_with_a_limit_or_a_right_of_its_own_ends_nothing_else():
@@ -469,10 +529,10 @@ def test_a_post_that_may_have_been_carried_out_is_not_repeated(said):
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [("429 No", Throttled), ("401 No", Forbidden), ("403 No", Forbidden), ("404 No", NotFound), ("400 No", Refused)],
+    [("429 No", Throttled), ("401 No", Forbidden), ("403 No", Forbidden), ("404 No", NotFound), ("400 No", Rejected)],
 )
 def test_a_post_that_is_refused_is_told_once(status, error):
-    """Each refusal has its reaction; none is repeated, and none but 400 ends the run."""
+    """Each refusal has its reaction; none is repeated, and none ends the run."""
     with Wire(answer(b'{"message": "because"}', "Retry-After: 7\r\n", status)) as wire:
         client = client_of(wire.url)
         with pytest.raises(error):

@@ -178,7 +178,7 @@ def test_triggers_that_end_in_a_400_are_not_all_there_are():
         server.fault = lambda path, nth: Fault(400) if "/triggers?page-token" in path else None
         run = sync(server, streams=["trigger"])
     assert run.status == 1
-    assert "/triggers (400" in run.criticals()[0]
+    assert "/triggers: 400" in run.criticals()[0]
 
 
 def test_a_list_that_goes_round_in_circles_ends():
