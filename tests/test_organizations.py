@@ -139,7 +139,7 @@ def test_slugs_of_the_api_that_are_none_are_named_and_never_asked_for():
     assert names(run) == {"gh/acme/api"}
     for row in rows[1:]:
         assert f"schedule of project {row['id']}: skipped: it has no slug" in run.log
-        assert f"gh/acme/*: project {row['id']} is left out, since its slug is" in run.log
+        assert f"gh/acme/*: project {row['id']} is left out; its slug is" in run.log
 
 
 def test_a_project_that_two_organizations_list_is_asked_once():
@@ -223,7 +223,7 @@ def test_incremental_streams_send_what_changed_since_their_bookmark():
         old["updated_at"] = world.add_environment(organization, "x", NOW)["updated_at"]
         last = sync(server, streams=["deploy"], state=again.state)
     assert [row["name"] for row in first.rows("deploy")] == ["new"]
-    assert "1 rows of deploy last changed before start_date" in first.log
+    assert "1 row of deploy last changed before start_date" in first.log
     assert [row["name"] for row in again.rows("deploy")] == ["new"]
     assert {row["name"] for row in last.rows("deploy")} == {"old", "new", "x"}
 
@@ -342,7 +342,7 @@ def test_a_collaboration_without_an_id_is_skipped_and_counted():
         run = sync(server)
         assert not [request for request in server.requests if "None" in request.path or "null" in request.path]
     assert len(run.rows("collaborations")) == 1
-    assert "Skipped: 1 rows of collaborations without a usable key" in run.log
+    assert "Skipped: 1 row of collaborations without a usable key" in run.log
     assert run.status == 0
     assert set(STREAMS) >= {m["stream"] for m in run.messages if "stream" in m}
 

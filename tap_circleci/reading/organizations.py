@@ -13,9 +13,9 @@ from itertools import count
 from tap_circleci.client import Client, is_object
 from tap_circleci.config import Config
 from tap_circleci.errors import EndlessList, LocalError, NotFound, NotOffered
-from tap_circleci.output.outcomes import Outcomes
+from tap_circleci.output.outcomes import NO_PROJECT, Outcomes
 from tap_circleci.reading.named_projects import Listed, Named, identity, matching
-from tap_circleci.reading.paging import Rows, context_of, params_of, path_of, read, title_of
+from tap_circleci.reading.paging import Rows, context_of, owner_of, params_of, path_of, read, title_of
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, STREAMS, Stream
 from tap_circleci.values.rows import Ids, Row
 from tap_circleci.values.slugs import escaped_slug, normalise, short_host, usable_id, usable_slug
@@ -137,7 +137,10 @@ class Organizations:
     def _tell(self, stream: Stream, ids: Ids, problem: LocalError | None) -> None:
         if stream.parent is None and isinstance(problem, NotFound):
             LOGGER.warning("%s: not there (404), so no organization can be read", stream.name)
-        self._outcomes.judge(title_of(stream, ids), stream.name, problem, may_be_endless=True)
+        if stream.source.look_up and "project_slug" in ids:
+            self._outcomes.judge_project(ids["project_slug"], problem)
+        else:
+            self._outcomes.judge(title_of(stream, ids), stream.name, owner_of(ids), problem, may_be_endless=True)
 
     def _warn(self, sentence: str) -> None:
         """Tell once what is left out."""
@@ -187,9 +190,11 @@ class Organizations:
             if slug is None:
                 is_listed = False
                 shown = quoted(project.get("slug"))
-                self._warn(f"{pattern}: project {project.get('id')} is left out, since its slug is {shown}")
+                self._outcomes.left_out(f"{pattern}: project {project.get('id')} is left out; its slug is {shown}.")
             else:
                 slugs.append(slug)
+        if is_listed and not slugs:
+            self._outcomes.left_out(f"{pattern} matches no project that {place} lists.")
         return Named(tuple(slugs), is_listed)
 
     def _is_listed(self, asked: Future[Rows]) -> bool:
@@ -250,6 +255,8 @@ class Organizations:
             project = self._listed.find(slug) or next(iter(self._wait(self._look_ups[slug]).rows), None)
             if project is not None:
                 found.setdefault(identity(project), usable_slug(project.get("slug")) or slug)
+        if self._named.slugs and not found:
+            self._outcomes.failed(NO_PROJECT)
         return found
 
     @property

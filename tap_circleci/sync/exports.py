@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tap_circleci.exports.orders import Batch, Collected, Discarded, Due, Ended, Exports, Made, planned
 from tap_circleci.reading.organizations import Organizations
-from tap_circleci.reading.paging import title_of
+from tap_circleci.reading.paging import owner_of, title_of
 from tap_circleci.streams import Stream
 from tap_circleci.sync.run import Run, bookmark_key
 from tap_circleci.values.rows import Ids
@@ -28,7 +28,7 @@ def write_exports(run: Run, organizations: Organizations, stream: Stream) -> Non
             run.messages.flush()
         else:
             problem = event.problem if isinstance(event, Ended) else None
-            run.outcomes.judge(title_of(stream, event.ids), stream.name, problem)
+            run.outcomes.judge(title_of(stream, event.ids), stream.name, owner_of(event.ids), problem)
             if isinstance(event, Collected):
                 kept.pop(key)
                 run.state.note(stream.name, key, written(midnight(event.export.end)))

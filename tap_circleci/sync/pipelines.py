@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from tap_circleci.errors import NotFound
+from tap_circleci.output.outcomes import NO_PROJECT
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.pipelines import Branch, ListEnded, Node, PageDone, Pipeline, ProjectWalk, Walker
 from tap_circleci.streams import ROOT, STREAMS
@@ -87,7 +88,7 @@ class PipelineWriter:
             self._run.messages.flush()
             self._run.report.tick()
         if slugs and missing == len(slugs):
-            self._run.outcomes.failed("None of the projects in project_slugs exists, or the token sees none of them.")
+            self._run.outcomes.failed(NO_PROJECT)
 
     def _announce(self, slugs: list[str]) -> None:
         """Say what is walked, and since when."""
@@ -141,7 +142,8 @@ class PipelineWriter:
             if future in done:
                 continue
             done.add(future)
-            if not self._run.outcomes.judge(f"{walk.slug}: {branch.name}", walk.slug, branch.rows.problem):
+            name = f"{walk.slug}: {branch.name}"
+            if not self._run.outcomes.judge(name, branch.stream.name, walk.slug, branch.rows.problem):
                 failed |= branch.wanted
             if branch.stream.name in self._run.selected:
                 self._run.messages.keyless[branch.stream.name] += branch.rows.broken
@@ -174,9 +176,9 @@ class PipelineWriter:
         if event.further is not None:
             self._run.report.looked_back(event.further.days)
         if isinstance(event.problem, NotFound):
-            self._run.report.project_not_found(event.slug)
+            self._run.outcomes.judge_project(event.slug, event.problem)
             return True
-        self._run.outcomes.judge(f"{event.slug}: the {ROOT.name}", event.slug, event.problem)
+        self._run.outcomes.judge(f"{ROOT.name} of {event.slug}", ROOT.name, event.slug, event.problem)
         return False
 
     def _project_done(self, slug: str, project: _Project) -> None:
