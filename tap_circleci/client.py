@@ -84,7 +84,8 @@ class Answer:
 class Traffic:
     """What has been asked so far, `calls` and their `seconds` by the label of the endpoint.
 
-    `retries` are requests repeated after a failure, the last of them for a `reason`; `refusals` are 429s.
+    `retries` are requests repeated after a failure, the last of them for a `reason`; `refusals` are 429s. `waiting` is
+    how many seconds requests still wait for the rate limit.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -92,6 +93,7 @@ class Traffic:
     refusals: int = 0
     retries: int = 0
     reason: str = ""
+    waiting: float = 0.0
 
 
 class _Retriable(Exception):

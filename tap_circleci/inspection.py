@@ -38,7 +38,7 @@ def check(config: Config, clock: Clock) -> list[str]:
     try:
         _Check(config, clock, client, pool, report).everything()
     except TapError as error:
-        report.failures += error.args
+        report.failed(*error.args)
     finally:
         pool.close()
         client.close()

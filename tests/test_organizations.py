@@ -9,6 +9,7 @@ import pytest
 
 from tap_circleci.streams import STREAMS
 from tests.circleci import Answer, Fault, Row, Server, World, demo_world, stamp
+from tests.circleci.extras import furnish
 from tests.tap import assert_same, expected, sync, tables
 
 VERSIONED = ("collaborations", "context", "groups", "project", "pipeline_definition", "trigger")
@@ -138,7 +139,7 @@ def test_slugs_of_the_api_that_are_none_are_named_and_never_asked_for():
     assert names(run) == {"gh/acme/api"}
     for row in rows[1:]:
         assert f"schedule of project {row['id']}: skipped: it has no slug" in run.log
-        assert f"gh/acme/*: project {row['id']} is left out, since its slug is" in run.log
+        assert f"gh/acme/*: project {row['id']} is left out; its slug is" in run.log
 
 
 def test_a_project_that_two_organizations_list_is_asked_once():
@@ -222,7 +223,7 @@ def test_incremental_streams_send_what_changed_since_their_bookmark():
         old["updated_at"] = world.add_environment(organization, "x", NOW)["updated_at"]
         last = sync(server, streams=["deploy"], state=again.state)
     assert [row["name"] for row in first.rows("deploy")] == ["new"]
-    assert "1 rows of deploy last changed before start_date" in first.log
+    assert "1 row of deploy last changed before start_date" in first.log
     assert [row["name"] for row in again.rows("deploy")] == ["new"]
     assert {row["name"] for row in last.rows("deploy")} == {"old", "new", "x"}
 
@@ -341,7 +342,7 @@ def test_a_collaboration_without_an_id_is_skipped_and_counted():
         run = sync(server)
         assert not [request for request in server.requests if "None" in request.path or "null" in request.path]
     assert len(run.rows("collaborations")) == 1
-    assert "Skipped: 1 rows of collaborations without a usable key" in run.log
+    assert "Skipped: 1 row of collaborations without a usable key" in run.log
     assert run.status == 0
     assert set(STREAMS) >= {m["stream"] for m in run.messages if "stream" in m}
 
@@ -360,3 +361,53 @@ def test_every_full_table_tells_of_deletes_whether_it_is_one_of_the_usual_or_not
     assert activated == {*VERSIONED, "context_variables"}
     versions = {m["version"] for m in run.messages if m.get("stream") == "context_variables" and m["type"] == "RECORD"}
     assert versions == {int(NOW.timestamp() * 1000)}
+
+
+CONFIGURED = ("insights_workflows", "flaky_tests", "project_variables", "checkout_keys", "webhooks")
+"""The extra streams that are read below the projects that the user names only."""
+
+
+@pytest.mark.parametrize("listed", ["gh/acme/api", "gh/acme/renamed", "circleci/8XyZ/9AbC", "github/acme/api", None])
+@pytest.mark.parametrize("named", ["gh/acme/api", "gh/Acme/API", "circleci/{0}/{1}", "circleci/{0}/{2}"])
+def test_a_project_is_the_same_under_each_of_its_slugs(listed, named):
+    """However its organization lists it and the user writes it, all that is read for named projects is read."""
+    world = furnish(world_of("gh/acme/api"), every=1)
+    project, organization = world.project("gh/acme/api"), world.organizations[0]
+    world.rows["project"][organization["id"]][0]["slug"] = listed
+    slug = named.format(organization["id"], project["id"], project["id"].upper())
+    for other in filter(None, (slug, listed)):
+        world.add_slug(project, other)
+    with Server(world) as server:
+        run = sync(server, project_slugs=slug, streams=("project", *CONFIGURED), activate_version=True)
+        looked_up = [request for request in server.requests if request.path == f"/api/v2/project/{slug}"]
+    assert run.status == 0, run.log
+    assert all(run.rows(stream) for stream in CONFIGURED), run.log
+    activated = {message["stream"] for message in run.messages if message["type"] == "ACTIVATE_VERSION"}
+    assert activated == {"project", *CONFIGURED}
+    assert len(run.rows("project")) == 1
+    is_listed = project["id"] in slug.lower() or (listed or "").replace("github", "gh") == slug
+    assert len(looked_up) == (0 if is_listed else 1)
+
+
+def test_a_project_that_is_named_twice_and_listed_nowhere_is_one_row():
+    """Two slugs of a project that have to be looked up lead to one row and one list below it."""
+    world = furnish(world_of("gh/acme/api"), every=1)
+    project = world.project("gh/acme/api")
+    world.add_slug(project, "gh/Acme/API")
+    world.forbidden.add(("project", world.organizations[0]["id"]))
+    with Server(world) as server:
+        run = sync(server, project_slugs="gh/acme/api gh/Acme/API", streams=("project", "webhooks"))
+        asked = [request for request in server.requests if "/webhook" in request.path]
+    assert len(run.rows("project")) == 1
+    assert len(asked) == 1
+    assert run.rows("webhooks")
+
+
+@pytest.mark.parametrize("named", ["gh/acme/api gh/acme/gone", "gh/acme/api gh/lost/*"])
+def test_no_version_is_activated_where_a_named_project_was_not_found(named):
+    """The rows of the one that is missing are not gone: no ACTIVATE_VERSION drops them."""
+    world = furnish(world_of("gh/acme/api"), every=1)
+    with Server(world) as server:
+        run = sync(server, project_slugs=named, streams=CONFIGURED, activate_version=True)
+    assert all(run.rows(stream) for stream in CONFIGURED)
+    assert not [message for message in run.messages if message["type"] == "ACTIVATE_VERSION"]

@@ -26,13 +26,17 @@ def test_a_forbidden_organization_is_named_and_skipped():
 
 
 def test_many_neighbours_that_cannot_be_read_do_not_end_the_run_of_a_service_that_is_up():
-    """Thirty pipelines in a row fail for good: the older ones are delivered all the same."""
+    """Thirty pipelines in a row fail for good: the older ones are delivered, and one sentence names the failures."""
     with Server(world_of(60)) as server:
         broken = set(pipeline_ids(server.world)[10:40])
         server.fault = lambda path, nth: Fault(503) if any(name in path for name in broken) else None
         run = sync(server, streams=WALK)
     assert run.status == 1
-    assert len(run.criticals()) == 30
+    (sentence,) = run.criticals()
+    assert sentence.startswith(
+        "30 lists of workflows could not be read to the end (status 503 in each of 5 attempts): gh/acme/api: the work"
+    )
+    assert sentence.endswith(" and 20 more. https://status.circleci.com tells whether CircleCI has an incident.")
     assert len(run.rows("pipelines")) == 60
     assert len(run.rows("workflows")) == 30
 
@@ -46,7 +50,10 @@ def test_aged_out_pipelines_are_read_as_empty():
         run = sync(server)
         truth = truth_of(world)
     assert run.status == 0, run.log
-    assert "gh/acme/api: 1 aged-out or deleted resources (404) read as empty" in run.log
+    assert (
+        "gh/acme/api: read as empty: 1 list of workflows (404: aged out, deleted, or not visible to the token)"
+        in run.log
+    )
     assert_same(tables(run.lines), truth)
 
 
@@ -106,4 +113,36 @@ def test_a_hundred_failures_in_a_row_end_the_run():
         run = sync(server, streams=WALK, max_workers=2)
         assert server.calls < 5 * 150
     assert run.status == 1
-    assert "100 resources in a row could not be read: the service seems to be down." in run.criticals()
+    assert run.criticals()[-1].startswith(
+        "100 resources in a row could not be read: the service seems to be down. http"
+    )
+
+
+@pytest.mark.parametrize("status", [400, 405, 409, 410, 414, 415, 422, 451])
+@pytest.mark.parametrize("route", ["/schedule", "/context", "/job", "/project/gh/acme/api"])
+def test_a_resource_that_is_rejected_is_named_and_the_rest_is_delivered(route, status):
+    """Exit 1 with the API's own words, all other rows, and the next run asks for the resource again."""
+    world = world_of(3)
+    world.add_context(world.organizations[0], "deploy", NOW)
+    world.add_schedule(world.project("gh/acme/api"), "nightly", NOW)
+    world.forbidden.add(("project", world.organizations[0]["id"]))
+    with Server(world) as server:
+        server.fault = lambda path, nth: (
+            Fault(status, {}, {"message": "Not supported here."}) if path.partition("?")[0].endswith(route) else None
+        )
+        run = sync(server)
+        server.fault = lambda path, nth: None
+        again = sync(server, state=run.state)
+    assert run.status == 1
+    (sentence,) = run.criticals()
+    assert f"{status}: Not supported here." in sentence
+    assert run.state["currently_syncing"] is None
+    assert len(run.rows("pipelines")) == 3
+    assert again.status == 0, again.log
+    held = tables(again.lines, tables(run.lines))
+    assert {stream: len(held[stream]) for stream in ("context", "schedule", "jobs", "project")} == {
+        "context": 1,
+        "schedule": 1,
+        "jobs": 6,
+        "project": 1,
+    }

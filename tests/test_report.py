@@ -17,20 +17,23 @@ def test_thousands_of_absent_projects_are_named_in_a_few_lines():
         run = sync(server, project_slugs=slugs, streams=["pipelines"])
     assert run.status == 0
     about = [line for line in run.log.splitlines() if "gone-" in line]
-    assert len(about) <= 13
+    assert len([line for line in about if line.startswith("WARNING")]) == 10
     assert "gone-0: there is no such project" in run.log
-    assert any(line.endswith("gone-9 and 990 more") for line in about), about[-1]
+    assert "gone-9 and 990 more: there is no such project, or the token does not see it (404)" in about[-1]
     assert max(map(len, about)) < 1000
 
 
-def test_many_forbidden_lists_are_named_in_a_few_lines():
-    """A token without permissions is told of briefly."""
+def test_many_forbidden_lists_are_one_line_and_a_count():
+    """403 for the jobs of each workflow: one warning for the project, and the summary counts the lists."""
     with Server(world_of(60)) as server:
         server.fault = lambda path, nth: Fault(403) if path.endswith("/job") else None
         run = sync(server, streams=WALK)
     assert run.status == 0
-    assert run.log.count("permission denied") <= 11
-    assert "Skipped, since permission was denied: " in run.log
+    said = [line for line in run.log.splitlines() if "permission denied" in line]
+    assert said[0].startswith(
+        "WARNING jobs of gh/acme/api: permission denied (403); skipped (first: gh/acme/api: the jobs"
+    )
+    assert said[1:] == ["INFO Skipped: 60 lists of jobs in gh/acme/api: permission denied (403)"]
 
 
 def test_the_summary_counts_rows_and_calls():
@@ -42,7 +45,7 @@ def test_the_summary_counts_rows_and_calls():
     counts = {point["tags"]["endpoint"]: point["value"] for point in points if point["type"] == "counter"}
     assert counts == {stream: len(run.rows(stream)) for stream in counts}
     assert counts["pipelines"] == 3
-    assert f"Calls: {calls}, of them 0 repeated" in run.log
+    assert f"Calls: {calls}, of them 0 retries" in run.log
     assert "pipelines 3, workflows 3, jobs 6" in run.log
 
 
@@ -61,5 +64,45 @@ def test_a_run_that_looks_further_back_says_so():
         for pause in (timedelta(days=43), timedelta(seconds=1)):
             server.world.advance(pause)
             runs.append(sync(server, state=runs[-1].state))
-    said = ["Looked back" in run.log for run in runs]
+    said = ["Re-checked pipelines up to" in run.log for run in runs]
     assert said == [False, True, False]
+
+
+def test_no_kind_of_trouble_hides_another():
+    """Thousands of refused jobs, refused organizations, absent projects and lists that break: each has its line."""
+    world = furnished(world_of(150))
+    world.forbidden |= {(stream, world.organizations[0]["id"]) for stream in ("groups", "context")}
+    with Server(world) as server:
+        kinds = {"/job": 403, "/schedule": 503, "/pipeline-definitions": 400}
+        server.fault = lambda path, nth: next((Fault(kinds[end]) for end in kinds if path.endswith(end)), None)
+        slugs = ["gh/acme/api", *(f"gh/acme/gone-{number}" for number in range(50))]
+        run = sync(server, project_slugs=slugs)
+    organization = f"gh/acme ({world.organizations[0]['id']})"
+    project = f"gh/acme/api ({world.project('gh/acme/api')['id']})"
+    assert run.status == 1
+    lines = run.log.splitlines()
+    for stream, owner in (("jobs", "gh/acme/api"), ("groups", organization), ("context", organization)):
+        assert len([line for line in lines if line.startswith(f"WARNING {stream} of {owner}: permission denied")]) == 1
+    assert f"INFO Skipped: 1 list of groups in {organization}: permission denied (403)" in lines
+    assert len([line for line in lines if line.startswith("WARNING gh/acme/gone-")]) == 10
+    assert run.criticals() == [
+        f"pipeline_definition of {project} could not be read to the end:"
+        f" GET /api/v2/projects/{world.project('gh/acme/api')['id']}/pipeline-definitions: 400: Bad Request.",
+        f"schedule of {project} could not be read to the end:"
+        " GET /api/v2/project/gh/acme/api/schedule: status 503 in each of 5 attempts.",
+    ]
+
+
+def test_a_route_that_fails_for_each_project_is_one_sentence():
+    """Seventeen projects whose schedules answer 503: one CRITICAL line that counts them, names ten and says where to
+    look."""
+    world = world_of(1)
+    for number in range(16):
+        world_of(1, f"gh/acme/web-{number}", world)
+    with Server(world) as server:
+        server.fault = lambda path, nth: Fault(503) if path.endswith("/schedule") else None
+        run = sync(server, clock=EagerClock())
+    (sentence,) = run.criticals()
+    assert sentence.startswith("17 lists of schedule could not be read to the end (status 503 in each of 5 attempts): ")
+    assert sentence.count("schedule of gh/acme/") == 10
+    assert sentence.endswith(" and 7 more. https://status.circleci.com tells whether CircleCI has an incident.")

@@ -1,4 +1,4 @@
-"""What became of the lists that were asked for: what is missing is told, and a service that is down ends the run."""
+"""What became of the lists that were asked for: what is missing is named, and a service that is down ends the run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from tap_circleci.client import Client, who_am_i
 from tap_circleci.errors import EndlessList, Forbidden, LocalError, NotFound, NotOffered, Refused
 from tap_circleci.output.report import Report
+from tap_circleci.output.tally import STATUS_PAGE
 
 LOGGER = logging.getLogger(__name__)
 
@@ -14,6 +15,9 @@ FAILURES_TO_ASK = 20
 """Failures without a success between them after which `GET /me` tells whether the service is there at all."""
 FAILURES_TO_END = 100
 """Failures without a success between them until the service counts as down, whatever else it says."""
+MISSING_TO_ASK = 5
+"""404s in a row after which `GET /me` tells whether the token is valid still, and then after five times as many."""
+NO_PROJECT = "None of the projects in project_slugs can be read: they do not exist, or the token does not see them."
 
 
 class Outcomes:
@@ -26,32 +30,65 @@ class Outcomes:
         self._report = report
         self._client = client
         self._in_a_row = 0
+        self._missing, self._ask_at = 0, MISSING_TO_ASK
 
-    def judge(self, what: str, where: str, problem: LocalError | None, *, may_be_endless: bool = False) -> bool:
+    def judge(
+        self, name: str, stream: str, owner: str, problem: LocalError | None, *, may_be_endless: bool = False
+    ) -> bool:
         """Report what is wrong with a list. Returns whether it counts as read: whole, gone or forbidden.
 
-        `what` names the list, `where` the project or stream under which things that are gone are counted.
+        `name` is the list's own, `owner` the project or organization that it belongs to.
         `may_be_endless`: a list that goes round in circles counts as read. Raises `Refused` for a service that is down.
         """
         if isinstance(problem, NotFound):
-            self._report.count_not_found(where)
+            self._report.not_found(stream, owner)
+            self._count_missing()
         elif isinstance(problem, NotOffered):
-            self._report.not_offered(where, str(problem))
+            self._report.not_offered(stream, owner, str(problem))
         elif isinstance(problem, Forbidden):
-            self._report.forbidden(what, problem.status)
+            self._report.forbidden(name, stream, owner, problem.status)
         elif isinstance(problem, EndlessList) and may_be_endless:
             LOGGER.warning("%s", problem)
         elif problem is not None:
-            self.failed(f"{what} could not be read to the end: {problem}.")
+            self._report.broken(name, stream, str(problem))
+            self._count_failure()
             return False
+        elif not isinstance(problem, LocalError):
+            self._missing, self._ask_at = 0, MISSING_TO_ASK
         self._in_a_row = 0
         return True
+
+    def judge_project(self, slug: str, problem: LocalError | None) -> bool:
+        """Report why a project that the user names cannot be read; returns whether it can."""
+        if isinstance(problem, (NotFound, Forbidden)):
+            self._report.project_skipped(slug, problem)
+        elif problem is not None:
+            self._report.broken(f"Project {slug}", "projects", str(problem))
+            self._count_failure()
+        return problem is None
 
     def failed(self, sentence: str) -> None:
         """Take note of something that was left out; raises `Refused` when nothing can be read any more."""
         self._report.failed(sentence)
+        self._count_failure()
+
+    def left_out(self, sentence: str) -> None:
+        """Warn of something that the user named and that is left out: with `strict` a failure."""
+        self._report.left_out(sentence)
+
+    def _count_missing(self) -> None:
+        """Ask whether the token is valid still: a bad one gets 404 on project routes."""
+        self._missing += 1
+        if self._missing == self._ask_at:
+            self._ask_at *= 5
+            who_am_i(self._client)
+
+    def _count_failure(self) -> None:
         self._in_a_row += 1
         if self._in_a_row == FAILURES_TO_END:
-            raise Refused(f"{FAILURES_TO_END} resources in a row could not be read: the service seems to be down.")
+            raise Refused(
+                f"{FAILURES_TO_END} resources in a row could not be read: the service seems to be down."
+                f" {STATUS_PAGE} tells whether CircleCI has an incident."
+            )
         if self._in_a_row % FAILURES_TO_ASK == 0:
             who_am_i(self._client)

@@ -10,9 +10,11 @@ from datetime import timedelta
 from singer import metrics
 
 from tap_circleci.client import Client, Traffic
+from tap_circleci.errors import Forbidden, LocalError
 from tap_circleci.output.messages import Messages
+from tap_circleci.output.tally import Broken, Skips
 from tap_circleci.output.terminal import TerminalLine
-from tap_circleci.values.text import NAMED, first_few
+from tap_circleci.values.text import NAMED, counted, first_few
 from tap_circleci.workers import Clock
 
 LOGGER = logging.getLogger(__name__)
@@ -20,27 +22,34 @@ LOGGER = logging.getLogger(__name__)
 EVERY = 5.0
 """Seconds between two lines of progress in a log."""
 EVERY_LIVE = 0.25
-"""Seconds between two looks of the line on a terminal."""
+"""Seconds between two updates of the line on a terminal."""
+WORTH_A_WORD = 1.0
+"""Seconds of waiting for the rate limit that the progress mentions."""
+NOT_OFFERED = "CircleCI does not offer this here"
+NOT_FOUND = "404: aged out, deleted, or not visible to the token"
 
 
 class Report:
-    """Collects what happens in a run; used by the one thread that writes."""
+    """Collects what happens in a run; used by the one thread that writes.
 
-    def __init__(self, clock: Clock, messages: Messages, client: Client) -> None:
+    `is_strict`: whatever the user named and the run leaves out is a failure.
+    """
+
+    def __init__(self, clock: Clock, messages: Messages, client: Client, *, is_strict: bool = False) -> None:
         self._clock = clock
         self._messages = messages
         self._client = client
-        self._began = self._told_at = clock.now()
-        self._part, self._detail, self._share = "", "", 0.0
+        self._is_strict = is_strict
+        self._began = self._told_at = self._share_at = clock.now()
+        self._part, self._detail, self._share, self._first_share = "", "", 0.0, 0.0
         self._line = TerminalLine() if TerminalLine.is_possible() else None
         self._retries = 0
-        self._forbidden: list[str] = []
-        self._projects_not_found: list[str] = []
-        self._not_found: Counter[str] = Counter()
-        self._not_offered: Counter[str] = Counter()
+        self._skipped, self._empty, self._broken = Skips(), Skips(), Broken()
+        self._projects_skipped: dict[str, str] = {}
         self._looked_back: Counter[int] = Counter()
+        self._failures: dict[str, None] = {}
+        self._left_out: dict[str, None] = {}
         self.older: Counter[str] = Counter()
-        self.failures: list[str] = []
 
     def begin_part(self, part: str, detail: str = "", share: float = 0.0) -> None:
         """Say which part of the run is being written, where in it, and which share of the run is done."""
@@ -49,45 +58,63 @@ class Report:
 
     def progress(self, detail: str, share: float) -> None:
         """Say where in the same part the run has come to."""
+        if share <= self._first_share:
+            self._first_share, self._share_at = share, self._clock.now()
         self._detail, self._share = detail, share
 
-    def failed(self, sentence: str) -> None:
-        """Take note of something that was left out."""
-        self.failures.append(sentence)
+    @property
+    def failures(self) -> list[str]:
+        """What could not be delivered, a sentence for each kind of failure."""
+        return [*self._broken.sentences(), *self._strict_failures(), *self._failures]
 
-    def forbidden(self, what: str, status: int) -> None:
+    def failed(self, *sentences: str) -> None:
+        """Take note of something that could not be delivered."""
+        self._failures |= dict.fromkeys(sentences)
+
+    def broken(self, name: str, stream: str, problem: str) -> None:
+        """Take note of a list that could not be read to the end."""
+        self._broken.add(name, stream, problem)
+
+    def left_out(self, sentence: str) -> None:
+        """Take note of something that the user named and that is left out; it has a line."""
+        if sentence not in self._left_out:
+            LOGGER.warning("%s", sentence)
+        self._left_out[sentence] = None
+
+    def forbidden(self, name: str, stream: str, owner: str, status: int) -> None:
         """Take note of what the token may not see, as this status says."""
-        self._skip(self._forbidden, what, f"permission denied ({status}); skipped")
+        if self._skipped.add(f"permission denied ({status})", stream, owner):
+            first = "" if name == f"{stream} of {owner}" else f" (first: {name})"
+            LOGGER.warning("%s of %s: permission denied (%d); skipped%s", stream, owner, status, first)
 
-    def project_not_found(self, slug: str) -> None:
-        """Take note of a configured project that is not there."""
-        self._skip(self._projects_not_found, slug, "there is no such project, or the token does not see it (404)")
+    def project_skipped(self, slug: str, problem: LocalError) -> None:
+        """Take note of a named project that is not there, or that the token may not see."""
+        reason = "there is no such project, or the token does not see it (404)"
+        if isinstance(problem, Forbidden):
+            reason = f"permission denied ({problem.status})"
+        if slug not in self._projects_skipped and len(self._projects_skipped) < NAMED:
+            LOGGER.warning("%s: %s; skipped", slug, reason)
+        self._projects_skipped[slug] = reason
 
     def looked_back(self, days: int) -> None:
         """Take note of a project in which pipelines of up to this age were looked at."""
         self._looked_back[days] += 1
 
-    def count_not_found(self, where: str) -> None:
+    def not_found(self, stream: str, owner: str) -> None:
         """Count something that the service does not have any more."""
-        self._not_found[where] += 1
+        self._empty.add(NOT_FOUND, stream, owner)
 
-    def not_offered(self, where: str, answer: str) -> None:
+    def not_offered(self, stream: str, owner: str, answer: str) -> None:
         """Count a list that the service does not have; the first of each stream has a line."""
-        if not self._not_offered[where]:
-            LOGGER.info("%s: none here, says CircleCI (%s)", where, answer)
-        self._not_offered[where] += 1
+        if not self._empty.knows(NOT_OFFERED, stream):
+            LOGGER.info("%s of %s: %s (%s)", stream, owner, NOT_OFFERED, answer)
+        self._empty.add(NOT_OFFERED, stream, owner)
 
-    @staticmethod
-    def _skip(names: list[str], name: str, reason: str) -> None:
-        """Add a name to those that are skipped; the first ones have a line each, the summary tells of all."""
-        if len(names) < NAMED:
-            LOGGER.warning("%s: %s", name, reason)
-        names.append(name)
-
-    def log_not_found(self, where: str) -> None:
+    def log_not_found(self, owner: str) -> None:
         """Tell, in one line, how much was missing there."""
-        if self._not_found[where]:
-            LOGGER.info("%s: %d aged-out or deleted resources (404) read as empty", where, self._not_found[where])
+        found = self._empty.of(owner)
+        if found:
+            LOGGER.info("%s: read as empty: %s (%s)", owner, ", ".join(found), NOT_FOUND)
 
     def tick(self) -> None:
         """Tell of the progress if the last time is a while ago: on the terminal's last line, or in the log."""
@@ -102,59 +129,89 @@ class Report:
 
     def _progress(self, now: float) -> str:
         traffic = self._client.traffic()
-        rows, calls, elapsed = self._messages.rows.total(), traffic.calls.total(), now - self._began
-        left = ""
-        if self._share > 0.001:
-            left = f", about {timedelta(seconds=round(elapsed * (1 - self._share) / self._share))} left"
-        rate = calls / max(elapsed, 0.001)
-        trouble = ""
+        calls = traffic.calls.total()
+        rate = calls / max(now - self._began, 0.001)
+        waiting = f", waiting for the rate limit, {traffic.waiting:.0f} s" if traffic.waiting >= WORTH_A_WORD else ""
+        return (
+            f"{self._part}{waiting}{self._time_left(now)}; so far {self._messages.rows.total()} rows, {calls} calls,"
+            f" {rate:.1f} calls/s{self._detail}{self._trouble(traffic)}"
+        )
+
+    def _time_left(self, now: float) -> str:
+        """How long the rest will take at the pace since the share of the work was first known."""
+        done = self._share - self._first_share
+        if done <= 0.001:
+            return ""
+        seconds = (now - self._share_at) * (1 - self._share) / done
+        return f", about {timedelta(seconds=round(seconds))} left"
+
+    def _trouble(self, traffic: Traffic) -> str:
+        words = ""
         if traffic.retries > self._retries:
-            trouble = f"; {traffic.retries} calls repeated, at last for: {traffic.reason}"
+            words = f"; {traffic.retries} retries, last reason: {traffic.reason}"
             self._retries = traffic.retries
-        if self.failures:
-            trouble += f"; {len(self.failures)} failures, told at the end"
-        return f"{self._part}{left}; so far {rows} rows, {calls} calls, {rate:.1f} calls/s{self._detail}{trouble}"
+        failures = len(self._failures) + self._broken.total
+        return words + (f"; {counted(failures, 'failure')}, listed at the end" if failures else "")
 
     def finish(self) -> None:
         """Write the metrics and the summary."""
         if self._line:
             self._line.close()
+        traffic = self._client.traffic()
+        self._write_metrics(traffic)
+        for line in self._summary(traffic):
+            LOGGER.info("%s", line)
+
+    def _write_metrics(self, traffic: Traffic) -> None:
         for stream, rows in self._messages.rows.items():
             metrics.log(LOGGER, metrics.Point("counter", metrics.Metric.record_count, rows, {"endpoint": stream}))
-        traffic = self._client.traffic()
         for label, calls in traffic.calls.items():
             tags = {"endpoint": label, "calls": calls}
             seconds = round(traffic.seconds[label] / calls, 4)
             metrics.log(LOGGER, metrics.Point("timer", metrics.Metric.http_request_duration, seconds, tags))
-        for line in self._summary(traffic):
-            LOGGER.info("%s", line)
 
     def _summary(self, traffic: Traffic) -> Iterable[str]:
         messages, elapsed = self._messages, self._clock.now() - self._began
-        held = min(self._client.rate_limiter.waited, elapsed)
+        waited = min(self._client.rate_limiter.waited, elapsed)
         yield "Rows: " + (", ".join(f"{name} {count}" for name, count in messages.rows.items()) or "none selected")
         yield (
-            f"Calls: {traffic.calls.total()}, of them {traffic.retries} repeated after a failure,"
-            f" {traffic.refusals} refused for the rate limit; held for it {held:.1f} s"
+            f"Calls: {traffic.calls.total()}, of them {traffic.retries} retries,"
+            f" {traffic.refusals} refused for the rate limit (429); waited {waited:.1f} s for the rate limit"
         )
         for days, count in sorted(self._looked_back.items()):
-            yield f"Looked back {days} days, as is due now and then for late reruns, in {count} projects"
-        for name, count in messages.keyless.items():
+            yield f"Re-checked pipelines up to {days} days old in {counted(count, 'project')} (scheduled)"
+        yield from self._dropped()
+        yield from self._left()
+        yield f"Ended after {elapsed:.1f} s"
+
+    def _dropped(self) -> Iterable[str]:
+        """The rows and fields that were read and not sent."""
+        for name, count in self._messages.keyless.items():
             if count:
-                yield f"Skipped: {count} rows of {name} without a usable key"
-        for (name, path, problem), count in messages.unfit.items():
-            yield f"Not sent on: {name}.{'.'.join(path)} {problem} ({count} times)"
+                yield f"Skipped: {counted(count, 'row')} of {name} without a usable key"
+        for (name, path, problem), count in self._messages.unfit.items():
+            yield f"Dropped: {name}.{'.'.join(path)} ({problem}, {counted(count, 'time')})"
         for name, count in self.older.items():
             if count:
-                yield f"Not sent on: {count} rows of {name} last changed before start_date"
-        if self._forbidden:
-            yield f"Skipped, since permission was denied: {first_few(self._forbidden)}"
-        if self._projects_not_found:
-            yield f"Skipped, since not there or not for this token (404): {first_few(self._projects_not_found)}"
-        if self._not_found:
-            names = [f"{count} of {name}" for name, count in self._not_found.items()]
-            yield f"Read as empty, since aged out, deleted or not for this token (404): {first_few(names)}"
-        if self._not_offered:
-            names = [f"{count} of {name}" for name, count in self._not_offered.items()]
-            yield f"Read as empty, since CircleCI says that it has none there: {first_few(names)}"
-        yield f"Ended after {elapsed:.1f} s"
+                yield f"Not sent: {counted(count, 'row')} of {name} last changed before start_date"
+
+    def _left(self) -> Iterable[str]:
+        """The lists that were not read."""
+        for line in self._skipped.lines():
+            yield f"Skipped: {line}"
+        for line in self._projects_lines():
+            yield f"Skipped: {line}"
+        for line in self._empty.lines():
+            yield f"Read as empty: {line}"
+
+    def _projects_lines(self) -> Iterable[str]:
+        """The projects that were skipped, a line for each reason."""
+        for reason in dict.fromkeys(self._projects_skipped.values()):
+            yield f"{first_few([slug for slug, why in self._projects_skipped.items() if why == reason])}: {reason}"
+
+    def _strict_failures(self) -> Iterable[str]:
+        """What was left out although the user named it, if that is a failure."""
+        if self._is_strict:
+            yield from self._left_out
+            for line in (*self._skipped.lines(), *self._projects_lines()):
+                yield f"Left out, which strict forbids: {line}."

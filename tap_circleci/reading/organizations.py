@@ -13,14 +13,14 @@ from itertools import count
 from tap_circleci.client import Client, is_object
 from tap_circleci.config import Config
 from tap_circleci.errors import EndlessList, LocalError, NotFound, NotOffered
-from tap_circleci.output.outcomes import Outcomes
+from tap_circleci.output.outcomes import NO_PROJECT, Outcomes
+from tap_circleci.reading.named_projects import Listed, Named, identity, matching
 from tap_circleci.reading.paging import Rows, read
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, STREAMS, Stream
-from tap_circleci.streams.addresses import context_of, params_of, path_of, title_of
-from tap_circleci.values.patterns import matches
+from tap_circleci.streams.addresses import context_of, owner_of, params_of, path_of, title_of
 from tap_circleci.values.rows import Ids, Row
-from tap_circleci.values.slugs import escaped_slug, normalise, short_host, usable_id
-from tap_circleci.values.text import quoted
+from tap_circleci.values.slugs import escaped_slug, normalise, short_host, usable_id, usable_slug
+from tap_circleci.values.text import first_few, quoted
 from tap_circleci.workers import Pool, Wait, ahead
 
 LOGGER = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Organizations:
         self._window = window
         self._order = count()
         self._asked: dict[tuple[str, ...], Future[Rows]] = {}
-        self._look_ups: dict[str, Future[Rows]] = {}
+        self._looked_up_as: dict[str, str] = {}
         self._told: set[Future[Rows]] = set()
         self._warned: set[str] = set()
         self._incomplete: set[str] = set()
@@ -72,15 +72,16 @@ class Organizations:
 
     def is_whole(self, stream: Stream) -> bool:
         """Whether the lists of a stream that has been read, and of all its ancestors, were whole."""
-        parent = STREAMS[stream.parent] if stream.parent else None
-        return stream.name not in self._incomplete and (parent is None or self.is_whole(parent))
+        if stream.name in self._incomplete or (stream.timing.configured_only and not self._all_resolved):
+            return False
+        return stream.parent is None or self.is_whole(STREAMS[stream.parent])
 
     def _begun(self, stream: Stream) -> Iterator[Asked]:
         """The lists of a stream, each asked for when it is drawn."""
         for ids in self.parents(stream):
             yield stream, ids, self._ask(stream, ids)
         if stream.source.look_up:
-            yield from self._looked_up(stream, stream.source.look_up)
+            yield from ((stream, {"project_slug": slug}, future) for slug, future in self._look_ups.items())
 
     def parents(self, stream: Stream) -> Iterator[Ids]:
         """What identifies each parent below which the stream has a list."""
@@ -90,16 +91,23 @@ class Organizations:
         parent = STREAMS[stream.parent]
         for listing in self.read([parent]):
             for row in listing.rows:
-                if stream.timing.configured_only and not self._is_configured(listing, row):
-                    continue
                 ids = {**listing.ids, **context_of(parent, row)}
+                if stream.timing.configured_only:
+                    if identity(row) not in self._configured:
+                        continue
+                    ids = {"project_slug": self._configured[identity(row)], **ids}
                 if stream.needs <= ids.keys():
                     yield ids
                 elif all(row.get(column) for column in parent.row.identity):
-                    columns = {name: column for column, name in parent.row.child_context.items()}
-                    lacking = ", ".join(sorted(columns.get(name, name) for name in stream.needs - ids.keys()))
-                    of = " ".join([parent.name, *(str(row[column]) for column in parent.row.identity)])
-                    self._warn(f"{stream.name} of {of}: skipped: it has no {lacking} that can be asked for")
+                    self._skip(stream, parent, row, stream.needs - ids.keys())
+
+    def _skip(self, stream: Stream, parent: Stream, row: Row, lacking: Iterable[str]) -> None:
+        """Leave out a list that cannot be asked for, since the parent's row lacks ids."""
+        columns = {name: column for column, name in parent.row.child_context.items()}
+        lacks = ", ".join(sorted(columns.get(name, name) for name in lacking))
+        of = " ".join([parent.name, *(str(row[column]) for column in parent.row.identity)])
+        self._incomplete.add(stream.name)
+        self._warn(f"{stream.name} of {of}: skipped: it has no {lacks} that can be asked for")
 
     def _ask(self, stream: Stream, ids: Ids) -> Future[Rows]:
         """Have a list read, once: for all children of its rows, and for all parents, if several share it."""
@@ -118,6 +126,8 @@ class Organizations:
         # A list that several parents share has the ids of the one that asked first.
         own = {column: ids[name] for column, name in stream.row.parent_columns.items() if name in ids}
         rows = tuple({**row, **own} for row in found.rows)
+        if stream.source.look_up and "project_slug" in ids:
+            rows = tuple(row for row in rows if self._is_further(ids["project_slug"], row))
         is_whole = (found.problem is None or isinstance(found.problem, NotOffered)) and not found.broken
         # An organization without an id has nothing that could be read, now or ever.
         columns = {*stream.key} - {*stream.row.default_columns, *stream.row.blank_columns} if stream.parent else set()
@@ -128,7 +138,10 @@ class Organizations:
     def _tell(self, stream: Stream, ids: Ids, problem: LocalError | None) -> None:
         if stream.parent is None and isinstance(problem, NotFound):
             LOGGER.warning("%s: not there (404), so no organization can be read", stream.name)
-        self._outcomes.judge(title_of(stream, ids), stream.name, problem, may_be_endless=True)
+        if stream.source.look_up and "project_slug" in ids:
+            self._outcomes.judge_project(ids["project_slug"], problem)
+        else:
+            self._outcomes.judge(title_of(stream, ids), stream.name, owner_of(ids), problem, may_be_endless=True)
 
     def _warn(self, sentence: str) -> None:
         """Tell once what is left out."""
@@ -140,99 +153,114 @@ class Organizations:
 
     def slugs(self) -> list[str]:
         """The slugs of all projects that the user names, those of whole organizations found at the first call."""
-        return list(self._slugs)
+        return list(self._named.slugs)
 
     @cached_property
-    def _slugs(self) -> Mapping[str, None]:
-        named = self._config.project_slugs
-        slugs = {slug: None for slug in named.single if not named.excludes(slug)}
-        found = [self._matching(pattern) for pattern in named.patterns]
-        for matching in found:
-            slugs |= dict.fromkeys(matching or ())
-        if not slugs and all(matching is not None for matching in found):
+    def _named(self) -> Named:
+        """What the user's slugs and patterns stand for."""
+        found = [Named(self._typed, True), *map(self._matching, self._config.project_slugs.patterns)]
+        slugs = dict.fromkeys(slug for named in found for slug in named.slugs)
+        is_whole = all(named.is_whole for named in found)
+        if not slugs and is_whole:
             self._outcomes.failed("project_slugs names no project: its patterns match none, or all are left out.")
-        return slugs
+        return Named(tuple(slugs), is_whole)
 
-    def _is_configured(self, listing: Listing, row: Row) -> bool:
-        """Whether a project is one of those that the user names: listed by its slug or id, or looked up for them."""
-        looked_up_for = listing.ids.get("project_slug")
-        if looked_up_for is not None:
-            return looked_up_for in self._slugs
-        return normalise(str(row.get("slug"))) in self._slugs or str(row.get("id")) in self._ids_in_slugs
-
-    @cached_property
-    def _ids_in_slugs(self) -> frozenset[str]:
-        return frozenset(slug.rpartition("/")[2] for slug in self._slugs if slug.startswith("circleci/"))
-
-    def _looked_up(self, stream: Stream, path: str) -> Iterator[Asked]:
-        """The configured projects that no organization's list had, each looked up by its slug."""
-        listed = [
-            row for (name, *_), future in self._asked.items() if name == stream.name for row in self._wait(future).rows
-        ]
-        slugs = {normalise(str(row.get("slug"))) for row in listed}
-        ids = {str(row.get("id")) for row in listed}
-        for slug in self._config.project_slugs.single:
-            if slug in slugs or slug.rpartition("/")[2] in ids:
-                continue
-            if slug not in self._look_ups:
-                owner = self._organization(slug.rpartition("/")[0])
-                look_up = partial(self._look_up, path, slug, ids, owner)
-                self._look_ups[slug] = self._pool.submit((next(self._order),), look_up)
-            yield stream, {"project_slug": slug}, self._look_ups[slug]
-
-    def _look_up(self, path: str, slug: str, listed: set[str], owner: Row | None) -> Rows:
-        """Read one project, unless it turns out to be listed under another slug; in a thread of the pool.
-
-        `owner` is the organization in the slug, for an answer that names none.
-        """
-        try:
-            answer = self._client.get(path.format(project_slug=escaped_slug(slug)), {}, PROJECTS.name, is_object)
-        except LocalError as problem:
-            return Rows((), None, problem=problem)
-        row = answer.body
-        if owner is not None and not row.get("organization_id"):
-            row = {**row, "organization_id": owner["id"]}
-        return Rows(() if str(row.get("id")) in listed else (row,), answer.date)
-
-    def _matching(self, pattern: str) -> list[str] | None:
-        """The slugs of the projects that a pattern such as gh/acme/* means; None if they cannot be had."""
+    @property
+    def _typed(self) -> tuple[str, ...]:
+        """The slugs that the user names one by one."""
         named = self._config.project_slugs
-        single = {slug.rpartition("/")[2] for slug in named.single}
-        place, _, wanted = pattern.rpartition("/")
+        return tuple(slug for slug in named.single if not named.excludes(slug))
+
+    def _matching(self, pattern: str) -> Named:
+        """The slugs of the projects that a pattern such as gh/acme/* means."""
+        place = pattern.rpartition("/")[0]
         organization = self._organization(place)
         if organization is None:
-            self._outcomes.failed(f"{pattern}: the token sees no organization {place}.")
-            return None
+            seen = first_few([str(row.get("slug") or row["id"]) for row in self._organizations()]) or "none"
+            self._outcomes.failed(f"{pattern}: the token sees no organization {place}; it sees {seen}.")
+            return Named((), is_whole=False)
         ids = {"organization_id": str(organization["id"])}
         asked = self._ask(PROJECTS, ids)
         listing = self._listing(PROJECTS, ids, asked)
         is_listed = self._is_listed(asked)
         if not is_listed:
             self._outcomes.failed(f"{pattern}: the projects of this organization cannot be listed.")
-        places = {place, short_host(str(organization.get("slug"))), f"circleci/{organization['id']}"}
-        found = []
-        for row in listing.rows:
-            slug, name = normalise(str(row.get("slug"))), str(row.get("id"))
+        slugs = []
+        for project in matching(pattern, organization, listing.rows, self._config.project_slugs):
+            slug = normalise(str(project.get("slug")))
             if slug is None:
-                self._warn(f"{pattern}: project {name} is left out, since its slug is {quoted(row.get('slug'))}")
-            elif name not in single:
-                names = {slug.rpartition("/")[2], str(row.get("name")), name}
-                slugs = [slug, *(f"{at}/{name}" for at in places for name in names)]
-                if any(matches(name, wanted) for name in names) and not any(map(named.excludes, slugs)):
-                    found.append(slug)
-        return found if found or is_listed else None
+                is_listed = False
+                shown = quoted(project.get("slug"))
+                self._outcomes.left_out(f"{pattern}: project {project.get('id')} is left out; its slug is {shown}.")
+            else:
+                slugs.append(slug)
+        if is_listed and not slugs:
+            self._outcomes.left_out(f"{pattern} matches no project that {place} lists.")
+        return Named(tuple(slugs), is_listed)
 
     def _is_listed(self, asked: Future[Rows]) -> bool:
         """Whether a list was read as far as it goes, though it may go round in circles."""
         problem = self._wait(asked).problem
         return problem is None or isinstance(problem, EndlessList)
 
+    def _organizations(self) -> list[Row]:
+        """The organizations that the token sees and that have an id."""
+        rows = (row for listing in self.read([ORGANIZATIONS]) for row in listing.rows)
+        return [row for row in rows if usable_id(row.get("id"))]
+
     def _organization(self, place: str) -> Row | None:
         """The organization with this slug, or with its id for a name, if the token sees it."""
-        host, _, tail = place.partition("/")
-        for listing in self.read([ORGANIZATIONS]):
-            for row in listing.rows:
-                name = usable_id(row.get("id"))
-                if name and (place == short_host(str(row.get("slug"))) or (host == "circleci" and tail == name)):
-                    return row
+        for row in self._organizations():
+            if place in (short_host(str(row.get("slug"))), f"circleci/{row['id']}"):
+                return row
         return None
+
+    @cached_property
+    def _listed(self) -> Listed:
+        """The projects of all organizations' lists."""
+        lists = [self._ask(PROJECTS, ids) for ids in self.parents(PROJECTS)]
+        return Listed.of(row for asked in lists for row in self._wait(asked).rows)
+
+    @cached_property
+    def _look_ups(self) -> Mapping[str, Future[Rows]]:
+        """The projects that no list has by the slug that the user names, each looked up by it."""
+        return {slug: self._look_up(slug) for slug in self._typed if self._listed.find(slug) is None}
+
+    def _look_up(self, slug: str) -> Future[Rows]:
+        """Have one project read, with the organization in its slug where the answer names none."""
+        owner = self._organization(slug.rpartition("/")[0])
+        path = str(PROJECTS.source.look_up).format(project_slug=escaped_slug(slug))
+
+        def work() -> Rows:
+            try:
+                answer = self._client.get(path, {}, PROJECTS.name, is_object)
+            except LocalError as problem:
+                return Rows((), None, problem=problem)
+            row = answer.body
+            if owner is not None and not row.get("organization_id"):
+                row = {**row, "organization_id": owner["id"]}
+            return Rows((row,), answer.date)
+
+        return self._pool.submit((next(self._order),), work)
+
+    def _is_further(self, slug: str, project: Row) -> bool:
+        """Whether a project that was looked up is one that no list, and no look-up before, has given."""
+        first = self._looked_up_as.setdefault(identity(project), slug)
+        return first == slug and self._listed.find(identity(project)) is None
+
+    @cached_property
+    def _configured(self) -> Mapping[str, str]:
+        """The projects that the user names and that were found: a slug to ask with, by the project's identity."""
+        found: dict[str, str] = {}
+        for slug in self._named.slugs:
+            project = self._listed.find(slug) or next(iter(self._wait(self._look_ups[slug]).rows), None)
+            if project is not None:
+                found.setdefault(identity(project), usable_slug(project.get("slug")) or slug)
+        if self._named.slugs and not found:
+            self._outcomes.failed(NO_PROJECT)
+        return found
+
+    @property
+    def _all_resolved(self) -> bool:
+        """Whether each project that the user names was found."""
+        return self._named.is_whole and not any(self._wait(asked).problem for asked in self._look_ups.values())

@@ -1,8 +1,8 @@
 """The reader of the walk: pipelines and all that lies below them, fetched ahead by many threads, given in order.
 
-What is to be fetched is decided by `walk.descent`; here it is fetched. The organization-wide streams are read stream by
-stream (`organizations`), so that a run can go on at one of them. Here all streams are read pipeline by pipeline, so that
-memory stays flat however long the history is.
+What is to be fetched is decided by `walk.descent`; here it is fetched. The organization-wide streams are read stream
+by stream (`organizations`), so that a run can go on at one of them. Here all streams are read pipeline by pipeline, so
+that memory stays flat however long the history is.
 """
 
 from __future__ import annotations

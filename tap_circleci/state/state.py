@@ -4,7 +4,8 @@
      "bookmarks": {"<stream>": {"<project slug, or the parent's ids>": {
        "<replication key>": "<highest value sent>",       streams that have one
        "start_date": T,                                   those, and the streams of the walk
-       "seen": [{"as_of": T, "looked_back_to": T, "since": T}, ...], "pending": T, "retry": ["<pipeline id>", ...],
+       "seen": [{"as_of": T, "looked_back_to": T, "since": T}, ...], "pending": T, "pending_ids": ["<pipeline id>", ...],
+       "retry": ["<pipeline id>", ...], "recent": ["<digest>", ...],
                                                           the streams of the walk, see `seen.py`
        "job_names": ["<pattern>", ...],                   streams that are limited to parents of some names
        "next_build": N,                                   the root of the walk
@@ -137,7 +138,9 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
             {"as_of": brief(step.as_of), "looked_back_to": brief(step.looked_back_to), "since": _text(step.since)}
             for step in mark.seen.steps
         ]
-        entry |= {"seen": steps, "pending": _text(mark.seen.pending), "retry": list(mark.seen.retry)}
+        seen = mark.seen
+        entry |= {"seen": steps, "pending": _text(seen.pending), "pending_ids": list(seen.pending_ids)}
+        entry |= {"retry": list(seen.retry), "recent": list(seen.recent)}
     if stream.timing.names is not None:
         entry[stream.timing.names] = None if mark.names is None else list(mark.names)
     if stream.name == ROOT.name:
@@ -204,7 +207,9 @@ def _mark(stream: Stream, entry: Mapping[str, Any] | str | None) -> Mark:
         Seen(
             tuple(_step(step) for step in entry.get("seen") or ()),
             _moment(entry.get("pending")),
+            tuple(entry.get("pending_ids") or ()),
             tuple(entry.get("retry") or ()),
+            tuple(entry.get("recent") or ()),
         ),
         None if names is None else tuple(names),
         entry.get("next_build"),
@@ -254,7 +259,9 @@ _FIELDS: Mapping[str, Shape] = {
         )
     ),
     "pending": _MOMENT,
+    "pending_ids": Items(_NAME),
     "retry": Items(_NAME),
+    "recent": Items(_NAME),
     "next_build": Value("a whole number", lambda value: type(value) is int and value >= 0),
     "export": Object(
         {

@@ -37,13 +37,18 @@ def params_of(stream: Stream, ids: Ids) -> dict[str, str]:
 
 def title_of(stream: Stream, ids: Ids) -> str:
     """What a list is called in messages: `groups of gh/acme (5c6e4337-...)`, by the nearest ancestor with a slug."""
-    owner = next(((slug, own_id) for slug, own_id in _OWNERS if slug in ids), None)
-    if owner is None:
-        names = list(ids.values())
-    else:
-        others = [value for name, value in ids.items() if name not in {name for pair in _OWNERS for name in pair}]
-        names = [f"{ids[owner[0]]} ({ids.get(owner[1], 'id unknown')})", *others]
+    owner = owner_of(ids)
+    others = [value for name, value in ids.items() if name not in {name for pair in _OWNERS for name in pair}]
+    names = [owner, *others] if owner else list(ids.values())
     return " ".join([stream.name, *(["of"] if names else []), *names])
+
+
+def owner_of(ids: Ids) -> str:
+    """The project or organization that a list belongs to, in messages: the nearest ancestor with a slug, or ""."""
+    for slug, own_id in _OWNERS:
+        if slug in ids:
+            return f"{ids[slug]} ({ids.get(own_id, 'id unknown')})"
+    return ""
 
 
 _OWNERS = (("project_slug", "project_id"), ("organization_slug", "organization_id"))

@@ -39,7 +39,7 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
     client = Client(config, clock)
     pool = Pool(config.max_workers)
     messages = Messages(selected, clock)
-    report = Report(clock, messages, client)
+    report = Report(clock, messages, client, is_strict=getattr(config, "strict", False))
     try:
         LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(selected.schemas) or "none")
         report.begin_part("asking whose token it is")
@@ -52,7 +52,7 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
         run = Run(config, selected, state, client, pool, clock, time, messages, report, outcomes, begun, start)
         _write_everything(run)
     except TapError as error:
-        report.failures += error.args
+        report.failed(*error.args)
     finally:
         pool.close()
         client.close()

@@ -8,7 +8,7 @@ from tap_circleci.exports.orders import Batch, Collected, Discarded, Due, Ended,
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.state.state import Export
 from tap_circleci.streams import Stream
-from tap_circleci.streams.addresses import title_of
+from tap_circleci.streams.addresses import owner_of, title_of
 from tap_circleci.sync.run import Run, bookmark_key
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.times import iso, midnight, written
@@ -30,7 +30,7 @@ def write_exports(run: Run, organizations: Organizations, stream: Stream) -> Non
             run.messages.flush()
         else:
             problem = event.problem if isinstance(event, Ended) else None
-            run.outcomes.judge(title_of(stream, event.ids), stream.name, problem)
+            run.outcomes.judge(title_of(stream, event.ids), stream.name, owner_of(event.ids), problem)
             if isinstance(event, Collected):
                 _keep(run, stream, key, None)
                 run.state.note(stream.name, key, written(midnight(event.export.end)))

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from tap_circleci.client import who_am_i
 from tap_circleci.errors import Forbidden, NotFound
+from tap_circleci.output.outcomes import NO_PROJECT
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.pipelines import Branch, ListEnded, Node, PageRead, Pipeline, Walker
 from tap_circleci.state.state import Mark
@@ -73,7 +74,7 @@ class PipelineWriter:
             run.report.tick()
         self._prove()
         if slugs and unread == len(slugs):
-            run.outcomes.failed("None of the projects in project_slugs can be read: see the warnings above.")
+            run.outcomes.failed(NO_PROJECT)
 
     def _begin(self, slugs: list[str], number: int, marks: Mapping[str, Mark]) -> _Project:
         slug = slugs[number]

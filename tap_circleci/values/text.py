@@ -52,6 +52,11 @@ def first_few(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: `1 list`, `2 lists`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def printable(text: str, secret: str = "") -> str:
     """A text as it may be shown on one line: what moves the cursor, is invisible or turns the direction of writing is
     escaped, the secret is masked, and the end of a very long text is left out."""

@@ -203,6 +203,10 @@ class World:
         self._add("project", organization["id"], _row(listed, extra))
         return row
 
+    def add_slug(self, project: Row, slug: str) -> None:
+        """Let the service find a project by another slug as well, as it does for one that was renamed."""
+        self._slugs[normal(slug)] = project
+
     def add_context(self, organization: Row, name: str, created_at: datetime, **extra: Any) -> Row:
         """Add a context to an organization."""
         row = {"name": name, "id": self.new_id(), "created_at": stamp(created_at)}

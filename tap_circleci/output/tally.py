@@ -1,0 +1,89 @@
+"""The same trouble many times: one line for the first, a count for all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tap_circleci.values.text import NAMED, counted, first_few
+
+LINES = 100
+"""How many projects or organizations have a line of their own for the same trouble with the same stream."""
+STATUS_PAGE = "https://status.circleci.com"
+
+
+class Skips:
+    """Counts the lists that were skipped, by reason, stream and owner: the project or organization they belong to."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], Counter[str]] = {}
+
+    def add(self, reason: str, stream: str, owner: str) -> bool:
+        """Count one; tells whether it is the first of its kind, so that it deserves a line."""
+        owners = self._counts.setdefault((reason, stream), Counter())
+        owners[owner] += 1
+        return owners[owner] == 1 and len(owners) <= LINES
+
+    def knows(self, reason: str, stream: str) -> bool:
+        """Whether a list of this stream was skipped for this reason."""
+        return (reason, stream) in self._counts
+
+    def of(self, owner: str) -> list[str]:
+        """What was skipped of one project or organization: `3 lists of jobs`."""
+        return [
+            f"{counted(owners[owner], 'list')} of {stream}"
+            for (_, stream), owners in self._counts.items()
+            if owners[owner]
+        ]
+
+    def lines(self) -> Iterator[str]:
+        """One line for each reason and stream."""
+        for (reason, stream), owners in self._counts.items():
+            yield f"{counted(owners.total(), 'list')} of {stream} in {first_few(list(owners))}: {reason}"
+
+
+@dataclass
+class _Failures:
+    """Lists of one stream that failed for the same reason: the sentence and the reason of the first, how many they are,
+    and the names of some."""
+
+    sentence: str
+    reason: str
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+
+
+class Broken:
+    """Counts the lists that could not be read to the end, by stream and reason."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, str], _Failures] = {}
+
+    def add(self, name: str, stream: str, problem: str) -> None:
+        """Count one; `problem` may begin with the request: `GET /path: status 503 in each of 5 attempts`."""
+        request, _, reason = problem.partition(": ")
+        reason = reason if request.startswith(("GET ", "POST ")) else problem
+        first = _Failures(f"{name} could not be read to the end: {problem}.", reason)
+        group = self._groups.setdefault((stream, reason.partition(":")[0]), first)
+        group.count += 1
+        if group.count <= NAMED:
+            group.names.append(name)
+
+    @property
+    def total(self) -> int:
+        """How many lists there are."""
+        return sum(group.count for group in self._groups.values())
+
+    def sentences(self) -> Iterator[str]:
+        """One sentence for each stream and reason."""
+        for (stream, _), group in self._groups.items():
+            if group.count == 1:
+                yield group.sentence
+                continue
+            more = f" and {group.count - NAMED} more" if group.count > NAMED else ""
+            advice = f" {STATUS_PAGE} tells whether CircleCI has an incident." if "status 5" in group.reason else ""
+            yield (
+                f"{group.count} lists of {stream} could not be read to the end ({group.reason}):"
+                f" {', '.join(group.names)}{more}.{advice}"
+            )
