@@ -46,7 +46,7 @@ def marks(draw: st.DrawFn, stream: Stream) -> Mark:
         draw(st.just("") | MOMENTS.map(written)) if stream.replication_key else "",
         draw(MAYBE),
         draw(SEEN) if is_walk else Seen(),
-        draw(st.none() | NAMES) if stream.parent_names else None,
+        draw(st.none() | NAMES) if stream.timing.names else None,
         draw(st.none() | st.integers(0)) if stream == ROOT else None,
         draw(st.none() | EXPORTS) if stream.is_export else None,
     )
@@ -112,7 +112,7 @@ def test_an_entry_has_the_same_keys_whatever_is_kept(data):
             if isinstance(value, dict):
                 assert empty[key].keys() == value.keys()
             else:
-                assert (empty[key] == []) is isinstance(value, list) or key == stream.parent_names
+                assert (empty[key] == []) is isinstance(value, list) or key == stream.timing.names
                 assert not isinstance(empty[key], dict)
 
 

@@ -4,7 +4,7 @@
      "bookmarks": {"<stream>": {"<project slug, or the parent's ids>": {
        "<replication key>": "<highest value sent>",       streams that have one
        "start_date": T,                                   those, and the streams of the walk
-       "seen": [{"as_of": T, "looked_back_to": T, "since": T}, ...], "pending": T, "pending_ids": ["<pipeline id>", ...],
+       "seen": [{"as_of": T, "looked_back_to": T, "since": T}, ...], "pending": T, "pending_ids": ["<id>", ...],
        "retry": ["<pipeline id>", ...], "recent": ["<digest>", ...],
                                                           the streams of the walk, see `seen.py`
        "job_names": ["<pattern>", ...],                   streams that are limited to parents of some names
