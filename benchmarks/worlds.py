@@ -75,6 +75,7 @@ def busy(pipelines: int, hours: int) -> World:
         elif number % 10 == 8:
             world.add_workflow(row, "deploy", None, age, jobs=DEPLOY)
     world.now = NOW
+    world.number_jobs()
     return world
 
 

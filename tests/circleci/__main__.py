@@ -7,6 +7,7 @@ POST /_control takes a JSON object with any of these, and answers with the setti
    "forbidden": ["<organization id>"], "missing": [["tests", "<job id>"]], "unsupported": [],
    "aged_out": {"<pipeline id>": "missing"}, "underscores": true, "hyphens": true, "insights_delay": 86400,
    "usage": {"states": ["processing", "completed"], "hourly": 10, "refused": {"<organization id>": 403}},
+   "v1_status": 410, "gone": ["workflows"], "add_build": "gh/acme/web", "outputs_kept": 300,
    "signature": "the one that is valid from now on"}
 GET /_stats tells what was asked, with the headers that the host of the exports' files got,
 GET /_truth?slugs=gh/acme/web,gh/acme/api the rows as they show now, with &extras=all also those of the opt-in streams.
@@ -114,6 +115,10 @@ def _control(server: Server, usage: Usage, orders: dict[str, Any]) -> Answer:
         "underscores": lambda on: setattr(world, "underscores", on),
         "hyphens": lambda on: setattr(world, "hyphens", on),
         "insights_delay": lambda length: setattr(world, "insights_delay", timedelta(seconds=length)),
+        "v1_status": lambda status: setattr(world, "v1_status", status),
+        "gone": lambda fields: setattr(world, "gone", set(fields)),
+        "add_build": lambda slug: world.add_build(slug, world.now),
+        "outputs_kept": lambda length: setattr(world, "outputs_kept", timedelta(seconds=length)),
         "usage": lambda settings: [setattr(usage, name, settings[name]) for name in settings],
         "signature": lambda text: _sign(usage, text),
         "aged_out": lambda fates: setattr(world, "aged_out", dict(fates)),
@@ -178,8 +183,9 @@ def _stats(server: Server, usage: Usage) -> dict[str, Any]:
 
 def _route(path: str) -> str:
     """The path without its query, slugs and ids."""
-    bare = re.sub(r"(/v2/(?:project|insights))/[^/]+/[^/]+/[^/]+", r"\1/{slug}", urlsplit(path).path)
-    bare = re.sub(r"(/insights/{slug}/workflows)/[^/]+", r"\1/{name}", bare)
+    start = r"(/v(?:2|1\.1)/(?:project|insights(?:/time-series|/pages)?))"
+    bare = re.sub(start + r"/[^/]+/[^/]+/(?!summary$)[^/]+", r"\1/{slug}", urlsplit(path).path)
+    bare = re.sub(r"(/insights(?:/time-series)?/{slug}/workflows)/[^/]+", r"\1/{name}", bare)
     return re.sub(r"/\d+(?=/|$)", "/{number}", UUID.sub("{id}", bare))
 
 

@@ -57,12 +57,15 @@ def demo_world(now: datetime) -> World:
         project = world.add_project(slug)
         _furnish_project(world, project, since)
         world.flaky[project["id"]] = _flaky_tests(slug)
+    world.add_ghost("gh/acme/web-shop", since)
+    world.add_build("gh/acme/web-shop", since + timedelta(days=3))
     for organization in world.organizations:
         _furnish_organization(world, organization, since)
     midnight = datetime.combine(now.astimezone(timezone.utc), time(), timezone.utc)
     for day in range(-35, 8):
         for slug, usual in PROJECTS.items():
             _work(world, chance, slug, midnight + timedelta(days=day), usual)
+    world.number_jobs()
     return world
 
 
@@ -104,8 +107,17 @@ def _push(world: World, chance: random.Random, slug: str, at: datetime, branch: 
         world.add_workflow(pipeline, "browser-matrix", done, timedelta(minutes=25), jobs=wide, at_once=True)
 
 
-def job_runs(world: World) -> Iterator[tuple[str, Cells]]:
-    """What a usage export tells of each job that has run, with the id of its organization."""
+def job_runs(world: World) -> list[tuple[str, Cells]]:
+    """What a usage export tells of each job that has run or will run, with the id of its organization."""
+    now, world.now = world.now, world.now + timedelta(days=100)
+    world.number_jobs()
+    runs = list(_job_runs(world))
+    world.now = now
+    world.number_jobs()
+    return runs
+
+
+def _job_runs(world: World) -> Iterator[tuple[str, Cells]]:
     sizes = {"lint": ("large", 12.0), "unit-tests": ("medium", 88.0), "browser": ("xlarge", 31.0)}
     price = {"medium": 10.0, "large": 20.0, "xlarge": 40.0}
     told: set[str] = set()
@@ -185,6 +197,8 @@ def _furnish_organization(world: World, organization: Row, since: datetime) -> N
         description="What customers see",
         labels=[{"key": "tier", "value": "1"}],
     )
+    for day in range(43):
+        world.add_decision(organization, since + timedelta(days=day), "HARD_FAIL" if day % 9 == 4 else "PASS")
 
 
 def _furnish_project(world: World, project: Row, since: datetime) -> None:
@@ -231,6 +245,7 @@ def history(
         at = now - timedelta(days=number / per_day)
         for home in homes:
             world.add_pipeline(home, at, subject=f"Change number {pipelines - number + 1}", workflows=parts)
+    world.number_jobs()
     return world
 
 

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -66,7 +66,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """A status and what goes out as JSON, or as it is when it is a text."""
+    """A status and what goes out as JSON, or as it is when it is a text or comes piece by piece."""
 
     status: int
     body: Any
@@ -198,6 +198,8 @@ class Server:
         if fault.broken in ("reset", "closed"):
             return False
         closing = request.headers.get("connection", "").lower() == "close"
+        if isinstance(answer.body, Iterator):
+            return self._stream(connection, answer, cut=fault.broken == "cut")
         sent = self._encode(answer, {"Connection": "close"} if closing else {})
         if fault.broken == "cut":
             head, gap, body = sent.partition(b"\r\n\r\n")
@@ -205,6 +207,18 @@ class Server:
             return False
         connection.sendall(sent)
         return not closing
+
+    def _stream(self, connection: socket.socket, answer: Answer, cut: bool) -> bool:
+        """Send a body as it comes, or the beginning of it, and end the connection."""
+        headers = {"Date": http_date(self.world.now), "Content-Type": "application/json", "Connection": "close"}
+        lines = [f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, '')}", *map(": ".join, headers.items())]
+        connection.sendall("\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode())
+        for number, chunk in enumerate(answer.body):
+            connection.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            if cut and number:
+                return False
+        connection.sendall(b"0\r\n\r\n")
+        return False
 
     def _counted(self, request: Request) -> tuple[Answer, Fault]:
         """The answer to one request of the API's, with all delays and faults, remembered in `requests`."""

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import Any
 
-Row = dict[str, Any]
+from tests.circleci.job_numbers import JobNumbers, Row
+
 Moment = datetime | timedelta | None
 
 STREAMS = (
@@ -43,6 +44,7 @@ PARENTS = {
     "project_variables": "project",
     "checkout_keys": "project",
     "webhooks": "project",
+    "policy_decisions": "collaborations",
 }
 NOT_FINAL = {"running", "failing", "on_hold", "queued"}
 TOKEN = "secret-token"
@@ -133,6 +135,9 @@ class World:
         self.index: dict[str, tuple[str, Row]] = {}
         self._chance = random.Random(2)
         self._numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
+        self.job_numbers = JobNumbers()
+        #: Since when jobs are queued that wait longer than a few seconds, by their ids.
+        self.queued_since: dict[str, datetime] = {}
         self.me: Row = {
             "name": "Ada Example",
             "login": "ada",
@@ -143,6 +148,10 @@ class World:
     def advance(self, by: timedelta) -> None:
         """Let time pass."""
         self.now += by
+
+    def number_jobs(self) -> None:
+        """Number all jobs anew, in the order in which they begin, where they were added in another one."""
+        self.job_numbers.renew(seconds(self.now))
 
     def new_id(self) -> str:
         """A new id, the same ones in the same order in every world."""
@@ -339,6 +348,7 @@ class World:
 
         Jobs are a number, or their names, or fields of theirs (`{"name": "hold", "type": "approval"}`), run one after
         another or all at once. A workflow that never stops is held up at its first approval, or at its last job.
+        `{"name": "test", "queued": timedelta(hours=2)}` is a job that has been in the queue for so long when it begins.
         """
         begin = created_at or moment(pipeline["created_at"])
         end = begin + stopped_at if isinstance(stopped_at, timedelta) else stopped_at
@@ -363,6 +373,7 @@ class World:
             specs = [f"job-{number + 1}" for number in range(jobs)] if isinstance(jobs, int) else jobs
             fields = [{"name": spec} if isinstance(spec, str) else spec for spec in specs]
             self.rows["jobs"][row["id"]] = self._jobs(row, fields, begin, end, at_once)
+            self.job_numbers.give(self._parents[pipeline["id"]], seconds(self.now))
         return row
 
     def rerun(
@@ -412,7 +423,6 @@ class World:
         if any(holds):
             build = min(build, timedelta(minutes=2))
         hold = (span - build * holds.count(False)) / max(holds.count(True), 1)
-        home = self._parents[workflow["pipeline_id"]]
         rows: list[Row] = []
         started = begin
         for place, (spec, approval) in enumerate(zip(specs, holds, strict=True)):
@@ -421,7 +431,6 @@ class World:
             ended_as = workflow["status"] if place == last and workflow["status"] not in NOT_FINAL else "success"
             row: Row = {
                 "dependencies": [] if at_once or not rows else [rows[-1]["id"]],
-                "job_number": ABSENT if approval else next(self._numbers[f"jobs of {home}"]),
                 "id": identifier,
                 "started_at": seconds(started) if place <= stuck else None,
                 "name": spec["name"],
@@ -432,9 +441,19 @@ class World:
             }
             if approval:
                 row |= {"approved_by": self.me["id"], "approval_request_id": identifier}
-            rows.append(_row(row, spec))
+            rows.append(_row(row, {name: value for name, value in spec.items() if name != "queued"}))
+            if "queued" in spec:
+                self.queued_since[identifier] = started - spec["queued"]
+            if place <= stuck:
+                self._enter(rows[-1], workflow, self.queued_since.get(identifier, started))
             started = begin if at_once else stopped
         return rows
+
+    def _enter(self, job: Row, workflow: Row, at: datetime) -> None:
+        """Let a job take its number when it is put into the queue, and be known by its id."""
+        project = self._parents[workflow["pipeline_id"]]
+        self.job_numbers.enter(project, seconds(at), job, workflow)
+        self._parents.setdefault(job["id"], workflow["id"])
 
     # What of it shows
 
@@ -490,15 +509,24 @@ class World:
             end = bisect_left(rows, top, key=age)
             found += rows[max(0, end - most) if most else 0 : end]
         found.sort(key=age, reverse=True)
-        young = stamp(self.now - PENDING)
-        return [
-            row | {"state": "pending", "updated_at": row["created_at"]} if row["created_at"] > young else row
-            for row in found[:most]
-        ]
+        return [self._pipeline_at(row) for row in found[:most]]
+
+    def pipeline(self, identifier: str) -> Row | None:
+        """The pipeline of this id as it shows now."""
+        kind, row = self.index.get(identifier, ("", {}))
+        return self._pipeline_at(row) if kind == "pipelines" and row["created_at"] <= stamp(self.now) else None
+
+    def _pipeline_at(self, row: Row) -> Row:
+        is_young = row["created_at"] > stamp(self.now - PENDING)
+        return row | {"state": "pending", "updated_at": row["created_at"]} if is_young else row
 
     def _jobs_at(self, workflow: Row, now: str) -> list[Row]:
         stopped = workflow["stopped_at"]
         jobs = self.rows["jobs"].get(workflow["id"], [])
+        for job in jobs:  # that a test has let begin
+            if "job_number" not in job and job["type"] != "approval" and _past(job["started_at"] or "~", now):
+                self._enter(job, workflow, moment(job["started_at"]))
+        self.job_numbers.give(self._parents[workflow["pipeline_id"]], now[:19] + "Z")
         return jobs if stopped is not None and _past(stopped, now) else [_job_at(job, now) for job in jobs]
 
     def _workflow_at(self, row: Row, now: str) -> Row:
