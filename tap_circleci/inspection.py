@@ -19,7 +19,7 @@ from tap_circleci.output.messages import Messages, print_json
 from tap_circleci.output.outcomes import Outcomes
 from tap_circleci.output.report import Report
 from tap_circleci.reading.organizations import Organizations
-from tap_circleci.reading.paging import pages
+from tap_circleci.reading.paging import WHOLE, pages
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, Stream, children_of, family_of
 from tap_circleci.streams.addresses import context_of
 from tap_circleci.values.rows import Ids, Row
@@ -60,7 +60,7 @@ class _Check:
         self._report = report
         self._order = count()
         outcomes = Outcomes(report, client)
-        self._organizations = Organizations(config, client, pool, self._wait, outcomes, lambda *_: {})
+        self._organizations = Organizations(config, client, pool, self._wait, outcomes, lambda *_: WHOLE)
 
     def everything(self) -> None:
         """The token, then the organizations, then the projects."""

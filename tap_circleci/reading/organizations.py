@@ -15,7 +15,7 @@ from tap_circleci.config import Config
 from tap_circleci.errors import EndlessList, LocalError, NotFound, NotOffered
 from tap_circleci.output.outcomes import NO_PROJECT, Outcomes
 from tap_circleci.reading.named_projects import Listed, Named, identity, matching
-from tap_circleci.reading.paging import Rows, read
+from tap_circleci.reading.paging import Extent, Rows, read
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, STREAMS, Stream
 from tap_circleci.streams.addresses import context_of, owner_of, params_of, path_of, title_of
 from tap_circleci.values.rows import Ids, Row
@@ -26,7 +26,7 @@ from tap_circleci.workers import Pool, Wait, ahead
 LOGGER = logging.getLogger(__name__)
 
 Asked = tuple[Stream, Ids, Future[Rows]]
-Window = Callable[[Stream, Ids], Mapping[str, str]]
+ExtentOf = Callable[[Stream, Ids], Extent]
 """Gives the parameters that limit the list of a stream below a parent to what is new."""
 
 
@@ -46,14 +46,14 @@ class Organizations:
     """Reads what the token can see, with all threads of the pool; used by the one thread that writes."""
 
     def __init__(
-        self, config: Config, client: Client, pool: Pool, wait: Wait, outcomes: Outcomes, window: Window
+        self, config: Config, client: Client, pool: Pool, wait: Wait, outcomes: Outcomes, extent_of: ExtentOf
     ) -> None:
         self._config = config
         self._client = client
         self._pool = pool
         self._wait = wait
         self._outcomes = outcomes
-        self._window = window
+        self._extent_of = extent_of
         self._order = count()
         self._asked: dict[tuple[str, ...], Future[Rows]] = {}
         self._looked_up_as: dict[str, str] = {}
@@ -113,7 +113,7 @@ class Organizations:
         """Have a list read, once: for all children of its rows, and for all parents, if several share it."""
         key = (stream.name, path_of(stream, ids), *params_of(stream, ids).values())
         if key not in self._asked:
-            work = partial(read, self._client, stream, ids, self._config.page_size, self._window(stream, ids))
+            work = partial(read, self._client, stream, ids, self._config.page_size, self._extent_of(stream, ids))
             self._asked[key] = self._pool.submit((next(self._order),), work)
         return self._asked[key]
 

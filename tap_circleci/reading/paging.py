@@ -7,7 +7,7 @@ here by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -49,6 +49,24 @@ class Rows:
     problem: LocalError | None = None
 
 
+def _never(_row: Row) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of a list is wanted: parameters that limit it, and which rows are known already.
+
+    A list that comes newest first is read until a page has only rows that are known.
+    """
+
+    params: Mapping[str, str] = field(default_factory=dict)
+    is_known: Callable[[Row], bool] = _never
+
+
+WHOLE = Extent()
+
+
 # The rows of one answer
 
 
@@ -85,7 +103,7 @@ def _nested(body: Any, outer_name: str, inner_name: str, outer: Mapping[str, str
     for one in outers:
         inner = one.get(inner_name) or [] if isinstance(one, dict) else None
         if not isinstance(inner, list):
-            rows.append(one)  # it is no row, and counted as broken
+            rows.append(None)  # counted as broken
             continue
         added = {column: one.get(name) for column, name in outer.items()}
         rows += [{**row, **added} if isinstance(row, dict) else row for row in inner]
@@ -95,16 +113,14 @@ def _nested(body: Any, outer_name: str, inner_name: str, outer: Mapping[str, str
 # The pages of a list
 
 
-def pages(
-    client: Client, stream: Stream, ids: Ids, page_size: int, date_range: Mapping[str, str] | None = None
-) -> Iterator[Page]:
+def pages(client: Client, stream: Stream, ids: Ids, page_size: int, extent: Extent = WHOLE) -> Iterator[Page]:
     """The pages of the stream's list below one parent, one request for each that is drawn.
 
-    `date_range` are further parameters. Raises what `Client.get` raises for the first page. A later page that answers
-    404 is `PageLost`; a list that does not come to an end is `EndlessList`, after its last page.
+    Raises what `Client.get` raises for the first page. A later page that answers 404 is `PageLost`; a list that does
+    not come to an end is `EndlessList`, after its last page.
     """
     path = path_of(stream, ids)
-    fixed = {**params_of(stream, ids), **(date_range or {}), **_size(stream.source.paging, page_size)}
+    fixed = {**params_of(stream, ids), **extent.params, **_size(stream.source.paging, page_size)}
     fresh = _unseen(stream)
     asked: set[str] = set()
     position: dict[str, str] = {}
@@ -115,7 +131,8 @@ def pages(
         dicts = [item for item in items if isinstance(item, dict)]
         rows, has_news = fresh(dicts)
         read += len(items)
-        position = _next_page(stream, answer.body, len(items), read)
+        is_known = bool(dicts) and all(map(extent.is_known, dicts))
+        position = {} if is_known else _next_page(stream, answer.body, len(items), read)
         yield Page(tuple(rows), answer.date, bool(position), len(items) - len(dicts))
         if not position:
             return
@@ -193,9 +210,9 @@ def _text_of(value: Any) -> str:
     return str(value) if isinstance(value, (str, int)) else ""
 
 
-def read(client: Client, stream: Stream, ids: Ids, page_size: int, date_range: Mapping[str, str] | None = None) -> Rows:
+def read(client: Client, stream: Stream, ids: Ids, page_size: int, extent: Extent = WHOLE) -> Rows:
     """The stream's list below one parent, all its pages; what can go wrong with this list alone is in the result."""
-    found = reading(client, stream, ids, page_size, date_range)
+    found = reading(client, stream, ids, page_size, extent)
     while True:
         try:
             next(found)
@@ -205,7 +222,7 @@ def read(client: Client, stream: Stream, ids: Ids, page_size: int, date_range: M
 
 
 def reading(
-    client: Client, stream: Stream, ids: Ids, page_size: int, date_range: Mapping[str, str] | None = None
+    client: Client, stream: Stream, ids: Ids, page_size: int, extent: Extent = WHOLE
 ) -> Generator[int, None, Rows]:
     """As `read`, one request for each step, which gives how many rows have come; so that others can go first."""
     rows: list[Row] = []
@@ -213,7 +230,7 @@ def reading(
     broken = 0
     problem: LocalError | None = None
     try:
-        for page in pages(client, stream, ids, page_size, date_range):
+        for page in pages(client, stream, ids, page_size, extent):
             rows += [_completed(stream, row, ids, len(rows) + place) for place, row in enumerate(page.rows)]
             broken += page.broken
             date = date or page.date

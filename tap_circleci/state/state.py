@@ -8,7 +8,7 @@
        "retry": ["<pipeline id>", ...], "recent": ["<digest>", ...],
                                                           the streams of the walk, see `seen.py`
        "job_names": ["<pattern>", ...],                   streams that are limited to parents of some names
-       "next_build": N,                                   the root of the walk
+       "next_build": N,                                   the root of the walk, and lists by numbers
        "export": {"id": "<of the service>", "start": T, "end": T, "asked_at": T}}}}}   streams of exports
 
 Which keys an entry has follows from the stream alone, and every key is always there: null or [] where there is nothing.
@@ -143,7 +143,7 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
         entry |= {"retry": list(seen.retry), "recent": list(seen.recent)}
     if stream.timing.names is not None:
         entry[stream.timing.names] = None if mark.names is None else list(mark.names)
-    if stream.name == ROOT.name:
+    if stream is ROOT or stream.timing.number is not None:
         entry["next_build"] = mark.next_build
     if stream.is_export:
         entry["export"] = _export_as_json(mark.export)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tap_circleci.streams import insights, organizations, pipelines, usage
+from tap_circleci.streams import builds, insights, organizations, pipelines, usage
 from tap_circleci.streams.stream import Stream
 
 __all__ = ["ORGANIZATIONS", "PROJECTS", "ROOT", "STREAMS", "WALK", "WALK_NAMES", "Stream", "children_of", "family_of"]
@@ -22,6 +22,10 @@ STREAMS: Mapping[str, Stream] = {
         *organizations.DEPLOYS,
         *organizations.SETTINGS,
         *usage.USAGE,
+        *insights.SUMMARIES,
+        *organizations.POLICIES,
+        *pipelines.INSIDE_PIPELINES,
+        *builds.V1,
     )
 }
 """Every stream by name, in the order in which a run from scratch sends them."""

@@ -12,7 +12,7 @@ from tap_circleci.values.slugs import escaped_slug, usable_id, usable_slug
 def context_of(stream: Stream, row: Row) -> dict[str, str]:
     """The ids that a row gives the lists below it, as far as they can stand in a path."""
     found = {
-        name: (usable_slug if name == "project_slug" else usable_id)(value_of(row, column))
+        name: (usable_slug if name.endswith("_slug") else usable_id)(value_of(row, column))
         for column, name in stream.row.child_context.items()
     }
     return {name: value for name, value in found.items() if value is not None}
@@ -24,7 +24,7 @@ def path_of(stream: Stream, ids: Ids) -> str:
 
 
 def _in_path(stream: Stream, name: str, value: str) -> str:
-    if name != "project_slug":
+    if not name.endswith("_slug"):
         return quote(value, safe="")
     host, slash, rest = value.partition("/")
     return escaped_slug(stream.source.hosts.get(host, host) + slash + rest)

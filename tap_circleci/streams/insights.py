@@ -72,3 +72,67 @@ INSIGHTS = (
     ),
 )
 """Figures and runs of the last 90 days, up to a day late."""
+
+SUMMARIES = (
+    Stream(
+        "insights_job_days",
+        key=("_project_slug", "_workflow_name", "name", "timestamp"),
+        parent="insights_workflows",
+        replication_key="timestamp",
+        source=Source(
+            "/api/v2/insights/time-series/{project_slug}/workflows/{workflow_name}/jobs",
+            DOCS + "#tag/Insights/operation/getJobTimeseries",
+            params={"granularity": "daily"},
+            from_param="start-date",
+            to_param="end-date",
+        ),
+        row=Columns(identity=("name", "timestamp"), parent_columns={**_SLUG, "_workflow_name": "workflow_name"}),
+        timing=Timing(look_back=timedelta(days=7), history=timedelta(days=90)),
+        is_extra=True,
+    ),
+    Stream(
+        "insights_projects",
+        key=("organization_id", "project_name"),
+        parent="collaborations",
+        source=Source(
+            "/api/v2/insights/{organization_slug}/summary",
+            DOCS + "#tag/Insights/operation/getOrgSummaryData",
+            params={"reporting-window": "last-90-days"},
+            answer=Items(("org_project_data",)),
+        ),
+        row=Columns(identity=("project_name",), parent_columns={"organization_id": "organization_id"}),
+        is_extra=True,
+    ),
+    Stream(
+        "insights_branches",
+        key=("_project_slug", "workflow_name", "branch"),
+        parent="project",
+        source=Source(
+            "/api/v2/insights/pages/{project_slug}/summary",
+            DOCS + "#tag/Insights/operation/getProjectWorkflowsPageData",
+            params={"reporting-window": "last-90-days"},
+            answer=Items(("project_workflow_branch_data",)),
+        ),
+        row=Columns(identity=("workflow_name", "branch"), parent_columns=_SLUG),
+        timing=Timing(configured_only=True),
+        is_extra=True,
+    ),
+    Stream(
+        "insights_tests",
+        key=("_project_slug", "_workflow_name", "job_name", "classname", "test_name"),
+        parent="insights_workflows",
+        source=Source(
+            "/api/v2/insights/{project_slug}/workflows/{workflow_name}/test-metrics",
+            DOCS + "#tag/Insights/operation/getProjectWorkflowTestMetrics",
+            params={"all-branches": "true"},
+            answer=Items(("most_failed_tests", "slowest_tests")),
+        ),
+        row=Columns(
+            identity=("job_name", "classname", "test_name"),
+            parent_columns={**_SLUG, "_workflow_name": "workflow_name"},
+            blank_columns=("job_name", "classname", "test_name"),
+        ),
+        is_extra=True,
+    ),
+)
+"""Summaries by day, project, branch and test."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tap_circleci.streams.stream import DOCS, ByToken, Columns, Source, Stream, Timing
+from tap_circleci.streams.stream import DOCS, ByOffset, ByToken, Columns, Items, Source, Stream, Timing
 
 _ORGANIZATION = {"organization_id": "organization_id"}
 _PROJECT = {**_ORGANIZATION, "project_id": "project_id"}
@@ -194,3 +194,22 @@ SETTINGS = (
     ),
 )
 """Variables, keys and webhooks, without their secrets."""
+
+POLICIES = (
+    Stream(
+        "policy_decisions",
+        key=("organization_id", "id"),
+        parent="collaborations",
+        replication_key="created_at",
+        source=Source(
+            "/api/v2/owner/{organization_id}/context/config/decision",
+            DOCS + "#tag/Policy-Management/operation/GetDecisionLogs",
+            paging=ByOffset(),
+            answer=Items(()),
+            from_param="after",
+        ),
+        row=Columns(parent_columns=_ORGANIZATION),
+        is_extra=True,
+    ),
+)
+"""What an organization's policies decided about configs."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tap_circleci.streams.stream import DOCS, Answer, Columns, Items, OneRow, Source, Stream, Timing
+from tap_circleci.streams.stream import DOCS, Answer, Columns, FreeMap, Items, OneRow, Source, Stream, Timing
 
-_JOB = {
+JOB_COLUMNS = {
     "_job_id": "job_id",
     "_pipeline_id": "pipeline_id",
     "project_slug": "project_slug",
@@ -16,7 +16,7 @@ _JOB = {
 }
 
 
-def _is_run(row: Mapping[str, Any]) -> bool:
+def has_run(row: Mapping[str, Any]) -> bool:
     """Whether a job has run: an approval has no number, or one below which there is nothing."""
     return row.get("type") != "approval"
 
@@ -30,8 +30,8 @@ def _below_jobs(name: str, path: str, operation: str, key: tuple[str, ...], answ
         source=Source(
             "/api/v2/project/{project_slug}/" + path, DOCS + f"#tag/Job/operation/{operation}", answer=answer
         ),
-        row=replace(row, parent_columns=_JOB),
-        timing=Timing(once=True, is_below=_is_run, names="job_names"),
+        row=replace(row, parent_columns=JOB_COLUMNS),
+        timing=Timing(once=True, is_below=has_run, names="job_names"),
         is_extra=True,
     )
 
@@ -98,3 +98,25 @@ INSIDE_JOBS = (
     ),
 )
 """What is inside a job that has run."""
+
+
+def _below_pipelines(name: str, path: str, operation: str, answer: Answer) -> Stream:
+    """A stream that is asked once for each pipeline in a final state."""
+    return Stream(
+        name,
+        key=("pipeline_id",),
+        parent="pipelines",
+        source=Source(
+            "/api/v2/pipeline/{pipeline_id}/" + path, DOCS + f"#tag/Pipeline/operation/{operation}", answer=answer
+        ),
+        row=Columns(parent_columns={"pipeline_id": "pipeline_id"}),
+        timing=Timing(once=True),
+        is_extra=True,
+    )
+
+
+INSIDE_PIPELINES = (
+    _below_pipelines("pipeline_values", "values", "getPipelineValuesById", FreeMap("values")),
+    _below_pipelines("pipeline_configs", "config", "getPipelineConfigById", OneRow(may_be_empty=True)),
+)
+"""With what a pipeline ran."""

@@ -19,7 +19,7 @@ from tap_circleci.reading.organizations import Organizations
 from tap_circleci.state.state import State
 from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
 from tap_circleci.sync.exports import write_exports
-from tap_circleci.sync.organizations import date_range, write_streams
+from tap_circleci.sync.organizations import extent_of, write_streams
 from tap_circleci.sync.pipelines import PipelineWriter
 from tap_circleci.sync.run import FIRST_SYNC, Run
 from tap_circleci.values.times import whole_seconds
@@ -70,7 +70,7 @@ def _write_everything(run: Run) -> None:
         LOGGER.warning("No stream is selected.")
     at = run.state.currently_syncing
     turn = names.index(at) if at in names else 0
-    organizations = Organizations(run.config, run.client, run.pool, run.wait, run.outcomes, partial(date_range, run))
+    organizations = Organizations(run.config, run.client, run.pool, run.wait, run.outcomes, partial(extent_of, run))
     exports = partial(write_exports, run, organizations)
     try:
         for is_walk, group in groupby(names[turn:] + names[:turn], key=lambda name: name == ROOT.name):

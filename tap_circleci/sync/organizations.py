@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from tap_circleci.reading.organizations import Listing, Organizations
+from tap_circleci.reading.paging import Extent
 from tap_circleci.state.state import Mark
 from tap_circleci.streams import Stream
 from tap_circleci.sync.run import Run, bookmark_key, higher, is_moment
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.times import first_whole_day, iso, whole_seconds, written
+from tap_circleci.walk.builds import is_known, next_build
 
 OVERLAP = timedelta(minutes=10)
 """How far before a bookmark a list is read again: its pages are read one after the other, and clocks differ."""
@@ -54,25 +57,27 @@ def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
         if record is None:
             continue
         value = (record[stream.replication_key] or "") if stream.replication_key else ""
-        if is_moment(value) and value < since:
+        if is_moment(value) and value < since and stream.timing.number is None:
             if run.state.mark(stream.name, key) == Mark():
                 run.report.older[stream.name] += 1
             continue
         run.messages.record(stream.name, record, date, version)
         highest = higher(highest, value, date)
     if listing.is_whole:  # the rows that could not be read may be older
-        _keep(run, stream, key, highest)
+        _keep(run, listing, key, highest)
     run.messages.state(run.state)
     run.report.tick()
 
 
-def _keep(run: Run, stream: Stream, key: str, highest: str) -> None:
+def _keep(run: Run, listing: Listing, key: str, highest: str) -> None:
     """Keep the highest replication key value sent and the start date of the first sync, where the stream has them."""
+    stream = listing.stream
     if stream.replication_key is None:
         return
     before = run.state.mark(stream.name, key)
     start = run.mark(stream.name, key).start or run.start
-    run.state.keep(stream.name, key, replace(before, value=max(before.value, highest), start=start))
+    number = next_build(listing.rows, run.time.now(), before.next_build) if stream.timing.number else None
+    run.state.keep(stream.name, key, replace(before, value=max(before.value, highest), start=start, next_build=number))
 
 
 def _since(run: Run, stream: Stream, mark: Mark) -> datetime:
@@ -82,11 +87,22 @@ def _since(run: Run, stream: Stream, mark: Mark) -> datetime:
     return mark.start or run.start
 
 
-def date_range(run: Run, stream: Stream, ids: Ids) -> Mapping[str, str]:
-    """The parameters that limit a list to what is new, where it can be limited."""
-    if stream.source.from_param is None or stream.source.to_param is None:
+def extent_of(run: Run, stream: Stream, ids: Ids) -> Extent:
+    """How much of a list is to be read: what is new, where the list can be limited or comes newest first."""
+    mark = run.mark(stream.name, bookmark_key(stream, ids))
+    since = _since(run, stream, mark)
+    if stream.timing.number is not None:
+        return Extent({}, partial(is_known, mark.next_build, since))
+    return Extent(_date_range(run, stream, since))
+
+
+def _date_range(run: Run, stream: Stream, since: datetime) -> Mapping[str, str]:
+    """The parameters that limit a list to rows from a moment to now."""
+    source = stream.source
+    if source.from_param is None:
         return {}
-    now, since = run.time.now(), _since(run, stream, run.mark(stream.name, bookmark_key(stream, ids)))
+    now = run.time.now()
     if stream.timing.history is not None:
         since = max(since, first_whole_day(now, stream.timing.history))
-    return {stream.source.from_param: whole_seconds(since), stream.source.to_param: whole_seconds(now)}
+    until = {source.to_param: whole_seconds(now)} if source.to_param else {}
+    return {source.from_param: whole_seconds(min(since, now)), **until}
