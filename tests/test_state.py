@@ -35,7 +35,9 @@ PARENTS = st.sampled_from(["o1", "gitlab/acme/api", SLUG, f"{SLUG}/build and tes
 EXPORTS = st.builds(
     lambda one, other, asked: Export("x1", min(one, other), max(one, other), asked), MOMENTS, MOMENTS, MAYBE
 )
-KEPT = [stream for stream in STREAMS.values() if stream.replication_key or stream.name in WALK_NAMES]
+KEPT = [
+    stream for stream in STREAMS.values() if stream.replication_key or stream.name in WALK_NAMES or stream.timing.number
+]
 
 
 @st.composite
@@ -46,8 +48,8 @@ def marks(draw: st.DrawFn, stream: Stream) -> Mark:
         draw(st.just("") | MOMENTS.map(written)) if stream.replication_key else "",
         draw(MAYBE),
         draw(SEEN) if is_walk else Seen(),
-        draw(st.none() | NAMES) if stream.parent_names else None,
-        draw(st.none() | st.integers(0)) if stream == ROOT else None,
+        draw(st.none() | NAMES) if stream.timing.names else None,
+        draw(st.none() | st.integers(0)) if stream == ROOT or stream.timing.number else None,
         draw(st.none() | EXPORTS) if stream.is_export else None,
     )
 
@@ -112,7 +114,7 @@ def test_an_entry_has_the_same_keys_whatever_is_kept(data):
             if isinstance(value, dict):
                 assert empty[key].keys() == value.keys()
             else:
-                assert (empty[key] == []) is isinstance(value, list) or key == stream.parent_names
+                assert (empty[key] == []) is isinstance(value, list) or key == stream.timing.names
                 assert not isinstance(empty[key], dict)
 
 

@@ -7,7 +7,7 @@
        "seen": [{"as_of": T, "looked_back_to": T, "since": T}, ...], "pending": T, "retry": ["<pipeline id>", ...],
                                                           the streams of the walk, see `seen.py`
        "job_names": ["<pattern>", ...],                   streams that are limited to parents of some names
-       "next_build": N,                                   the root of the walk
+       "next_build": N,                                   the root of the walk, and lists that are read by numbers
        "export": {"id": "<of the service>", "start": T, "end": T, "asked_at": T}}}}}   streams of exports
 
 Which keys an entry has follows from the stream alone, and every key is always there: null or [] where there is nothing.
@@ -140,7 +140,7 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
         entry |= {"seen": steps, "pending": _text(mark.seen.pending), "retry": list(mark.seen.retry)}
     if stream.timing.names is not None:
         entry[stream.timing.names] = None if mark.names is None else list(mark.names)
-    if stream.name == ROOT.name:
+    if stream.name == ROOT.name or stream.timing.number is not None:
         entry["next_build"] = mark.next_build
     if stream.is_export:
         entry["export"] = _export_as_json(mark.export)
