@@ -287,20 +287,18 @@ def test_a_bookmark_in_the_future_is_an_error(state):
     assert "in the future" in found.criticals()[0]
 
 
-NAMES = [
-    "bookmarks",
-    "walks",
-    "pipelines",
-    "gh/a/b",
-    "open",
-    "from",
-    "down_to",
+NAMES = ["bookmarks", "currently_syncing", "pipelines", "jobs", "usage", "gh/a/b", "x"]
+NAMES += ["start_date", "seen", "as_of", "looked_back_to", "since", "pending", "retry", "export", "id", "start", "end"]
+NAMES += [
     "streams",
-    "synced_at",
-    "retry",
-    "jobs",
+    "tap_stream_id",
+    "schema",
+    "properties",
+    "metadata",
+    "breadcrumb",
+    "selected",
+    "replication-method",
 ]
-NAMES += ["currently_syncing", "metadata", "breadcrumb", "selected", "tap_stream_id", "schema", "properties", "x"]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 99) | st.text(max_size=8) | st.sampled_from(["gh/a/b", "2026-01-01"]),
     lambda inner: (
