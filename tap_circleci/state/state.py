@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from tap_circleci.config import load_text, parsed
 from tap_circleci.errors import BadInput
 from tap_circleci.state.takeover import from_tap_circle_ci, is_tap_circle_ci
 from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream
@@ -161,8 +162,19 @@ def _text(moment: datetime | None) -> str | None:
 # Read
 
 
+def load(path: str | None) -> tuple[State, list[str]]:
+    """The state in a file, and what to warn of; a new state without a file. Raises `BadInput`.
+
+    An empty file is what `tail -1` leaves where a target has printed nothing.
+    """
+    text = load_text(path, "state") if path else "{}"
+    if not text.strip():
+        return State(), [f"The state file {path} is empty; starting without a state."]
+    return read(parsed(text, path or "", "state"), path or "")
+
+
 def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
-    """The state in `raw`, read from `path`, and sentences on what an older or another tap's state gave.
+    """The state in `raw`, read from `path`, and what to warn of: another tap's state, streams of another version.
 
     A whole STATE message stands for its value, and what `meltano state get` prints for the state in it. Raises
     `BadInput` for what cannot be understood, one sentence each.

@@ -86,7 +86,9 @@ def date_range(run: Run, stream: Stream, ids: Ids) -> Mapping[str, str]:
     """The parameters that limit a list to what is new, where it can be limited."""
     if stream.source.from_param is None or stream.source.to_param is None:
         return {}
-    now, since = run.time.now(), _since(run, stream, run.mark(stream.name, bookmark_key(stream, ids)))
+    now = run.time.now()
+    # A start date may be some minutes ahead of the service's clock.
+    since = min(_since(run, stream, run.mark(stream.name, bookmark_key(stream, ids))), now)
     if stream.timing.history is not None:
         since = max(since, first_whole_day(now, stream.timing.history))
     return {stream.source.from_param: whole_seconds(since), stream.source.to_param: whole_seconds(now)}
