@@ -169,7 +169,7 @@ def _selected(path: str | None, extra: Sequence[str]) -> Selected:
 
 
 def _state(path: str | None) -> states.State:
-    state, remarks = states.read(config.load_json(path, "state") if path else {}, path or "")
-    for remark in remarks:
-        LOGGER.info("%s", remark)
+    state, warnings = states.load(path)
+    for warning in warnings:
+        LOGGER.warning("%s", warning)
     return state

@@ -70,16 +70,26 @@ class Key:
 
 def load_json(path: str, what: str) -> dict[str, Any]:
     """The JSON object in a file; `what` names the file's role in the sentence of a `BadInput`."""
+    text = load_text(path, what)
+    if not text.strip():
+        raise BadInput(f"The {what} file {path} is empty.")
+    return parsed(text, path, what)
+
+
+def load_text(path: str, what: str) -> str:
+    """The text in a file. Raises `BadInput`."""
     try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            text = file.read()
-        if not text.strip():
-            raise BadInput(f"The {what} file {path} is empty.")
-        content = json.loads(text)
+        return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BadInput(f"The {what} file {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise BadInput(f"The {what} file {path} is not JSON in UTF-8.") from None
+
+
+def parsed(text: str, path: str, what: str) -> dict[str, Any]:
+    """The JSON object in the text of a file. Raises `BadInput`."""
+    try:
+        content = json.loads(text)
     except RecursionError:
         raise BadInput(f"The {what} file {path} is nested too deeply.") from None
     except json.JSONDecodeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -14,7 +14,7 @@ from singer.schema import Schema
 
 from tap_circleci.errors import BadInput
 from tap_circleci.streams import STREAMS, Stream
-from tap_circleci.values.text import quoted, type_name
+from tap_circleci.values.checks import Items, Object, Value, mistakes
 
 Breadcrumb = tuple[str, ...]
 
@@ -83,60 +83,79 @@ def select(raw: Mapping[str, Any] | None, path: str, extra: Collection[str] = ()
     """
     if raw is None:
         return Selected({name: schema_of(name) for name in _offered(extra)})
-    mistakes: list[str] = []
-    entries = dict(_entries(raw, path, mistakes))
-    if mistakes:
-        raise BadInput(*mistakes)
-    explicit = any(_said(entry) is not None for entry in entries.values())
+    wrong = mistakes(raw, _CATALOG, path)
+    if wrong:
+        raise BadInput(*wrong)
+    names = [_name(entry) for entry in raw["streams"]]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"{path}: streams names {', '.join(twice)} more than once.")
+    entries = {_name(entry): _entry_of(entry) for entry in raw["streams"]}
+    explicit = any(entry.selected is not None for entry in entries.values())
     schemas = {}
     for name in STREAMS:
-        if name not in entries:
-            continue
-        marks = entries[name][0]
-        wanted = _said(entries[name]) if explicit else marks.get((), {}).get("selected-by-default", True)
-        if wanted:
-            schemas[name] = _reduced(STREAMS[name], schema_of(name), marks)
-    full_table = {name for name in schemas if STREAMS[name].replication_key and entries[name][2] == FULL_TABLE}
+        entry = entries.get(name)
+        if entry is not None and (entry.selected if explicit else entry.selected_by_default):
+            schemas[name] = _reduced(STREAMS[name], schema_of(name), entry.marks)
+    full_table = {name for name in schemas if STREAMS[name].replication_key and entries[name].is_full_table}
     return Selected(schemas, frozenset(full_table))
 
 
 FULL_TABLE = "FULL_TABLE"
 METHODS = (FULL_TABLE, "INCREMENTAL")
 
-Entry = tuple[dict[Breadcrumb, Mapping[str, Any]], Mapping[str, Any], str | None]
-"""The metadata by breadcrumb, the schema, and the replication method if it says one."""
+_METHOD = Value(" or ".join(METHODS), lambda value: value == "" or str(value).upper() in METHODS)
+_SELECTED = Value("true or false", lambda value: isinstance(value, bool))
+_METADATA = Items(
+    Object(
+        {
+            "breadcrumb": Items(Value("a text", lambda value: isinstance(value, str))),
+            "metadata": Object({"selected": _SELECTED, "replication-method": _METHOD}, is_open=True),
+        },
+        required=frozenset({"breadcrumb", "metadata"}),
+        is_open=True,
+    )
+)
+_STREAM = Object(
+    {"schema": Object({}, is_open=True), "metadata": _METADATA, "replication_method": _METHOD},
+    is_open=True,
+    rule=Value(f"an object whose tap_stream_id is one of {', '.join(STREAMS)}", lambda entry: _name(entry) in STREAMS),
+)
+_CATALOG = Object({"streams": Items(_STREAM)}, required=frozenset({"streams"}), is_open=True)
+
+Marks = Mapping[Breadcrumb, Mapping[str, Any]]
+"""The metadata of a stream by breadcrumb; that of the stream itself under ()."""
 
 
-def _entries(raw: Mapping[str, Any], path: str, mistakes: list[str]) -> Iterator[tuple[str, Entry]]:
-    """The entries of a catalog by the stream's name; what is wrong is added to `mistakes`."""
-    streams = raw.get("streams")
-    if not isinstance(streams, list):
-        mistakes.append(f"{path}: streams must be a list, found {quoted(streams)}.")
-        return
-    seen: set[str] = set()
-    for number, entry in enumerate(streams):
-        place = f"{path}: streams[{number}]"
-        if not isinstance(entry, dict):
-            mistakes.append(f"{place} must be an object, not {type_name(entry)}.")
-            continue
-        name = entry.get("tap_stream_id") or entry.get("stream")
-        if not isinstance(name, str) or name not in STREAMS:
-            mistakes.append(f"{place}.tap_stream_id must be one of {', '.join(STREAMS)}, found {quoted(name)}.")
-            continue
-        if name in seen:
-            mistakes.append(f"{place}.tap_stream_id is {name} for the second time.")
-        seen.add(name)
-        schema = entry.get("schema")
-        if schema is not None and not isinstance(schema, dict):
-            mistakes.append(f"{place}.schema must be an object, not {type_name(schema)}.")
-            schema = None
-        marks = _metadata(entry.get("metadata"), f"{place}.metadata", mistakes)
-        method = marks.get((), {}).get("replication-method") or entry.get("replication_method")
-        if method and str(method).upper() not in METHODS:
-            mistakes.append(f"{place}: the replication method must be {' or '.join(METHODS)}, found {quoted(method)}.")
-        old = _old_marks(schema or {})
-        marks = {crumb: {**old.get(crumb, {}), **marks.get(crumb, {})} for crumb in old.keys() | marks.keys()}
-        yield name, (marks, schema or {}, str(method).upper() if method else None)
+@dataclass(frozen=True)
+class _Entry:
+    """What a catalog says of one stream. `selected` is None where it neither selects nor deselects it."""
+
+    marks: Marks
+    selected: bool | None
+    is_full_table: bool
+
+    @property
+    def selected_by_default(self) -> bool:
+        return bool(self.marks.get((), {}).get("selected-by-default", True))
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("tap_stream_id") or entry.get("stream"))
+
+
+def _entry_of(entry: Mapping[str, Any]) -> _Entry:
+    schema = entry.get("schema") or {}
+    marks = _old_marks(schema)
+    for item in entry.get("metadata") or ():
+        crumb = tuple(item["breadcrumb"])
+        marks[crumb] = {**marks.get(crumb, {}), **item["metadata"]}
+    own = marks.get((), {})
+    selected = own.get("selected")
+    if selected is None and isinstance(schema.get("selected"), bool):
+        selected = schema["selected"]
+    method = own.get("replication-method") or entry.get("replication_method") or ""
+    return _Entry(marks, selected, method.upper() == FULL_TABLE)
 
 
 def _old_marks(schema: Mapping[str, Any]) -> dict[Breadcrumb, Mapping[str, Any]]:
@@ -150,39 +169,7 @@ def _old_marks(schema: Mapping[str, Any]) -> dict[Breadcrumb, Mapping[str, Any]]
     }
 
 
-def _metadata(raw: Any, place: str, mistakes: list[str]) -> dict[Breadcrumb, Mapping[str, Any]]:
-    if raw is None:
-        return {}
-    if not isinstance(raw, list):
-        mistakes.append(f"{place} must be a list, not {type_name(raw)}.")
-        return {}
-    marks: dict[Breadcrumb, Mapping[str, Any]] = {}
-    for number, item in enumerate(raw):
-        crumb = item.get("breadcrumb") if isinstance(item, dict) else None
-        mark = item.get("metadata") if isinstance(item, dict) else None
-        if not isinstance(crumb, list) or not all(isinstance(part, str) for part in crumb):
-            mistakes.append(f"{place}[{number}].breadcrumb must be a list of strings, found {quoted(crumb)}.")
-        elif not isinstance(mark, dict):
-            mistakes.append(f"{place}[{number}].metadata must be an object, found {quoted(mark)}.")
-        elif not isinstance(mark.get("selected"), (bool, type(None))):
-            mistakes.append(
-                f"{place}[{number}].metadata.selected must be true or false, found {quoted(mark['selected'])}."
-            )
-        else:
-            marks[tuple(crumb)] = mark
-    return marks
-
-
-def _said(entry: Entry) -> bool | None:
-    """Whether the user has selected or deselected a stream; None if neither."""
-    marks, schema, _ = entry
-    said = marks.get((), {}).get("selected")
-    if said is None and isinstance(schema.get("selected"), bool):
-        said = schema["selected"]
-    return said if isinstance(said, bool) else None
-
-
-def _reduced(stream: Stream, schema: dict[str, Any], marks: Mapping[Breadcrumb, Mapping[str, Any]]) -> dict[str, Any]:
+def _reduced(stream: Stream, schema: dict[str, Any], marks: Marks) -> dict[str, Any]:
     """The schema without the fields that are deselected; keys and replication keys always stay."""
     automatic = {("properties", name) for name in (*stream.key, stream.replication_key) if name}
 

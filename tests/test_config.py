@@ -248,7 +248,7 @@ def test_unknown_keys_are_warned_about_by_name_only():
     assert "hush" not in found.log
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "5", '"x"', "\ufeff", "{" * 3000, "1" * 5000, "\x00"])
+@pytest.mark.parametrize("content", ["{", "[]", "5", '"x"', "{" * 3000, "1" * 5000, "\x00"])
 @pytest.mark.parametrize("role", ["config", "catalog", "state"])
 def test_files_that_hold_no_object_are_named(tmp_path: Path, role, content):
     """A file that is empty, cut, or of another type ends the run with the file's name."""
@@ -261,6 +261,15 @@ def test_files_that_hold_no_object_are_named(tmp_path: Path, role, content):
     found = run(argv)
     assert (found.status, found.lines) == (1, ())
     assert f"The {role} file {tmp_path / role}" in found.criticals()[0]
+
+
+@pytest.mark.parametrize("role", ["config", "catalog"])
+def test_an_empty_file_is_named(tmp_path: Path, role):
+    """A config or a catalog without content is a mistake."""
+    for name, content in (("config", json.dumps(SOUND)), ("catalog", '{"streams": []}')):
+        (tmp_path / name).write_text("" if name == role else content)
+    found = run(["--config", str(tmp_path / "config"), "--catalog", str(tmp_path / "catalog")])
+    assert found.criticals() == [f"The {role} file {tmp_path / role} is empty."]
 
 
 def test_a_config_that_others_can_read_is_warned_about(tmp_path: Path):
@@ -287,20 +296,18 @@ def test_a_bookmark_in_the_future_is_an_error(state):
     assert "in the future" in found.criticals()[0]
 
 
-NAMES = [
-    "bookmarks",
-    "walks",
-    "pipelines",
-    "gh/a/b",
-    "open",
-    "from",
-    "down_to",
+NAMES = ["bookmarks", "currently_syncing", "pipelines", "jobs", "usage", "gh/a/b", "x"]
+NAMES += ["start_date", "seen", "as_of", "looked_back_to", "since", "pending", "retry", "export", "id", "start", "end"]
+NAMES += [
     "streams",
-    "synced_at",
-    "retry",
-    "jobs",
+    "tap_stream_id",
+    "schema",
+    "properties",
+    "metadata",
+    "breadcrumb",
+    "selected",
+    "replication-method",
 ]
-NAMES += ["currently_syncing", "metadata", "breadcrumb", "selected", "tap_stream_id", "schema", "properties", "x"]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 99) | st.text(max_size=8) | st.sampled_from(["gh/a/b", "2026-01-01"]),
     lambda inner: (
@@ -334,18 +341,21 @@ def test_any_json_gives_a_sentence_or_a_value(raw, value):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("", "The state file {} is empty."),
-        (" \n", "The state file {} is empty."),
-        ("{", "The state file {} is not JSON: Expecting property name enclosed in double quotes in line 1, column 2."),
-        ("[]", "The state file {} must hold a JSON object, not a list."),
-        ("\ufeff[]", "The state file {} must hold a JSON object, not a list."),
-        ("[" * 100_000, "The state file {} is nested too deeply."),
+        ("", "The catalog file {} is empty."),
+        (" \n", "The catalog file {} is empty."),
+        (
+            "{",
+            "The catalog file {} is not JSON: Expecting property name enclosed in double quotes in line 1, column 2.",
+        ),
+        ("[]", "The catalog file {} must hold a JSON object, not a list."),
+        ("\ufeff[]", "The catalog file {} must hold a JSON object, not a list."),
+        ("[" * 100_000, "The catalog file {} is nested too deeply."),
     ],
 )
 def test_a_file_that_is_no_json_object_is_told_in_a_sentence(tmp_path: Path, content, told):
-    """An empty file is what is left of a target that printed nothing."""
-    path = tmp_path / "state.json"
+    """The sentence names the file and its role, and where the JSON ends to be one."""
+    path = tmp_path / "catalog.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(BadInput) as error:
-        config.load_json(str(path), "state")
+        config.load_json(str(path), "catalog")
     assert error.value.args == (told.format(path),)

@@ -141,12 +141,33 @@ def test_a_stream_may_be_asked_for_in_full(catalog, place):
     assert select(chosen, "c").full_table == frozenset()
 
 
-def test_a_replication_method_that_there_is_none_of_is_a_mistake(catalog):
-    """LOG_BASED is named with its place."""
+def test_every_mistake_in_a_catalog_is_named_at_once(catalog):
+    """Each has a sentence with its place."""
     wrong = json.loads(json.dumps(catalog))
     metadata(wrong["streams"][1])["replication-method"] = "LOG_BASED"
-    with pytest.raises(BadInput, match=r"^c: streams\[1\]: the replication method must be FULL_TABLE or INCREMENTAL"):
+    metadata(wrong["streams"][2])["selected"] = "yes"
+    wrong["streams"][3]["schema"] = []
+    wrong["streams"][4]["metadata"] = [{"breadcrumb": "properties"}]
+    wrong["streams"][5]["tap_stream_id"] = "users"
+    wrong["streams"].append(None)
+    with pytest.raises(BadInput) as refused:
         select(wrong, "c")
+    assert [sentence.split(", found")[0] for sentence in refused.value.args] == [
+        "c: streams[1].metadata[0].metadata.replication-method must be FULL_TABLE or INCREMENTAL",
+        "c: streams[2].metadata[0].metadata.selected must be true or false",
+        "c: streams[3].schema must be an object",
+        "c: streams[4].metadata[0].breadcrumb must be a list",
+        "c: streams[4].metadata[0].metadata is missing.",
+        f"c: streams[5] must be an object whose tap_stream_id is one of {', '.join(STREAMS)}",
+        "c: streams[11] must not be null.",
+    ]
+
+
+def test_a_catalog_names_each_stream_once(catalog):
+    """A stream that stands there twice is named, since its two entries may say different things."""
+    twice = {"streams": [*catalog["streams"], catalog["streams"][2]]}
+    with pytest.raises(BadInput, match=r"^c: streams names deploy more than once\.$"):
+        select(twice, "c")
 
 
 def test_extra_streams_are_for_those_who_ask(catalog):

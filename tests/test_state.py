@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -35,7 +37,9 @@ PARENTS = st.sampled_from(["o1", "gitlab/acme/api", SLUG, f"{SLUG}/build and tes
 EXPORTS = st.builds(
     lambda one, other, asked: Export("x1", min(one, other), max(one, other), asked), MOMENTS, MOMENTS, MAYBE
 )
-KEPT = [stream for stream in STREAMS.values() if stream.replication_key or stream.name in WALK_NAMES]
+KEPT = [
+    stream for stream in STREAMS.values() if stream.replication_key or stream.name in WALK_NAMES or stream.timing.number
+]
 
 
 @st.composite
@@ -47,7 +51,7 @@ def marks(draw: st.DrawFn, stream: Stream) -> Mark:
         draw(MAYBE),
         draw(SEEN) if is_walk else Seen(),
         draw(st.none() | NAMES) if stream.timing.names else None,
-        draw(st.none() | st.integers(0)) if stream == ROOT else None,
+        draw(st.none() | st.integers(0)) if stream == ROOT or stream.timing.number else None,
         draw(st.none() | EXPORTS) if stream.is_export else None,
     )
 
@@ -409,6 +413,65 @@ def test_what_another_version_keeps_is_named_and_kept():
     assert found.currently_syncing is None
     assert found.unknown == users
     assert found.as_json()["bookmarks"].keys() == {"deploy", *users}
+
+
+@pytest.mark.parametrize("content", ["", " \n", "\ufeff"])
+def test_an_empty_file_is_no_state(tmp_path: Path, content):
+    """`tail -1` leaves one where a target has printed nothing: a warning, and a first sync."""
+    path = tmp_path / "state.json"
+    path.write_text(content, encoding="utf-8")
+    assert state.load(str(path)) == (State(), [f"The state file {path} is empty; starting without a state."])
+    assert state.load(None) == (State(), [])
+
+
+def test_a_run_goes_on_with_a_state_of_another_version():
+    """It warns, reads what is new, and gives the unknown part back in its own state."""
+    with Server(furnished(world_of(3))) as server:
+        first = sync(server)
+        before = copy.deepcopy(first.state)
+        before["bookmarks"]["users"] = {"u1": {"name": None}}
+        again = sync(server, state={**before, "currently_syncing": "gh/acme/api"})
+    assert again.status == 0
+    assert again.state["bookmarks"]["users"] == before["bookmarks"]["users"]
+    assert again.state["currently_syncing"] is None
+    warned = [line for line in again.log.splitlines() if line.startswith("WARNING")]
+    assert [line.split(": ")[1].split(" is ")[0] for line in warned] == [
+        "bookmarks.users",
+        "currently_syncing gh/acme/api",
+    ]
+
+
+def test_the_start_date_of_a_first_sync_without_rows_is_kept():
+    """A later start date then loses no change to an environment or a schedule that was too old for the first sync."""
+    world = furnished(world_of(3))
+    streams = ("deploy", "schedule")
+    world.advance(timedelta(hours=1))
+    with Server(world) as server:
+        first = sync(server, streams=streams, start_date=world.now.isoformat())
+        world.advance(timedelta(hours=1))
+        rows = {"deploy": world.rows["deploy"][world.organizations[0]["id"]][0]}
+        rows["schedule"] = world.rows["schedule"][world.project("gh/acme/api")["id"]][0]
+        for name, key in (("deploy", "updated_at"), ("schedule", "updated-at")):
+            rows[name][key] = (world.now - timedelta(minutes=30)).isoformat()
+        again = sync(server, streams=streams, state=first.state, start_date=world.now.isoformat())
+    for name in streams:
+        assert not first.rows(name)
+        assert [row["id"] for row in again.rows(name)] == [rows[name]["id"]]
+
+
+def test_a_start_date_some_minutes_ahead_asks_for_no_dates_that_end_before_they_start():
+    """Insights get a start that is not after the end, as long as the start date is not refused."""
+    world = furnished(world_of(3))
+    streams = ("insights_workflows", "insights_workflow_runs")
+    with Server(world) as server:
+        ahead = (world.now + timedelta(minutes=20)).isoformat()
+        found = sync(server, streams=streams, extra_streams=",".join(streams), start_date=ahead)
+        asked = [parse_qs(urlsplit(request.path).query) for request in server.requests if "start-date" in request.path]
+    assert found.status == 0
+    assert asked
+    assert all(query["start-date"] <= query["end-date"] for query in asked)
+    kept = found.state["bookmarks"]["insights_workflow_runs"]
+    assert {entry["start_date"][:19] for entry in kept.values()} == {ahead[:19]}
 
 
 # Taking a table, or a project of it, out of the state

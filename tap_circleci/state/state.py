@@ -8,7 +8,7 @@
        "retry": ["<pipeline id>", ...], "recent": ["<digest>", ...],
                                                           the streams of the walk, see `seen.py`
        "job_names": ["<pattern>", ...],                   streams that are limited to parents of some names
-       "next_build": N,                                   the root of the walk, and lists by numbers
+       "next_build": N,                                   the root of the walk, and lists that are read by numbers
        "export": {"id": "<of the service>", "start": T, "end": T, "asked_at": T}}}}}   streams of exports
 
 Which keys an entry has follows from the stream alone, and every key is always there: null or [] where there is nothing.
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from tap_circleci.config import load_text, parsed
 from tap_circleci.errors import BadInput
 from tap_circleci.state.takeover import from_tap_circle_ci, is_tap_circle_ci
 from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream
@@ -143,7 +144,7 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
         entry |= {"retry": list(seen.retry), "recent": list(seen.recent)}
     if stream.timing.names is not None:
         entry[stream.timing.names] = None if mark.names is None else list(mark.names)
-    if stream is ROOT or stream.timing.number is not None:
+    if stream.name == ROOT.name or stream.timing.number is not None:
         entry["next_build"] = mark.next_build
     if stream.is_export:
         entry["export"] = _export_as_json(mark.export)
@@ -164,8 +165,19 @@ def _text(moment: datetime | None) -> str | None:
 # Read
 
 
+def load(path: str | None) -> tuple[State, list[str]]:
+    """The state in a file, and what to warn of; a new state without a file. Raises `BadInput`.
+
+    An empty file is what `tail -1` leaves where a target has printed nothing.
+    """
+    text = load_text(path, "state") if path else "{}"
+    if not text.strip():
+        return State(), [f"The state file {path} is empty; starting without a state."]
+    return read(parsed(text, path or "", "state"), path or "")
+
+
 def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
-    """The state in `raw`, read from `path`, and sentences on what an older or another tap's state gave.
+    """The state in `raw`, read from `path`, and what to warn of: another tap's state, streams of another version.
 
     A whole STATE message stands for its value, and what `meltano state get` prints for the state in it. Raises
     `BadInput` for what cannot be understood, one sentence each.

@@ -104,5 +104,6 @@ def _date_range(run: Run, stream: Stream, since: datetime) -> Mapping[str, str]:
     now = run.time.now()
     if stream.timing.history is not None:
         since = max(since, first_whole_day(now, stream.timing.history))
+    since = min(since, now)  # a start date may be some minutes ahead of the service's clock
     until = {source.to_param: whole_seconds(now)} if source.to_param else {}
-    return {source.from_param: whole_seconds(min(since, now)), **until}
+    return {source.from_param: whole_seconds(since), **until}
