@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from tap_circleci.client import Client, who_am_i
-from tap_circleci.errors import EndlessList, Forbidden, LocalError, NotFound, NotOffered, Refused
+from tap_circleci.errors import EndlessList, Forbidden, LinkExpired, LocalError, NotFound, NotOffered, Refused
 from tap_circleci.output.report import Report
 from tap_circleci.output.tally import STATUS_PAGE
 
@@ -43,6 +43,8 @@ class Outcomes:
         if isinstance(problem, NotFound):
             self._report.not_found(stream, owner)
             self._count_missing()
+        elif isinstance(problem, LinkExpired):
+            self._report.not_found(stream, owner)
         elif isinstance(problem, NotOffered):
             self._report.not_offered(stream, owner, str(problem))
         elif isinstance(problem, Forbidden):

@@ -13,8 +13,9 @@ from typing import Any
 
 from tap_circleci.client import Answer, Client
 from tap_circleci.errors import EndlessList, LocalError, NotFound, PageLost
+from tap_circleci.reading.outputs import end_of
 from tap_circleci.streams.addresses import params_of, path_of
-from tap_circleci.streams.stream import ByOffset, ByToken, FreeMap, Items, Nested, OneRow, Paging, Stream
+from tap_circleci.streams.stream import ByOffset, ByToken, Download, FreeMap, Items, Nested, OneRow, Paging, Stream
 from tap_circleci.values.rows import Ids, Row, value_of
 
 STALE_PAGES = 20
@@ -49,19 +50,19 @@ class Rows:
     problem: LocalError | None = None
 
 
-def _never(_row: Row) -> bool:
-    return False
+def _never(_row: Row) -> None:
+    return None
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of a list is wanted: parameters that limit it, and which rows are known already.
+    """How much of a list is wanted: parameters that limit it, and which rows are known already (None: no telling).
 
-    A list that comes newest first is read until a page has only rows that are known.
+    A list that comes newest first is read until a page has known rows and no unknown ones.
     """
 
     params: Mapping[str, str] = field(default_factory=dict)
-    is_known: Callable[[Row], bool] = _never
+    is_known: Callable[[Row], bool | None] = _never
 
 
 WHOLE = Extent()
@@ -131,7 +132,8 @@ def pages(client: Client, stream: Stream, ids: Ids, page_size: int, extent: Exte
         dicts = [item for item in items if isinstance(item, dict)]
         rows, has_news = fresh(dicts)
         read += len(items)
-        is_known = bool(dicts) and all(map(extent.is_known, dicts))
+        known = {extent.is_known(row) for row in dicts}
+        is_known = True in known and False not in known
         position = {} if is_known else _next_page(stream, answer.body, len(items), read)
         yield Page(tuple(rows), answer.date, bool(position), len(items) - len(dicts))
         if not position:
@@ -229,6 +231,8 @@ def reading(
     date: datetime | None = None
     broken = 0
     problem: LocalError | None = None
+    if isinstance(stream.source.answer, Download):
+        return _download(client, stream, stream.source.answer, ids)
     try:
         for page in pages(client, stream, ids, page_size, extent):
             rows += [_completed(stream, row, ids, len(rows) + place) for place, row in enumerate(page.rows)]
@@ -238,6 +242,16 @@ def reading(
     except LocalError as error:
         problem = error
     return Rows(tuple(rows), date, broken, problem)
+
+
+def _download(client: Client, stream: Stream, answer: Download, ids: Ids) -> Rows:
+    """The row that holds the text of a file; none for an empty one."""
+    try:
+        text, is_truncated = end_of(client.download(ids[answer.address], stream.name))
+    except LocalError as problem:
+        return Rows((), None, problem=problem)
+    row: Row = {answer.text: text, answer.is_truncated: is_truncated}
+    return Rows((_completed(stream, row, ids, 0),) if text else (), None)
 
 
 def _completed(stream: Stream, row: Row, ids: Ids, place: int) -> Row:

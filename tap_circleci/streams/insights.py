@@ -87,7 +87,7 @@ SUMMARIES = (
             to_param="end-date",
         ),
         row=Columns(identity=("name", "timestamp"), parent_columns={**_SLUG, "_workflow_name": "workflow_name"}),
-        timing=Timing(look_back=timedelta(days=7), history=timedelta(days=90)),
+        timing=Timing(look_back=timedelta(days=7), whole_days=True, history=timedelta(days=90)),
         is_extra=True,
     ),
     Stream(

@@ -80,10 +80,14 @@ class Nested:
 
 @dataclass(frozen=True)
 class Download:
-    """The answer is a file on another host, at the address that the parent's row gives as this id; the row holds its
-    text."""
+    """The answer is a file on another host, at the address that the parent's row gives as this id.
+
+    The row has the end of its text in the column `text`, and whether that is not all of it in `is_truncated`.
+    """
 
     address: str
+    text: str = "output"
+    is_truncated: str = "is_truncated"
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,8 @@ class Timing:
     `once`: its list below a row never changes once that row is final, and is read once then; otherwise it is read at
     each look. `is_below` tells whether a parent's row has a list at all. `names` is the key of the config that limits
     the stream to parents of some names. `configured_only`: only below the projects that the user names.
-    `look_back` is how far before the bookmark an incremental list is read again, `history` how far back it goes at all.
+    `look_back` is how far before the bookmark an incremental list is read again, from the beginning of a day where rows
+    stand for `whole_days`; `history` is how far back it goes at all.
     `number`: the list comes newest first, and this column has numbers that only grow, so that a later sync reads it
     only down to the number that is kept.
     """
@@ -175,6 +180,7 @@ class Timing:
     names: str | None = None
     configured_only: bool = False
     look_back: timedelta = timedelta(0)
+    whole_days: bool = False
     history: timedelta | None = None
     number: str | None = None
 

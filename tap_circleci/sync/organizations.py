@@ -13,7 +13,7 @@ from tap_circleci.state.state import Mark
 from tap_circleci.streams import Stream
 from tap_circleci.sync.run import Run, bookmark_key, higher, is_moment
 from tap_circleci.values.rows import Ids
-from tap_circleci.values.times import first_whole_day, iso, whole_seconds, written
+from tap_circleci.values.times import first_whole_day, iso, midnight, whole_seconds, written
 from tap_circleci.walk.builds import is_known, next_build
 
 OVERLAP = timedelta(minutes=10)
@@ -82,9 +82,10 @@ def _keep(run: Run, listing: Listing, key: str, highest: str) -> None:
 
 def _since(run: Run, stream: Stream, mark: Mark) -> datetime:
     """The replication key value from which rows are sent: a little before the highest one sent, or the start date."""
+    since = mark.start or run.start
     if mark.value:
-        return iso(mark.value) - max(stream.timing.look_back, OVERLAP)
-    return mark.start or run.start
+        since = iso(mark.value) - max(stream.timing.look_back, OVERLAP)
+    return midnight(since) if stream.timing.whole_days else since
 
 
 def extent_of(run: Run, stream: Stream, ids: Ids) -> Extent:

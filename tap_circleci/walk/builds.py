@@ -24,16 +24,16 @@ def number_of(build: Row) -> int | None:
     return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
 
 
-def is_known(next_build: int | None, since: datetime, build: Row) -> bool:
+def is_known(next_build: int | None, since: datetime, build: Row) -> bool | None:
     """Whether a build was listed before, or for a first sync (no `next_build`) was queued before the start date.
 
-    A build without a number or a time ends no list.
+    None for a build that does not tell: it has no number, or no time.
     """
     if next_build is not None:
         number = number_of(build)
-        return number is not None and number < next_build
+        return None if number is None else number < next_build
     queued_at = moment(build.get("queued_at"))
-    return queued_at is not None and queued_at < since
+    return None if queued_at is None else queued_at < since
 
 
 def next_build(builds: Iterable[Row], now: datetime, before: int | None) -> int | None:

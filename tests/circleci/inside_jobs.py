@@ -3,7 +3,7 @@
 Details are derived from jobs and workflows when they are asked for; tests and artifacts are what a test adds.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -126,12 +126,15 @@ class Server(plain_server.Server):
 # What a tap should make of it
 
 
-def asked(jobs: Iterable[Row]) -> Iterator[tuple[Row, Row]]:
-    """The jobs inside which a tap looks, each once, with the columns that tell their rows whose they are."""
+def asked(jobs: Iterable[Row], ended: Collection[str] = ()) -> Iterator[tuple[Row, Row]]:
+    """The jobs inside which a tap looks, each once, with the columns that tell their rows whose they are.
+
+    A job without an end counts once its workflow is among those that have `ended`.
+    """
     done = set()
     for job in jobs:
         key = (job["_pipeline_id"], job["id"])
-        is_final = job["status"] in FINAL_JOBS and job.get("stopped_at")
+        is_final = job["status"] in FINAL_JOBS and (job.get("stopped_at") or job["_workflow_id"] in ended)
         if is_final and job.get("job_number") and job["type"] != "approval" and key not in done:
             done.add(key)
             yield (

@@ -1,0 +1,94 @@
+"""What a step wrote: the end of its messages as plain text, read as a stream, since it may be hundreds of megabytes.
+
+The file is a JSON array: `[{"message": "…", "time": "…", "type": "out"}, …]`. https://circleci.com/docs/api/v1/#single-job
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from codecs import getincrementaldecoder
+from collections.abc import Iterable, Iterator
+
+from tap_circleci.values.text import UNPAIRED
+
+LONGEST = 10_000
+"""Characters that are kept of an output: its end."""
+_LONGEST_SEQUENCE = 256
+"""Characters of a sequence for the terminal that may still be incomplete; what is longer is none."""
+_SEQUENCE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # colours and moves of the cursor
+    r"|\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
+    r"|[ -/]*[0-~])"  # character sets and the like
+)
+_UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[ -/]*)|\r)\Z")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_BEGIN = re.compile(r'"message"\s*:\s*"')
+"""No string has this inside it, since quotes are escaped there."""
+_LONGEST_BEGIN = 64
+_INSIDE = re.compile(
+    r"""(?:[^"\\]+|\\[^u]
+    |\\u(?![dD][89abAB])[0-9a-fA-F]{4}
+    |\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\u[0-9a-fA-F]{4}|(?=[^\\]|\\[^u]))  # two halves of a character, or one alone
+    )*""",
+    re.VERBOSE | re.DOTALL,
+)
+_LONGEST_ESCAPE = 12
+
+
+def end_of(blocks: Iterable[bytes]) -> tuple[str, bool]:
+    """The last characters of all messages together, without sequences for the terminal and control characters but
+    newline and tab; and whether there were more."""
+    kept, rest, count = "", "", 0
+    for piece in messages(blocks):
+        text, rest = _split(rest + piece)
+        clean = _plain(text)
+        count += len(clean)
+        kept = (kept + clean)[-LONGEST:]
+    clean = _plain(rest)
+    return (kept + clean)[-LONGEST:], count + len(clean) > LONGEST
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The part of a text that is certain, and the part that may go on in the next piece."""
+    unfinished = _UNFINISHED.search(text, max(0, len(text) - _LONGEST_SEQUENCE))
+    end = unfinished.start() if unfinished else len(text)
+    return text[:end], text[end:]
+
+
+def _plain(text: str) -> str:
+    lines = _SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROL.sub("", lines)
+
+
+def messages(blocks: Iterable[bytes]) -> Iterator[str]:
+    """The texts under `message` in a JSON array of objects, long ones in pieces. What is no such array has none."""
+    decode = getincrementaldecoder("utf-8-sig")("replace").decode
+    buffer, is_inside = "", False
+    for block in blocks:
+        buffer += decode(block)
+        while True:
+            if not is_inside:
+                begin = _BEGIN.search(buffer)
+                if begin is None:
+                    buffer = buffer[-_LONGEST_BEGIN:]
+                    break
+                buffer, is_inside = buffer[begin.end() :], True
+            inside = _INSIDE.match(buffer)
+            end = inside.end() if inside else 0
+            is_inside = buffer[end : end + 1] != '"'
+            if is_inside and len(buffer) - end > _LONGEST_ESCAPE:
+                end += 1  # no escape of JSON's
+            yield _decoded(buffer[:end])
+            buffer = buffer[end:]
+            if is_inside and len(buffer) <= _LONGEST_ESCAPE:
+                break  # the string goes on in the next block
+
+
+def _decoded(text: str) -> str:
+    """The characters that the inside of a JSON string stands for."""
+    try:
+        found: str = json.loads(f'"{text}"', strict=False)
+    except ValueError:
+        return text
+    return UNPAIRED.sub("\ufffd", found)
