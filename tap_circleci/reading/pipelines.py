@@ -13,10 +13,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
+from typing import Any
 
 from tap_circleci.client import Client
 from tap_circleci.config import Config
@@ -24,7 +25,8 @@ from tap_circleci.errors import Forbidden, LocalError
 from tap_circleci.http.service_time import ServiceTime
 from tap_circleci.reading.paging import Page, Rows, pages, reading
 from tap_circleci.state.state import Mark
-from tap_circleci.streams import ROOT, STREAMS, Stream
+from tap_circleci.reading.reruns import News, pipelines_of, read_news
+from tap_circleci.streams import ROOT, STREAMS, WORKFLOWS, Stream
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.rows import Ids, Row
 from tap_circleci.values.times import moment
@@ -99,9 +101,17 @@ class ProjectDone:
     slug: str
 
 
-Event = Pipeline | PageRead | ListEnded | ProjectDone
-Pending = Event | Future[Page | None]
-"""An event, or a page on which the next one depends."""
+@dataclass(frozen=True)
+class NewsRead:
+    """The list of builds was read for news of older pipelines, which follow."""
+
+    slug: str
+    news: News
+
+
+Event = Pipeline | PageRead | ListEnded | NewsRead | ProjectDone
+Pending = Event | Future[Any]
+"""An event, or an answer on which the next one depends."""
 
 
 class Refusals:
@@ -128,6 +138,34 @@ class Refusals:
         return self._in_a_row[slug, stream.name] >= REFUSALS
 
 
+class Listed:
+    """The ids of the workflows that a run has listed in a project; `all` is done once no list is outstanding."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._outstanding = 1  # the list of pipelines
+        self.ids: set[str] = set()
+        self.all: Future[None] = Future()
+
+    def expect(self, listing: Future[Branch]) -> None:
+        """Wait for a list of workflows as well."""
+        with self._lock:
+            self._outstanding += 1
+        listing.add_done_callback(self._note)
+
+    def _note(self, listing: Future[Branch]) -> None:
+        if listing.exception() is None:
+            self.ids |= {str(node.row.get("id")) for node in listing.result().nodes}
+        self.end()
+
+    def end(self) -> None:
+        """One list less is outstanding."""
+        with self._lock:
+            self._outstanding -= 1
+            if not self._outstanding:
+                self.all.set_result(None)
+
+
 class Walker:
     """Gives, project by project and newest pipeline first, what is to be written.
 
@@ -145,15 +183,17 @@ class Walker:
         self._start = start
         self._limits: Mapping[str, JobNames] = {"job_names": config.job_names}
         self._order = count()
+        self._listed = Listed()
         self.refusals = Refusals()
 
-    def events(self, projects: Mapping[str, Marks]) -> Iterator[Event]:
+    def events(self, projects: Mapping[str, Marks], numbers: Mapping[str, int | None]) -> Iterator[Event]:
         """What happens on the walk, in order, begun so far ahead that no thread is idle.
 
-        `projects` are the marks of earlier runs by slug, for each stream that is selected.
+        `projects` are the marks of earlier runs by slug, for each stream that is selected; `numbers` are those from
+        which the lists of builds are read on, where that is wanted.
         """
         begun: deque[Event] = deque()
-        for event in self._all(projects):
+        for event in self._all(projects, numbers):
             if isinstance(event, Future):
                 while begun and not _has_come(event):  # what stands before it is written meanwhile
                     yield self._next(begun)
@@ -175,9 +215,10 @@ class Walker:
             self._pool.output_at(event.order)
         return event
 
-    def _all(self, projects: Mapping[str, Marks]) -> Iterator[Pending]:
+    def _all(self, projects: Mapping[str, Marks], numbers: Mapping[str, int | None]) -> Iterator[Pending]:
         slugs = list(projects)
         lists: dict[str, PipelineList] = {}
+        news: dict[str, Future[News]] = {}
 
         def open_from(number: int) -> None:
             """Ask for the first pages of the next projects, most of which have no more than that."""
@@ -185,16 +226,33 @@ class Walker:
                 if slug not in lists:
                     listing = pages(self._client, ROOT, {"project_slug": slug}, self._config.page_size)
                     lists[slug] = PipelineList(listing, self._pool, self._order)
+                    if slug in numbers:
+                        news[slug] = self._ask_for_news(slug, projects[slug], numbers[slug])
 
         open_from(0)
         for number, slug in enumerate(slugs, start=1):
-            yield from self._project(slug, projects[slug], lists.pop(slug), partial(open_from, number))
+            on_last_page = partial(open_from, number)
+            yield from self._project(slug, projects[slug], lists.pop(slug), news.pop(slug, None), on_last_page)
             yield ProjectDone(slug)
 
+    def _ask_for_news(self, slug: str, marks: Marks, since: int | None) -> Future[News]:
+        synced = [mark.seen.steps[0].as_of for mark in marks.values() if mark.seen.steps]
+        work = partial(read_news, self._client, slug, since, min(synced, default=None), self._time.now())
+        return self._pool.submit((next(self._order),), work)
+
     def _project(
-        self, slug: str, marks: Marks, listed: PipelineList, on_last_page: Callable[[], None]
+        self,
+        slug: str,
+        marks: Marks,
+        listed: PipelineList,
+        news: Future[News] | None,
+        on_last_page: Callable[[], None],
     ) -> Iterator[Pending]:
-        """One way down the list. `on_last_page` is called when no page is left to ask for."""
+        """One way down the list, then what failed before, and what there is news of.
+
+        `on_last_page` is called when no page is left to ask for.
+        """
+        self._listed = Listed()
         descent: Descent | None = None
         problem: LocalError | None = None
         wants_more = True
@@ -225,6 +283,27 @@ class Walker:
         yield from self._events(descent, descent.ended(whole=problem is None))
         yield ListEnded(slug, problem, descent.further(self._config.lookback_days) if problem is None else None)
         yield from self._events(descent, descent.retries())
+        if news is not None:
+            yield from self._with_news(descent, news, self._listed)
+
+    def _with_news(self, descent: Descent, asked: Future[News], listed: Listed) -> Iterator[Pending]:
+        """Looks at pipelines of which the list of builds has news, and which this run has not looked at."""
+        yield asked
+        news = asked.result()
+        listed.end()
+        if news.workflows:
+            yield listed.all
+            unlisted = [name for name in news.workflows if name not in listed.ids]
+            work = partial(pipelines_of, self._client, unlisted, descent.met)
+            found = self._pool.submit((next(self._order),), work)
+            yield found
+            rows, is_whole = found.result()
+            if not is_whole:
+                news = replace(news, next_build=None)
+            yield NewsRead(descent.slug, news)
+            yield from self._events(descent, [look for row in rows if (look := descent.hinted(row)) is not None])
+        else:
+            yield NewsRead(descent.slug, news)
 
     def _events(self, descent: Descent, decisions: Iterable[Look | PageDone]) -> Iterator[Event]:
         for decision in decisions:
@@ -233,6 +312,9 @@ class Walker:
             else:
                 order = next(self._order)
                 node = self._node(descent.slug, decision.judged, (order,), Once(self._pool))
+                for fetch, listing in zip(decision.judged.fetches, node.lists, strict=True):
+                    if fetch.stream is WORKFLOWS:
+                        self._listed.expect(listing)
                 yield Pipeline(descent.slug, decision, node, order)
 
     def _descent(self, slug: str, marks: Marks, date: datetime | None, rows: tuple[Row, ...]) -> Descent:
@@ -276,8 +358,8 @@ class Walker:
         return Branch(fetch, _name(stream, fetch.ids), rows, nodes)
 
 
-def _has_come(page: Future[Page | None]) -> bool:
-    """Whether a page has come, or one list cannot be read on; what ends the run waits for its place in the order."""
+def _has_come(page: Future[Any]) -> bool:
+    """Whether an answer has come, or one list cannot be read on; what ends the run waits for its place in the order."""
     return page.done() and isinstance(page.exception(), (LocalError, type(None)))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from tap_circleci.streams import builds, insights, organizations, pipelines, usage
 from tap_circleci.streams.stream import Stream
 
-__all__ = ["ORGANIZATIONS", "PROJECTS", "ROOT", "STREAMS", "WALK", "WALK_NAMES", "Stream", "children_of", "family_of"]
+__all__ = ["BUILDS", "ORGANIZATIONS", "WORKFLOWS", "PROJECTS", "ROOT", "STREAMS", "WALK", "WALK_NAMES", "Stream", "children_of", "family_of"]
 
 STREAMS: Mapping[str, Stream] = {
     stream.name: stream
@@ -34,6 +34,9 @@ ROOT = STREAMS["pipelines"]
 """The root of the walk: it and all streams below it are read together, project by project."""
 ORGANIZATIONS = STREAMS["collaborations"]
 PROJECTS = STREAMS["project"]
+WORKFLOWS = STREAMS["workflows"]
+BUILDS = STREAMS["builds"]
+"""These two tell which pipelines have news: see `reading.reruns`."""
 
 
 def children_of(stream: Stream) -> tuple[Stream, ...]:

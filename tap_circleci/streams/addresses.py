@@ -30,6 +30,11 @@ def _in_path(stream: Stream, name: str, value: str) -> str:
     return escaped_slug(stream.source.hosts.get(host, host) + slash + rest)
 
 
+def path_to(stream: Stream, name: str) -> str:
+    """The path of one row of the stream by its id, where there is one."""
+    return str(stream.source.look_up).format_map({stream.row.child_context["id"]: quote(name, safe="")})
+
+
 def params_of(stream: Stream, ids: Ids) -> dict[str, str]:
     """The parameters that tell the stream's list below the parent with these ids from others at the same path."""
     return {name: value.format_map(ids) for name, value in stream.source.params.items()}

@@ -41,7 +41,9 @@ ALWAYS = (
         "pipelines",
         replication_key="updated_at",
         source=Source(
-            "/api/v2/project/{project_slug}/pipeline", DOCS + "#tag/Pipeline/operation/listPipelinesForProject"
+            "/api/v2/project/{project_slug}/pipeline",
+            DOCS + "#tag/Pipeline/operation/listPipelinesForProject",
+            look_up="/api/v2/pipeline/{pipeline_id}",
         ),
         row=Columns(child_context={"id": "pipeline_id"}),
         timing=Timing(status="state", final=("created", "errored"), ended_at="updated_at"),
@@ -51,7 +53,8 @@ ALWAYS = (
         parent="pipelines",
         replication_key="created_at",
         source=Source(
-            "/api/v2/pipeline/{pipeline_id}/workflow", DOCS + "#tag/Pipeline/operation/listWorkflowsByPipelineId"
+            "/api/v2/pipeline/{pipeline_id}/workflow", DOCS + "#tag/Pipeline/operation/listWorkflowsByPipelineId",
+            look_up="/api/v2/workflow/{workflow_id}"
         ),
         row=Columns(child_context={"id": "workflow_id"}),
         timing=Timing(

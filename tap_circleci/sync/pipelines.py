@@ -12,9 +12,9 @@ from tap_circleci.client import who_am_i
 from tap_circleci.errors import Forbidden, NotFound
 from tap_circleci.output.outcomes import NO_PROJECT
 from tap_circleci.reading.organizations import Organizations
-from tap_circleci.reading.pipelines import Branch, ListEnded, Node, PageRead, Pipeline, Walker
+from tap_circleci.reading.pipelines import Branch, ListEnded, NewsRead, Node, PageRead, Pipeline, Walker
 from tap_circleci.state.state import Mark
-from tap_circleci.streams import ROOT, STREAMS
+from tap_circleci.streams import ROOT, STREAMS, family_of
 from tap_circleci.sync.run import Run, higher
 from tap_circleci.values.rows import Row
 from tap_circleci.values.text import first_few
@@ -32,6 +32,7 @@ class _Project:
     slug: str
     progress: Progress
     highest: dict[str, str] = field(default_factory=dict)
+    next_build: int | None = None
     done: set[Future[Branch]] = field(default_factory=set)
 
 
@@ -44,6 +45,7 @@ class PipelineWriter:
         self._selected = tuple(selected)
         self._walker = Walker(run.config, run.client, run.pool, run.wait, run.time, run.start)
         self._doubted: list[_Project] = []
+        self._has_warned = False
 
     def write(self) -> None:
         """Write all that is new or due in the projects that the user names."""
@@ -57,7 +59,7 @@ class PipelineWriter:
         marks = {slug: {name: run.mark(name, slug) for name in self._selected} for slug in slugs}
         unread, number = 0, 0
         project: _Project | None = None
-        for event in self._walker.events(marks):
+        for event in self._walker.events(marks, self._numbers(slugs)):
             if project is None:
                 project = self._begin(slugs, number, marks[slugs[number]])
                 number += 1
@@ -67,6 +69,8 @@ class PipelineWriter:
                 self._page(event, project, number - 1, len(slugs))
             elif isinstance(event, ListEnded):
                 unread += self._list_ended(event)
+            elif isinstance(event, NewsRead):
+                project.next_build = self._news_read(event, project)
             else:
                 self._project_done(project)
                 project = None
@@ -80,7 +84,8 @@ class PipelineWriter:
         slug = slugs[number]
         part = f"reading project {number + 1} of {len(slugs)}"
         self._run.report.begin_part(part, f"; {slug}", number / len(slugs))
-        return _Project(slug, Progress.of({name: mark.seen for name, mark in marks.items()}))
+        progress = Progress.of({name: mark.seen for name, mark in marks.items()})
+        return _Project(slug, progress, next_build=self._run.state.mark(ROOT.name, slug).next_build)
 
     def _announce(self, slugs: list[str]) -> None:
         """Say what is walked, and since when."""
@@ -176,9 +181,29 @@ class PipelineWriter:
         self._run.outcomes.judge(f"{event.slug}: the {ROOT.name}", ROOT.name, event.slug, event.problem)
         return False
 
+    def _numbers(self, slugs: Iterable[str]) -> Mapping[str, int | None]:
+        """The numbers from which the lists of builds are read for news, if the user wants that."""
+        below_root = {child.name for child in family_of(ROOT)[1:] if child.name in self._selected}
+        if not self._run.config.find_reruns or not below_root:
+            return {}
+        return {slug: self._run.state.mark(ROOT.name, slug).next_build for slug in slugs}
+
+    def _news_read(self, event: NewsRead, project: _Project) -> int | None:
+        """Report what hinders the finding of reruns; gives the number from which the next sync reads on."""
+        news = event.news
+        if news.problem is not None and not self._has_warned:
+            LOGGER.warning("find_reruns: API v1.1 cannot be read (%s); reruns show by the schedule", news.problem)
+            self._has_warned = True
+        if news.is_cut:
+            LOGGER.info("%s: too many builds since the last sync; older reruns show by the schedule", event.slug)
+        return project.next_build if news.next_build is None else news.next_build
+
     def _project_done(self, project: _Project) -> None:
         self._run.report.log_not_found(project.slug)
         project.progress.ended()
+        if self._run.config.find_reruns:
+            mark = self._run.state.mark(ROOT.name, project.slug)
+            self._run.state.keep(ROOT.name, project.slug, replace(mark, next_build=project.next_build))
         self._checkpoint(project)
 
     def _checkpoint(self, project: _Project) -> None:

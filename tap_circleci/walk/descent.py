@@ -234,11 +234,14 @@ class Descent:
         if name is None or name in self._at.met:
             return None
         as_of = self._as_of(row, created_at, name, has_news=True)
+        if not as_of:  # created before the start date
+            return None
         return self._look(row, self._is_sent(row, created_at, name), as_of, created_at, None)
 
-    def knows(self, pipeline_id: str) -> bool:
-        """Whether a pipeline has been looked at already."""
-        return pipeline_id in self._at.met
+    @property
+    def met(self) -> frozenset[str]:
+        """The ids of the pipelines that have been looked at so far."""
+        return frozenset(self._at.met)
 
     def further(self, lookback: timedelta) -> timedelta | None:
         """How far back it re-checks pipelines, if that is more than a day further than in every sync."""
