@@ -8,8 +8,8 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tap_circleci.errors import BadInput
 from tap_circleci.values.patterns import JobNames
-from tap_circleci.values.slugs import ProjectSlugs, normalise, sort_out
+from tap_circleci.values.slugs import ProjectSlugs, normalise, pasted, sort_out
 from tap_circleci.values.text import quoted, type_name
 from tap_circleci.values.times import iso
 
@@ -28,8 +28,11 @@ CLOUD = "https://circleci.com"
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a user can set, checked: one field for each of the `keys`, which say what it means. Times are
-    UTC; `start_date` is None where the user leaves it to the tap."""
+    """Everything that a user can set, checked: one field for each of the `keys`, which say what it means.
+
+    Times are UTC. `start_date` is None where the user leaves it to the tap; `project_slugs` names nothing where it is
+    left out, which only a look at what the token sees allows.
+    """
 
     token: str = field(repr=False)
     project_slugs: ProjectSlugs
@@ -43,6 +46,8 @@ class Config:
     activate_version: bool
     extra_streams: tuple[str, ...]
     job_names: JobNames
+    find_reruns: bool
+    strict: bool
 
     @property
     def on_loopback(self) -> bool:
@@ -113,13 +118,16 @@ def unknown(raw: Mapping[str, Any], known: Sequence[Key]) -> list[str]:
     return [quoted(name, token_of(raw)) for name in sorted(set(raw) - {key.name for key in known})]
 
 
-def check(raw: Mapping[str, Any], path: str, known: Sequence[Key]) -> Config:
-    """The config that `raw`, read from `path`, stands for. Raises `BadInput` with one sentence for every mistake."""
+def check(raw: Mapping[str, Any], path: str, known: Sequence[Key], optional: Collection[str] = ()) -> Config:
+    """The config that `raw`, read from `path`, stands for. Raises `BadInput` with one sentence for every mistake.
+
+    `optional` are required keys that may be left out all the same.
+    """
     values: dict[str, Any] = {}
     mistakes: list[str] = []
     for key in known:
         try:
-            values[key.name] = value_of(key, raw, path)
+            values[key.name] = value_of(replace(key, required=False) if key.name in optional else key, raw, path)
         except BadInput as wrong:
             mistakes += wrong.args
     if mistakes:
@@ -130,11 +138,13 @@ def check(raw: Mapping[str, Any], path: str, known: Sequence[Key]) -> Config:
 def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
     """What the config says under one key, or its default. Raises `BadInput`.
 
-    Strings that hold a number are numbers: some runners send all values as strings. null and "" are the same as leaving
-    the key out.
+    Strings that hold a number are numbers: some runners send all values as strings. null, "" and a list without items
+    are the same as leaving the key out.
     """
-    value = raw.get(key.name)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    given = raw.get(key.name)
+    is_list = "array" in key.json_type
+    value = _listed(given) if is_list else given
+    if value is None or (is_list and value == []) or (isinstance(value, str) and not value.strip()):
         if key.required:
             raise BadInput(f"{path}: {key.name} is missing; it must be {key.accepted}.")
         return None if key.default is None else key.read(key.default)
@@ -142,7 +152,7 @@ def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
         return key.read(value)
     except _Wrong as wrong:
         # The token may have been put in a wrong place as well.
-        found = wrong.said or ", ".join(quoted(part, token_of(raw)) for part in wrong.parts or (value,))
+        found = wrong.said or ", ".join(quoted(part, token_of(raw)) for part in wrong.parts or (given,))
         told = "" if key.secret else f", found {found}"
         raise BadInput(f"{path}: {key.name} must be {key.accepted}{told}.") from None
 
@@ -168,59 +178,60 @@ def _token(value: object) -> str:
     return value.strip()
 
 
-def _listed(value: object) -> list[Any]:
-    """The items of a list as JSON, as JSON in a text, or as a text with blanks, commas or newlines between them."""
+def _listed(value: object) -> object:
+    """The items of a list as JSON, as JSON in a text, or as a text with blanks, commas or newlines between them; any
+    other value as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise _Wrong from None
+            return value
     if isinstance(value, str):
-        value = re.split(r"[\s,]+", value.strip(" \t\r\n,"))
-    if not isinstance(value, list) or not value or value == [""]:
-        raise _Wrong
+        return [item for item in re.split(r"[\s,]+", value) if item]
+    if isinstance(value, list):
+        return [item.strip() if isinstance(item, str) else item for item in value]
     return value
 
 
 def _slugs(value: object) -> ProjectSlugs:
+    if not isinstance(value, list):
+        raise _Wrong
     slugs, wrong = [], []
-    for item in _listed(value):
-        slug = normalise(item.strip().removeprefix("!")) if isinstance(item, str) else None
+    for item in value:
+        slug = normalise(pasted(item.removeprefix("!"))) if isinstance(item, str) else None
         if slug is None:
             wrong.append(item)
         else:
-            slugs.append((slug, item.strip().startswith("!")))
+            slugs.append((slug, item.startswith("!")))
     if wrong:
         raise _Wrong(*wrong)
     if any("*" in slug.rpartition("/")[0] for slug, _ in slugs):
         raise _Wrong(said="a * outside the project's name")
     found = sort_out(slugs)
-    if not found.single and not found.patterns:
+    if found.excluded and not found.single and not found.patterns:
         raise _Wrong(said="only slugs to leave out")
     return found
 
 
 def _streams(extra: Sequence[str]) -> Callable[[object], tuple[str, ...]]:
     def read(value: object) -> tuple[str, ...]:
-        if value == []:  # a form that nobody has filled in
-            return ()
-        named = [item.strip() if isinstance(item, str) else item for item in _listed(value)]
-        unknown = [name for name in named if name != "all" and name not in extra]
+        if not isinstance(value, list):
+            raise _Wrong
+        unknown = [name for name in value if name != "all" and name not in extra]
         if unknown:
             raise _Wrong(*unknown)
-        return tuple(name for name in extra if name in named or "all" in named)
+        return tuple(name for name in extra if name in value or "all" in value)
 
     return read
 
 
 def _job_names(value: object) -> JobNames:
-    if value == []:
-        return JobNames()
-    patterns = _listed(value)
-    wrong = [one for one in patterns if not isinstance(one, str) or not one.strip().removeprefix("!").strip()]
+    if not isinstance(value, list):
+        raise _Wrong
+    wrong = [pattern for pattern in value if not isinstance(pattern, str) or not pattern.removeprefix("!").strip()]
     if wrong:
         raise _Wrong(*wrong)
-    return JobNames.of(patterns)
+    return JobNames.of(value)
 
 
 def _date(value: object) -> datetime:
@@ -318,6 +329,7 @@ def keys(extra: Sequence[str]) -> tuple[Key, ...]:
             "The projects whose pipelines, workflows and jobs are synced: slugs and patterns, separated by blanks,"
             " commas or newlines, or as a JSON list.",
             json_type=("string", "array"),
+            default=[],
             required=True,
         ),
         Key(
@@ -397,5 +409,21 @@ def keys(extra: Sequence[str]) -> tuple[Key, ...]:
             " names with blanks as a JSON list. All jobs unless given.",
             json_type=("string", "array"),
             default=[],
+        ),
+        Key(
+            "find_reruns",
+            _boolean,
+            "true or false",
+            "Find reruns of old pipelines in each sync with API v1.1: a few calls for each project.",
+            json_type="boolean",
+            default=False,
+        ),
+        Key(
+            "strict",
+            _boolean,
+            "true or false",
+            "End with exit status 1 where something that the config or the catalog names had to be left out.",
+            json_type="boolean",
+            default=False,
         ),
     )
