@@ -21,7 +21,7 @@ from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
 from tap_circleci.sync.exports import write_exports
 from tap_circleci.sync.organizations import extent_of, write_streams
 from tap_circleci.sync.pipelines import PipelineWriter
-from tap_circleci.sync.run import FIRST_SYNC, Run
+from tap_circleci.sync.run import FIRST_SYNC, Run, version_of
 from tap_circleci.values.times import whole_seconds
 from tap_circleci.workers import Clock, Pool, result
 
@@ -49,7 +49,21 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
         # By a clock that has come to it for certain: one that is years ahead would leave everything out.
         start = config.start_date or (time.certain(None, ()) or begun) - FIRST_SYNC
         outcomes = Outcomes(report, client)
-        run = Run(config, selected, state, client, pool, clock, time, messages, report, outcomes, begun, start)
+        run = Run(
+            config,
+            selected,
+            state,
+            client,
+            pool,
+            clock,
+            time,
+            messages,
+            report,
+            outcomes,
+            begun=begun,
+            start=start,
+            version=version_of(state),
+        )
         _write_everything(run)
     except TapError as error:
         report.failed(*error.args)

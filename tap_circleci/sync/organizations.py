@@ -33,9 +33,7 @@ def write_streams(
         run.messages.schema(stream.name)
         if stream.is_export:
             write_exports(stream)
-        version = None
-        if run.config.activate_version and stream.replication_key is None:
-            version = int(run.begun.timestamp() * 1000)
+        version = run.version if run.config.activate_version and stream.replication_key is None else None
         while listing is not None and listing.stream is stream:
             _write_listing(run, listing, version)
             listing = next(listings, None)
