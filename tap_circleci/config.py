@@ -309,121 +309,125 @@ def _boolean(value: object) -> bool:
     return text == "true"
 
 
+_USUAL = (
+    Key(
+        "token",
+        _token,
+        "a personal API token (printable characters without blanks)",
+        "A personal API token of CircleCI; never logged, and sent to base_url only.",
+        required=True,
+        secret=True,
+    ),
+    Key(
+        "project_slugs",
+        _slugs,
+        "slugs such as gh/acme/api or circleci/<organization id>/<project id>, patterns such as"
+        " gh/acme/* or !gh/acme/old-*, separated by blanks or commas or as a JSON list",
+        "The projects whose pipelines, workflows and jobs are synced: slugs and patterns, separated by blanks,"
+        " commas or newlines, or as a JSON list.",
+        json_type=("string", "array"),
+        default=[],
+        required=True,
+    ),
+    Key(
+        "start_date",
+        _date,
+        "an ISO 8601 date such as 2026-01-31 or 2026-01-31T12:00:00Z",
+        "Where the first sync of each stream begins; one year ago unless given.",
+    ),
+    Key(
+        "base_url",
+        _base_url,
+        "an https URL such as https://circleci.example.com (plain http for a loopback address only)",
+        "The root of a CircleCI Server.",
+        default=CLOUD,
+    ),
+    Key(
+        "max_workers",
+        _whole(1, 64),
+        "a whole number from 1 to 64",
+        "Requests at once, 1 to 64.",
+        json_type="integer",
+        default=8,
+    ),
+    Key(
+        "lookback_days",
+        _lookback,
+        "a number of days above 0 and up to 180",
+        "Each sync looks again at pipelines that were younger than so many days at the sync before.",
+        json_type="number",
+        default=1,
+    ),
+    Key(
+        "request_timeout",
+        _number(0, 3600, above_low=True),
+        "a number of seconds above 0 and up to 3600",
+        "Seconds for connecting and for each read; a whole answer may take five times that.",
+        json_type="number",
+        default=60,
+    ),
+    Key(
+        "page_size",
+        _whole(1, 50),
+        "a whole number from 1 to 50",
+        "Rows in a page where the API lets the caller choose, 1 to 50.",
+        json_type="integer",
+        default=50,
+    ),
+    Key(
+        "user_agent",
+        _header,
+        "a text of printable ASCII characters",
+        "How the tap introduces itself to the service.",
+        default=f"tap-circleci/{VERSION}",
+    ),
+    Key(
+        "activate_version",
+        _boolean,
+        "true or false",
+        "Send ACTIVATE_VERSION after each full table that was read whole, so that a target removes rows that are gone.",
+        json_type="boolean",
+        default=False,
+    ),
+)
+_FURTHER = (
+    Key(
+        "job_names",
+        _job_names,
+        "patterns of job names such as build* or !lint, separated by blanks or commas or as a JSON list",
+        "The jobs to which the streams below jobs are limited: patterns with * and ?, ! before those to leave out;"
+        " names with blanks as a JSON list. All jobs unless given.",
+        json_type=("string", "array"),
+        default=[],
+    ),
+    Key(
+        "find_reruns",
+        _boolean,
+        "true or false",
+        "Find reruns of old pipelines in each sync with API v1.1: a few calls for each project.",
+        json_type="boolean",
+        default=False,
+    ),
+    Key(
+        "strict",
+        _boolean,
+        "true or false",
+        "End with exit status 1 where something that the config or the catalog names had to be left out.",
+        json_type="boolean",
+        default=False,
+    ),
+)
+
+
 def keys(extra: Sequence[str]) -> tuple[Key, ...]:
     """Every key of the config, in the order in which they are documented; `extra` are the streams that
     `extra_streams` may name."""
-    return (
-        Key(
-            "token",
-            _token,
-            "a personal API token (printable characters without blanks)",
-            "A personal API token of CircleCI; never logged, and sent to base_url only.",
-            required=True,
-            secret=True,
-        ),
-        Key(
-            "project_slugs",
-            _slugs,
-            "slugs such as gh/acme/api or circleci/<organization id>/<project id>, patterns such as"
-            " gh/acme/* or !gh/acme/old-*, separated by blanks or commas or as a JSON list",
-            "The projects whose pipelines, workflows and jobs are synced: slugs and patterns, separated by blanks,"
-            " commas or newlines, or as a JSON list.",
-            json_type=("string", "array"),
-            default=[],
-            required=True,
-        ),
-        Key(
-            "start_date",
-            _date,
-            "an ISO 8601 date such as 2026-01-31 or 2026-01-31T12:00:00Z",
-            "Where the first sync of each stream begins; one year ago unless given.",
-        ),
-        Key(
-            "base_url",
-            _base_url,
-            "an https URL such as https://circleci.example.com (plain http for a loopback address only)",
-            "The root of a CircleCI Server.",
-            default=CLOUD,
-        ),
-        Key(
-            "max_workers",
-            _whole(1, 64),
-            "a whole number from 1 to 64",
-            "Requests at once, 1 to 64.",
-            json_type="integer",
-            default=8,
-        ),
-        Key(
-            "lookback_days",
-            _lookback,
-            "a number of days above 0 and up to 180",
-            "Each sync looks again at pipelines that were younger than so many days at the sync before.",
-            json_type="number",
-            default=1,
-        ),
-        Key(
-            "request_timeout",
-            _number(0, 3600, above_low=True),
-            "a number of seconds above 0 and up to 3600",
-            "Seconds for connecting and for each read; a whole answer may take five times that.",
-            json_type="number",
-            default=60,
-        ),
-        Key(
-            "page_size",
-            _whole(1, 50),
-            "a whole number from 1 to 50",
-            "Rows in a page where the API lets the caller choose, 1 to 50.",
-            json_type="integer",
-            default=50,
-        ),
-        Key(
-            "user_agent",
-            _header,
-            "a text of printable ASCII characters",
-            "How the tap introduces itself to the service.",
-            default=f"tap-circleci/{VERSION}",
-        ),
-        Key(
-            "activate_version",
-            _boolean,
-            "true or false",
-            "Send ACTIVATE_VERSION after each full table that was read whole, so that a target removes rows that are"
-            " gone.",
-            json_type="boolean",
-            default=False,
-        ),
-        Key(
-            "extra_streams",
-            _streams(extra),
-            f"all, or names among {', '.join(extra)}, separated by blanks or commas or as a JSON list",
-            "Streams beyond the eleven usual ones: names separated by blanks, commas or newlines, a JSON list, or all.",
-            json_type=("string", "array"),
-            default=[],
-        ),
-        Key(
-            "job_names",
-            _job_names,
-            "patterns of job names such as build* or !lint, separated by blanks or commas or as a JSON list",
-            "The jobs to which the streams below jobs are limited: patterns with * and ?, ! before those to leave out;"
-            " names with blanks as a JSON list. All jobs unless given.",
-            json_type=("string", "array"),
-            default=[],
-        ),
-        Key(
-            "find_reruns",
-            _boolean,
-            "true or false",
-            "Find reruns of old pipelines in each sync with API v1.1: a few calls for each project.",
-            json_type="boolean",
-            default=False,
-        ),
-        Key(
-            "strict",
-            _boolean,
-            "true or false",
-            "End with exit status 1 where something that the config or the catalog names had to be left out.",
-            json_type="boolean",
-            default=False,
-        ),
+    extra_streams = Key(
+        "extra_streams",
+        _streams(extra),
+        f"all, or names among {', '.join(extra)}, separated by blanks or commas or as a JSON list",
+        "Streams beyond the eleven usual ones: names separated by blanks, commas or newlines, a JSON list, or all.",
+        json_type=("string", "array"),
+        default=[],
     )
+    return (*_USUAL, extra_streams, *_FURTHER)
