@@ -30,8 +30,8 @@ CLOUD = "https://circleci.com"
 class Config:
     """Everything that a user can set, checked: one field for each of the `keys`, which say what it means.
 
-    Times are UTC. `start_date` is None where the user leaves it to the tap; `project_slugs` names nothing where it is
-    left out, which only a look at what the token sees allows.
+    Times are UTC. `start_date` is None where the config has none. `project_slugs` is empty where the config has none,
+    which only --check and --get allow.
     """
 
     token: str = field(repr=False)
@@ -51,7 +51,7 @@ class Config:
 
     @property
     def on_loopback(self) -> bool:
-        """Whether the service runs on this very machine."""
+        """Whether the service runs on this machine."""
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
@@ -59,8 +59,8 @@ class Config:
 class Key:
     """One key of the config file.
 
-    `read` gives the value that a JSON value stands for, or raises; `accepted` says which do, after "must be".
-    `json_type` is what a form or a schema should offer, `default` what stands for a key that is left out.
+    `read` gives the value that a JSON value means, or raises; `accepted` says which JSON values are accepted, after
+    "must be". `json_type` is the type in a form or a schema, `default` the JSON value of a key that is left out.
     """
 
     name: str
@@ -109,19 +109,19 @@ def parsed(text: str, path: str, what: str) -> dict[str, Any]:
 
 
 def is_open_to_others(path: str) -> bool:
-    """Whether everybody on this machine may read the file, which holds a secret."""
+    """Whether every user of this machine may read the file, which holds a secret."""
     return os.name == "posix" and bool(Path(path).stat().st_mode & stat.S_IROTH)
 
 
 def unknown(raw: Mapping[str, Any], known: Sequence[Key]) -> list[str]:
-    """The names of keys in `raw` that are not among the `known`, fit for a sentence."""
+    """The names of keys in `raw` that are not among the `known`, quoted for a sentence."""
     return [quoted(name, token_of(raw)) for name in sorted(set(raw) - {key.name for key in known})]
 
 
 def check(raw: Mapping[str, Any], path: str, known: Sequence[Key], optional: Collection[str] = ()) -> Config:
-    """The config that `raw`, read from `path`, stands for. Raises `BadInput` with one sentence for every mistake.
+    """The config in `raw`, read from `path`. Raises `BadInput` with one sentence for every mistake.
 
-    `optional` are required keys that may be left out all the same.
+    `optional` are required keys that may be left out here.
     """
     values: dict[str, Any] = {}
     mistakes: list[str] = []
@@ -151,14 +151,14 @@ def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
     try:
         return key.read(value)
     except _Wrong as wrong:
-        # The token may have been put in a wrong place as well.
-        found = wrong.said or ", ".join(quoted(part, token_of(raw)) for part in wrong.parts or (given,))
-        told = "" if key.secret else f", found {found}"
-        raise BadInput(f"{path}: {key.name} must be {key.accepted}{told}.") from None
+        # The token may stand in a wrong place.
+        values = wrong.said or ", ".join(quoted(part, token_of(raw)) for part in wrong.parts or (given,))
+        found = "" if key.secret else f", found {values}"
+        raise BadInput(f"{path}: {key.name} must be {key.accepted}{found}.") from None
 
 
 def token_of(raw: Mapping[str, Any]) -> str:
-    """What stands under `token`, sound or not: never to be shown."""
+    """The value under `token`, valid or not; it is never shown."""
     token = raw.get("token")
     return token.strip() if isinstance(token, str) else ""
 
@@ -263,7 +263,7 @@ def _base_url(value: object) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this very machine."""
+    """Whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -354,7 +354,7 @@ _USUAL = (
         "lookback_days",
         _lookback,
         "a number of days above 0 and up to 180",
-        "Each sync looks again at pipelines that were younger than so many days at the sync before.",
+        "Each sync looks again at pipelines that were younger than so many days at the last sync.",
         json_type="number",
         default=1,
     ),

@@ -316,13 +316,17 @@ def test_a_config_that_others_can_read_is_warned_about(tmp_path: Path):
         {"bookmarks": {"jobs": {"gh/acme/odd": {"start_date": "2026-03-12T12:00:00Z"}}}},
     ],
 )
-def test_a_bookmark_in_the_future_is_an_error(state):
+def test_a_moment_in_the_future_is_a_mistake(state):
     """By the service's clock, not this machine's, nothing was synced tomorrow, and no first sync began there."""
     with Server(odd_world(NOW)) as server:
-        found = sync(server, state=state)
+        found = sync(server, state=state, start_date="2028-01-01")
         assert server.calls == 1
     assert found.status == 1
-    assert "in the future" in found.criticals()[0]
+    assert [sentence.split(" is ")[0].split(".")[0] for sentence in found.criticals()] == [
+        "start_date",
+        "The state's bookmarks",
+    ]
+    assert all("in the future: CircleCI's clock says 2026-03-10T12:00" in sentence for sentence in found.criticals())
 
 
 NAMES = ["bookmarks", "currently_syncing", "pipelines", "jobs", "usage", "gh/a/b", "x"]

@@ -61,7 +61,7 @@ def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
             continue
         run.messages.record(stream.name, record, date, version)
         highest = higher(highest, value, date)
-    if listing.is_whole:  # the rows that could not be read may be older
+    if listing.is_whole:  # rows that were not read may be older than the highest value
         _keep(run, listing, key, highest)
     run.messages.state(run.state)
     run.report.tick()
