@@ -33,7 +33,7 @@ def _setting(key: Key) -> dict[str, Any]:
     setting["type"] = key.json_type if isinstance(key.json_type, str) else list(key.json_type)
     if "array" in setting["type"]:
         setting["items"] = {"type": "string"}
-    if key.default is not None:
+    if key.default is not None and not key.required:
         setting["default"] = key.default
     if key.secret:
         setting["secret"] = True

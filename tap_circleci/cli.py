@@ -127,10 +127,12 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
     if raw is None:
         raise BadInput("--config is needed; see tap-circleci --help.")
     mistakes: list[str] = []
-    settings = _read(partial(_settings, raw, arguments.config, keys), mistakes)
+    is_look = arguments.check or arguments.get is not None
+    optional = ("project_slugs",) if is_look else ()
+    settings = _read(partial(_settings, raw, arguments.config, keys, optional), mistakes)
     if arguments.all and arguments.get is None:
         raise BadInput("--all belongs to --get; see tap-circleci --help.")
-    if arguments.check or arguments.get is not None:
+    if is_look:
         if settings is None:
             raise BadInput(*mistakes)
         if arguments.check:
@@ -154,11 +156,11 @@ def _read(reader: Callable[[], T], mistakes: list[str]) -> T | None:
         return None
 
 
-def _settings(raw: dict[str, Any], path: str, keys: Sequence[config.Key]) -> config.Config:
+def _settings(raw: dict[str, Any], path: str, keys: Sequence[config.Key], optional: Sequence[str]) -> config.Config:
     unknown = config.unknown(raw, keys)
     if unknown:
-        LOGGER.warning("%s: unknown keys, which mean nothing here: %s", path, ", ".join(unknown))
-    settings = config.check(raw, path, keys)
+        LOGGER.warning("%s: unknown keys (ignored): %s", path, ", ".join(unknown))
+    settings = config.check(raw, path, keys, optional)
     if config.is_open_to_others(path):
         LOGGER.warning("%s holds a token and every user of this machine can read it; chmod 600 it.", path)
     return settings

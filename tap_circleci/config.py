@@ -8,8 +8,8 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tap_circleci.errors import BadInput
 from tap_circleci.values.patterns import JobNames
-from tap_circleci.values.slugs import ProjectSlugs, normalise, sort_out
+from tap_circleci.values.slugs import ProjectSlugs, normalise, pasted, sort_out
 from tap_circleci.values.text import quoted, type_name
 from tap_circleci.values.times import iso
 
@@ -28,8 +28,11 @@ CLOUD = "https://circleci.com"
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a user can set, checked: one field for each of the `keys`, which say what it means. Times are
-    UTC; `start_date` is None where the user leaves it to the tap."""
+    """Everything that a user can set, checked: one field for each of the `keys`, which say what it means.
+
+    Times are UTC. `start_date` is None where the config has none. `project_slugs` is empty where the config has none,
+    which only --check and --get allow.
+    """
 
     token: str = field(repr=False)
     project_slugs: ProjectSlugs
@@ -43,10 +46,12 @@ class Config:
     activate_version: bool
     extra_streams: tuple[str, ...]
     job_names: JobNames
+    find_reruns: bool
+    strict: bool
 
     @property
     def on_loopback(self) -> bool:
-        """Whether the service runs on this very machine."""
+        """Whether the service runs on this machine."""
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
@@ -54,8 +59,8 @@ class Config:
 class Key:
     """One key of the config file.
 
-    `read` gives the value that a JSON value stands for, or raises; `accepted` says which do, after "must be".
-    `json_type` is what a form or a schema should offer, `default` what stands for a key that is left out.
+    `read` gives the value that a JSON value means, or raises; `accepted` says which JSON values are accepted, after
+    "must be". `json_type` is the type in a form or a schema, `default` the JSON value of a key that is left out.
     """
 
     name: str
@@ -104,22 +109,25 @@ def parsed(text: str, path: str, what: str) -> dict[str, Any]:
 
 
 def is_open_to_others(path: str) -> bool:
-    """Whether everybody on this machine may read the file, which holds a secret."""
+    """Whether every user of this machine may read the file, which holds a secret."""
     return os.name == "posix" and bool(Path(path).stat().st_mode & stat.S_IROTH)
 
 
 def unknown(raw: Mapping[str, Any], known: Sequence[Key]) -> list[str]:
-    """The names of keys in `raw` that are not among the `known`, fit for a sentence."""
+    """The names of keys in `raw` that are not among the `known`, quoted for a sentence."""
     return [quoted(name, token_of(raw)) for name in sorted(set(raw) - {key.name for key in known})]
 
 
-def check(raw: Mapping[str, Any], path: str, known: Sequence[Key]) -> Config:
-    """The config that `raw`, read from `path`, stands for. Raises `BadInput` with one sentence for every mistake."""
+def check(raw: Mapping[str, Any], path: str, known: Sequence[Key], optional: Collection[str] = ()) -> Config:
+    """The config in `raw`, read from `path`. Raises `BadInput` with one sentence for every mistake.
+
+    `optional` are required keys that may be left out here.
+    """
     values: dict[str, Any] = {}
     mistakes: list[str] = []
     for key in known:
         try:
-            values[key.name] = value_of(key, raw, path)
+            values[key.name] = value_of(replace(key, required=False) if key.name in optional else key, raw, path)
         except BadInput as wrong:
             mistakes += wrong.args
     if mistakes:
@@ -130,25 +138,27 @@ def check(raw: Mapping[str, Any], path: str, known: Sequence[Key]) -> Config:
 def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
     """What the config says under one key, or its default. Raises `BadInput`.
 
-    Strings that hold a number are numbers: some runners send all values as strings. null and "" are the same as leaving
-    the key out.
+    Strings that hold a number are numbers: some runners send all values as strings. null, "" and a list without items
+    are the same as leaving the key out.
     """
-    value = raw.get(key.name)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    given = raw.get(key.name)
+    is_list = "array" in key.json_type
+    value = _listed(given) if is_list else given
+    if value is None or (is_list and value == []) or (isinstance(value, str) and not value.strip()):
         if key.required:
             raise BadInput(f"{path}: {key.name} is missing; it must be {key.accepted}.")
         return None if key.default is None else key.read(key.default)
     try:
         return key.read(value)
     except _Wrong as wrong:
-        # The token may have been put in a wrong place as well.
-        found = wrong.said or ", ".join(quoted(part, token_of(raw)) for part in wrong.parts or (value,))
-        told = "" if key.secret else f", found {found}"
-        raise BadInput(f"{path}: {key.name} must be {key.accepted}{told}.") from None
+        # The token may stand in a wrong place.
+        values = wrong.said or ", ".join(quoted(part, token_of(raw)) for part in wrong.parts or (given,))
+        found = "" if key.secret else f", found {values}"
+        raise BadInput(f"{path}: {key.name} must be {key.accepted}{found}.") from None
 
 
 def token_of(raw: Mapping[str, Any]) -> str:
-    """What stands under `token`, sound or not: never to be shown."""
+    """The value under `token`, valid or not; it is never shown."""
     token = raw.get("token")
     return token.strip() if isinstance(token, str) else ""
 
@@ -168,59 +178,60 @@ def _token(value: object) -> str:
     return value.strip()
 
 
-def _listed(value: object) -> list[Any]:
-    """The items of a list as JSON, as JSON in a text, or as a text with blanks, commas or newlines between them."""
+def _listed(value: object) -> object:
+    """The items of a list as JSON, as JSON in a text, or as a text with blanks, commas or newlines between them; any
+    other value as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise _Wrong from None
+            return value
     if isinstance(value, str):
-        value = re.split(r"[\s,]+", value.strip(" \t\r\n,"))
-    if not isinstance(value, list) or not value or value == [""]:
-        raise _Wrong
+        return [item for item in re.split(r"[\s,]+", value) if item]
+    if isinstance(value, list):
+        return [item.strip() if isinstance(item, str) else item for item in value]
     return value
 
 
 def _slugs(value: object) -> ProjectSlugs:
+    if not isinstance(value, list):
+        raise _Wrong
     slugs, wrong = [], []
-    for item in _listed(value):
-        slug = normalise(item.strip().removeprefix("!")) if isinstance(item, str) else None
+    for item in value:
+        slug = normalise(pasted(item.removeprefix("!"))) if isinstance(item, str) else None
         if slug is None:
             wrong.append(item)
         else:
-            slugs.append((slug, item.strip().startswith("!")))
+            slugs.append((slug, item.startswith("!")))
     if wrong:
         raise _Wrong(*wrong)
     if any("*" in slug.rpartition("/")[0] for slug, _ in slugs):
         raise _Wrong(said="a * outside the project's name")
     found = sort_out(slugs)
-    if not found.single and not found.patterns:
+    if found.excluded and not found.single and not found.patterns:
         raise _Wrong(said="only slugs to leave out")
     return found
 
 
 def _streams(extra: Sequence[str]) -> Callable[[object], tuple[str, ...]]:
     def read(value: object) -> tuple[str, ...]:
-        if value == []:  # a form that nobody has filled in
-            return ()
-        named = [item.strip() if isinstance(item, str) else item for item in _listed(value)]
-        unknown = [name for name in named if name != "all" and name not in extra]
+        if not isinstance(value, list):
+            raise _Wrong
+        unknown = [name for name in value if name != "all" and name not in extra]
         if unknown:
             raise _Wrong(*unknown)
-        return tuple(name for name in extra if name in named or "all" in named)
+        return tuple(name for name in extra if name in value or "all" in value)
 
     return read
 
 
 def _job_names(value: object) -> JobNames:
-    if value == []:
-        return JobNames()
-    patterns = _listed(value)
-    wrong = [one for one in patterns if not isinstance(one, str) or not one.strip().removeprefix("!").strip()]
+    if not isinstance(value, list):
+        raise _Wrong
+    wrong = [pattern for pattern in value if not isinstance(pattern, str) or not pattern.removeprefix("!").strip()]
     if wrong:
         raise _Wrong(*wrong)
-    return JobNames.of(patterns)
+    return JobNames.of(value)
 
 
 def _date(value: object) -> datetime:
@@ -252,7 +263,7 @@ def _base_url(value: object) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this very machine."""
+    """Whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -298,104 +309,125 @@ def _boolean(value: object) -> bool:
     return text == "true"
 
 
+_USUAL = (
+    Key(
+        "token",
+        _token,
+        "a personal API token (printable characters without blanks)",
+        "A personal API token of CircleCI; never logged, and sent to base_url only.",
+        required=True,
+        secret=True,
+    ),
+    Key(
+        "project_slugs",
+        _slugs,
+        "slugs such as gh/acme/api or circleci/<organization id>/<project id>, patterns such as"
+        " gh/acme/* or !gh/acme/old-*, separated by blanks or commas or as a JSON list",
+        "The projects whose pipelines, workflows and jobs are synced: slugs and patterns, separated by blanks,"
+        " commas or newlines, or as a JSON list.",
+        json_type=("string", "array"),
+        default=[],
+        required=True,
+    ),
+    Key(
+        "start_date",
+        _date,
+        "an ISO 8601 date such as 2026-01-31 or 2026-01-31T12:00:00Z",
+        "Where the first sync of each stream begins; one year ago unless given.",
+    ),
+    Key(
+        "base_url",
+        _base_url,
+        "an https URL such as https://circleci.example.com (plain http for a loopback address only)",
+        "The root of a CircleCI Server.",
+        default=CLOUD,
+    ),
+    Key(
+        "max_workers",
+        _whole(1, 64),
+        "a whole number from 1 to 64",
+        "Requests at once, 1 to 64.",
+        json_type="integer",
+        default=8,
+    ),
+    Key(
+        "lookback_days",
+        _lookback,
+        "a number of days above 0 and up to 180",
+        "Each sync looks again at pipelines that were younger than so many days at the last sync.",
+        json_type="number",
+        default=1,
+    ),
+    Key(
+        "request_timeout",
+        _number(0, 3600, above_low=True),
+        "a number of seconds above 0 and up to 3600",
+        "Seconds for connecting and for each read; a whole answer may take five times that.",
+        json_type="number",
+        default=60,
+    ),
+    Key(
+        "page_size",
+        _whole(1, 50),
+        "a whole number from 1 to 50",
+        "Rows in a page where the API lets the caller choose, 1 to 50.",
+        json_type="integer",
+        default=50,
+    ),
+    Key(
+        "user_agent",
+        _header,
+        "a text of printable ASCII characters",
+        "How the tap introduces itself to the service.",
+        default=f"tap-circleci/{VERSION}",
+    ),
+    Key(
+        "activate_version",
+        _boolean,
+        "true or false",
+        "Send ACTIVATE_VERSION after each full table that was read whole, so that a target removes rows that are gone.",
+        json_type="boolean",
+        default=False,
+    ),
+)
+_FURTHER = (
+    Key(
+        "job_names",
+        _job_names,
+        "patterns of job names such as build* or !lint, separated by blanks or commas or as a JSON list",
+        "The jobs to which the streams below jobs are limited: patterns with * and ?, ! before those to leave out;"
+        " names with blanks as a JSON list. All jobs unless given.",
+        json_type=("string", "array"),
+        default=[],
+    ),
+    Key(
+        "find_reruns",
+        _boolean,
+        "true or false",
+        "Find reruns of old pipelines in each sync with API v1.1: a few calls for each project.",
+        json_type="boolean",
+        default=False,
+    ),
+    Key(
+        "strict",
+        _boolean,
+        "true or false",
+        "End with exit status 1 where something that the config or the catalog names had to be left out.",
+        json_type="boolean",
+        default=False,
+    ),
+)
+
+
 def keys(extra: Sequence[str]) -> tuple[Key, ...]:
     """Every key of the config, in the order in which they are documented; `extra` are the streams that
     `extra_streams` may name."""
-    return (
-        Key(
-            "token",
-            _token,
-            "a personal API token (printable characters without blanks)",
-            "A personal API token of CircleCI; never logged, and sent to base_url only.",
-            required=True,
-            secret=True,
-        ),
-        Key(
-            "project_slugs",
-            _slugs,
-            "slugs such as gh/acme/api or circleci/<organization id>/<project id>, patterns such as"
-            " gh/acme/* or !gh/acme/old-*, separated by blanks or commas or as a JSON list",
-            "The projects whose pipelines, workflows and jobs are synced: slugs and patterns, separated by blanks,"
-            " commas or newlines, or as a JSON list.",
-            json_type=("string", "array"),
-            required=True,
-        ),
-        Key(
-            "start_date",
-            _date,
-            "an ISO 8601 date such as 2026-01-31 or 2026-01-31T12:00:00Z",
-            "Where the first sync of each stream begins; one year ago unless given.",
-        ),
-        Key(
-            "base_url",
-            _base_url,
-            "an https URL such as https://circleci.example.com (plain http for a loopback address only)",
-            "The root of a CircleCI Server.",
-            default=CLOUD,
-        ),
-        Key(
-            "max_workers",
-            _whole(1, 64),
-            "a whole number from 1 to 64",
-            "Requests at once, 1 to 64.",
-            json_type="integer",
-            default=8,
-        ),
-        Key(
-            "lookback_days",
-            _lookback,
-            "a number of days above 0 and up to 180",
-            "Each sync looks again at pipelines that were younger than so many days at the sync before.",
-            json_type="number",
-            default=1,
-        ),
-        Key(
-            "request_timeout",
-            _number(0, 3600, above_low=True),
-            "a number of seconds above 0 and up to 3600",
-            "Seconds for connecting and for each read; a whole answer may take five times that.",
-            json_type="number",
-            default=60,
-        ),
-        Key(
-            "page_size",
-            _whole(1, 50),
-            "a whole number from 1 to 50",
-            "Rows in a page where the API lets the caller choose, 1 to 50.",
-            json_type="integer",
-            default=50,
-        ),
-        Key(
-            "user_agent",
-            _header,
-            "a text of printable ASCII characters",
-            "How the tap introduces itself to the service.",
-            default=f"tap-circleci/{VERSION}",
-        ),
-        Key(
-            "activate_version",
-            _boolean,
-            "true or false",
-            "Send ACTIVATE_VERSION after each full table that was read whole, so that a target removes rows that are"
-            " gone.",
-            json_type="boolean",
-            default=False,
-        ),
-        Key(
-            "extra_streams",
-            _streams(extra),
-            f"all, or names among {', '.join(extra)}, separated by blanks or commas or as a JSON list",
-            "Streams beyond the eleven usual ones: names separated by blanks, commas or newlines, a JSON list, or all.",
-            json_type=("string", "array"),
-            default=[],
-        ),
-        Key(
-            "job_names",
-            _job_names,
-            "patterns of job names such as build* or !lint, separated by blanks or commas or as a JSON list",
-            "The jobs to which the streams below jobs are limited: patterns with * and ?, ! before those to leave out;"
-            " names with blanks as a JSON list. All jobs unless given.",
-            json_type=("string", "array"),
-            default=[],
-        ),
+    extra_streams = Key(
+        "extra_streams",
+        _streams(extra),
+        f"all, or names among {', '.join(extra)}, separated by blanks or commas or as a JSON list",
+        "Streams beyond the eleven usual ones: names separated by blanks, commas or newlines, a JSON list, or all.",
+        json_type=("string", "array"),
+        default=[],
     )
+    return (*_USUAL, extra_streams, *_FURTHER)

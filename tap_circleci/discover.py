@@ -78,8 +78,8 @@ def _entry(stream: Stream) -> CatalogEntry:
 def select(raw: Mapping[str, Any] | None, path: str, extra: Collection[str] = ()) -> Selected:
     """What the catalog in `raw`, read from `path`, selects; without one the usual streams and these extra ones.
 
-    `selected` counts in a stream's metadata and, the old way, in its schema. If no stream carries any, all are selected
-    that are not deselected by default. Raises `BadInput`.
+    `selected` is read from a stream's metadata and, the old way, from its schema. If no stream has it, all are selected
+    that are not deselected by default. Raises `BadInput` with one sentence for every mistake.
     """
     if raw is None:
         return Selected({name: schema_of(name) for name in _offered(extra)})

@@ -18,6 +18,8 @@ from tap_circleci.config import Config
 from tap_circleci.discover import select
 from tap_circleci.errors import BadInput
 from tap_circleci.state import state
+from tap_circleci.values.patterns import JobNames
+from tap_circleci.values.slugs import ProjectSlugs
 from tests.circleci import Server, odd_world
 from tests.tap import FastClock, run, sync
 
@@ -54,7 +56,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path):
     done = run(["--config", str(path)])
     assert done.status == 1
     assert [told.rpartition(", found ")[2] for told in done.criticals()[1:]] == ['"gh/acme", "gl/x/y".', '"", 5.']
-    assert 'unknown keys, which mean nothing here: "max_worker"' in done.log
+    assert 'unknown keys (ignored): "max_worker"' in done.log
 
 
 def test_a_default_is_what_it_stands_for():
@@ -110,11 +112,32 @@ def test_job_names_come_in_any_customary_way(value, wanted, unwanted):
         (["gh/a/b", "circleci/o-1/p-1"], ["gh/a/b", "circleci/o-1/p-1"]),
         ('["gh/a/b", "gh/a/c"]', ["gh/a/b", "gh/a/c"]),
         ("gh/x/y github/x/y gh/x/y", ["gh/x/y"]),
+        (
+            "https://app.circleci.com/pipelines/github/x/y/12 gh/x/y/ app.circleci.com/pipelines/gh/x/z",
+            ["gh/x/y", "gh/x/z"],
+        ),
     ],
 )
 def test_slugs_come_in_any_customary_way(value, slugs):
     """Blanks, commas, newlines or a JSON list; duplicates, also under another name of the host, once."""
     assert list(checked(project_slugs=value).project_slugs.single) == slugs
+
+
+def test_only_a_look_at_what_the_token_sees_does_without_projects():
+    """--check and --get need a token and nothing else; a list of no projects is the same as none."""
+    for value in (None, "", ",", [], "[]"):
+        raw = {**SOUND, "project_slugs": value}
+        assert config.check(raw, "config.json", KEYS, ("project_slugs",)).project_slugs == ProjectSlugs()
+        with pytest.raises(BadInput, match=r"^config.json: project_slugs is missing; it must be slugs"):
+            config.check(raw, "config.json", KEYS)
+    with pytest.raises(BadInput, match=r"project_slugs must be .* found \"acme\"\.$"):
+        config.check({**SOUND, "project_slugs": "acme"}, "config.json", KEYS, ("project_slugs",))
+
+
+@pytest.mark.parametrize("value", [None, "", " ", ",", [], "[]"])
+def test_job_names_without_a_name_mean_all_jobs(value):
+    """A list of nothing is what a form that nobody has filled in gives; an empty name in a list is a mistake."""
+    assert checked(job_names=value).job_names == JobNames()
 
 
 def test_strings_are_read_as_what_they_hold():
@@ -183,6 +206,12 @@ WRONG = [
     ("page_size", 51),
     ("user_agent", "a\r\nHost: b"),
     ("activate_version", "perhaps"),
+    ("find_reruns", 2),
+    ("strict", "yes"),
+    ("job_names", [""]),
+    ("job_names", ["build", " "]),
+    ("job_names", "build !"),
+    ("project_slugs", ["gh/a/b", ""]),
     ("extra_streams", "test"),
     ("extra_streams", ["tests", 5]),
     ("extra_streams", {"tests": True}),
@@ -244,7 +273,7 @@ def test_unknown_keys_are_warned_about_by_name_only():
     """A key that means nothing here is named, its value is not shown."""
     with Server(odd_world(NOW)) as server:
         found = sync(server, streams=["collaborations"], tokne="hush")
-    assert 'unknown keys, which mean nothing here: "tokne"' in found.log
+    assert 'unknown keys (ignored): "tokne"' in found.log
     assert "hush" not in found.log
 
 
@@ -287,13 +316,17 @@ def test_a_config_that_others_can_read_is_warned_about(tmp_path: Path):
         {"bookmarks": {"jobs": {"gh/acme/odd": {"start_date": "2026-03-12T12:00:00Z"}}}},
     ],
 )
-def test_a_bookmark_in_the_future_is_an_error(state):
+def test_a_moment_in_the_future_is_a_mistake(state):
     """By the service's clock, not this machine's, nothing was synced tomorrow, and no first sync began there."""
     with Server(odd_world(NOW)) as server:
-        found = sync(server, state=state)
+        found = sync(server, state=state, start_date="2028-01-01")
         assert server.calls == 1
     assert found.status == 1
-    assert "in the future" in found.criticals()[0]
+    assert [sentence.split(" is ")[0].split(".")[0] for sentence in found.criticals()] == [
+        "start_date",
+        "The state's bookmarks",
+    ]
+    assert all("in the future: CircleCI's clock says 2026-03-10T12:00" in sentence for sentence in found.criticals())
 
 
 NAMES = ["bookmarks", "currently_syncing", "pipelines", "jobs", "usage", "gh/a/b", "x"]

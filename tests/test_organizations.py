@@ -7,7 +7,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from tap_circleci.state.state import Mark, State
 from tap_circleci.streams import STREAMS
+from tap_circleci.sync.run import version_of
+from tap_circleci.walk.seen import Seen, Step
 from tests.circleci import Answer, Fault, Row, Server, World, demo_world, stamp
 from tests.circleci.extras import furnish
 from tests.tap import assert_same, expected, sync, tables
@@ -298,12 +301,33 @@ def test_versions_are_activated_only_after_a_complete_read():
     activated = [m["stream"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"]
     assert activated == ["collaborations", "context", "project", "pipeline_definition", "trigger"]
     versions = {m["version"] for m in run.messages if m["type"] == "RECORD" and m["stream"] == "context"}
-    assert versions == {int(NOW.timestamp() * 1000)}
+    assert versions == {m["version"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"}
+    assert len(versions) == 1
     assert not [m for m in missing.messages if m["type"] == "ACTIVATE_VERSION"]
     assert not [m for m in off.messages if "version" in m]
     assert not [
         m for m in run.messages if m["type"] == "RECORD" and m["stream"] in ("jobs", "deploy") and "version" in m
     ]
+
+
+def test_the_version_of_a_table_never_falls_between_runs():
+    """A Date that is wrong in one run, ahead or behind, makes neither that version fall nor the next one."""
+    found = []
+    with Server(world_of("gh/acme/api")) as server:
+        for days in (0, 400, 0, -400, 0):
+            server.world.advance(timedelta(days=days))
+            run = sync(server, activate_version=True, streams=["project"])
+            server.world.advance(timedelta(days=-days))
+            found += [message["version"] for message in run.messages if message["type"] == "ACTIVATE_VERSION"]
+    assert len(found) == 5
+    assert found == sorted(found)
+
+
+def test_a_version_is_no_lower_than_what_the_state_says_has_passed():
+    """A machine whose clock is behind that of an earlier run goes on where that one was."""
+    later = datetime(2090, 1, 1, tzinfo=timezone.utc)
+    usual, seen = State(), State(marks={"jobs": {"gh/acme/api": Mark(seen=Seen((Step(later, later),)))}})
+    assert version_of(usual) < version_of(seen) == int(later.timestamp() * 1000)
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
@@ -320,6 +344,33 @@ def test_no_version_is_activated_below_parents_that_could_not_be_read(status, br
     with Server(demo_world(NOW)) as server:
         server.fault = lambda path, nth: Fault(status) if path.split("?")[0].endswith(broken) else None
         run = sync(server, activate_version=True, streams=VERSIONED)
+    assert [m["stream"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"] == activated
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Fault(403),
+        Fault(404),
+        Fault(500),
+        Fault(200, {}, {"items": [{"id": None, "name": "x"}], "next_page_token": None}),
+        Fault(200, {}, {"items": [], "next_page_token": "again"}),
+    ],
+    ids=["refused", "missing", "broken", "without an id", "endless"],
+)
+@pytest.mark.parametrize(
+    ("stream", "activated"), [("private/project", ["groups"]), ("/groups", ["project", "pipeline_definition"])]
+)
+def test_no_version_is_activated_where_the_second_page_is_in_doubt(stream, activated, second):
+    """A list of which only the first page is certain says nothing of what is gone, there and below."""
+    world = world_of("gh/acme/api", "gh/acme/web")
+    for organization in world.organizations:
+        for name in ("one", "two"):
+            world.add_group(organization, name)
+    with Server(world, page_size=1) as server:
+        server.fault = lambda path, nth: second if stream in path and "page-token" in path else None
+        streams = ("groups", "project", "pipeline_definition")
+        run = sync(server, activate_version=True, streams=streams, page_size=1)
     assert [m["stream"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"] == activated
 
 
@@ -360,7 +411,8 @@ def test_every_full_table_tells_of_deletes_whether_it_is_one_of_the_usual_or_not
     activated = {m["stream"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"}
     assert activated == {*VERSIONED, "context_variables"}
     versions = {m["version"] for m in run.messages if m.get("stream") == "context_variables" and m["type"] == "RECORD"}
-    assert versions == {int(NOW.timestamp() * 1000)}
+    assert versions == {m["version"] for m in run.messages if m["type"] == "ACTIVATE_VERSION"}
+    assert len(versions) == 1
 
 
 CONFIGURED = ("insights_workflows", "flaky_tests", "project_variables", "checkout_keys", "webhooks")

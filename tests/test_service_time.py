@@ -198,7 +198,7 @@ def test_answers_without_a_time_are_told_of_once():
     with Server(world_until(machine())) as server:
         run = sync_by(server, every(""))
     assert run.status == 0
-    assert run.log.count("do not tell the time") == 1
+    assert run.log.count("Responses have no Date header") == 1
     assert len(run.rows("pipelines")) == 60
 
 

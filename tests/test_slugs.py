@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_circleci.values.slugs import escaped_slug, normalise, short_host, sort_out, usable_id, usable_slug
+from tap_circleci.values.slugs import escaped_slug, normalise, pasted, short_host, sort_out, usable_id, usable_slug
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,33 @@ from tap_circleci.values.slugs import escaped_slug, normalise, short_host, sort_
 def test_a_slug_has_one_spelling(slug, found):
     """The short name of the host; None for what is no slug."""
     assert normalise(slug) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "slug"),
+    [
+        ("https://app.circleci.com/pipelines/github/acme/api/123", "gh/acme/api"),
+        ("https://app.circleci.com/pipelines/github/acme/api/", "gh/acme/api"),
+        ("app.circleci.com/pipelines/gh/acme/api", "gh/acme/api"),
+        ("app.circleci.com/pipelines/bitbucket/acme/api?branch=main#top", "bb/acme/api"),
+        ("https://app.circleci.com/pipelines/circleci/o-1/p-1/7/workflows/w-1/jobs/9", "circleci/o-1/p-1"),
+        ("https://app.circleci.com/pipelines/github/circleci/docs?branch=gh/x/y", "gh/circleci/docs"),
+        ("https://app.circleci.com/settings/project/github/acme/my%20api", None),
+        ("https://app.circleci.com/settings/project/github/acme/my%2Dapi", "gh/acme/my-api"),
+        ("https://circleci.com/gh/acme/api/123", "gh/acme/api"),
+        ("http://ci.example.com:8443/pipelines/github/acme/*", "gh/acme/*"),
+        ("https://app.circleci.com/pipelines/github/acme", None),
+        ("https://app.circleci.com/dashboard", None),
+        ("https://[::1/gh/acme/api", None),
+        ("gh/acme/api/", "gh/acme/api"),
+        ("gh/acme/api-?", "gh/acme/api-?"),
+        ("gh/acme/api/123", None),
+        ("gh.x/acme/api", None),
+    ],
+)
+def test_a_slug_may_be_pasted_from_the_browser(text, slug):
+    """The address of a project or of a page below it, also without https:// or with a slash at the end."""
+    assert normalise(pasted(text)) == slug
 
 
 def test_an_organizations_slug_has_one_spelling():

@@ -31,7 +31,7 @@ MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2999, 1, 1), timezones=st.
 MAYBE = st.none() | MOMENTS
 NAMES = st.lists(st.text(min_size=1), max_size=3).map(tuple)
 STEPS = st.builds(Step, MOMENTS, MOMENTS, MAYBE)
-SEEN = st.builds(Seen, st.lists(STEPS, max_size=4).map(tuple), MAYBE, NAMES)
+SEEN = st.builds(Seen, st.lists(STEPS, max_size=4).map(tuple), MAYBE, NAMES, NAMES, NAMES)
 SLUGS = st.sampled_from([SLUG, "gh/acme/web", "bb/acme/api", "circleci/AB/CD", "gh/a.b/ç"])
 PARENTS = st.sampled_from(["o1", "gitlab/acme/api", SLUG, f"{SLUG}/build and test"])
 EXPORTS = st.builds(
@@ -124,7 +124,7 @@ def test_everything_of_a_stream_stands_under_its_name():
     """One object for each parent, with every key that the stream can have."""
     found = State("context")
     found.keep("deploy", "o1", Mark(written(START), START - DAY))
-    seen = Seen((Step(START, START - DAY, START - 2 * DAY), Step(START - DAY, START)), START - DAY, ("p1",))
+    seen = Seen((Step(START, START - DAY, START - 2 * DAY), Step(START - DAY, START)), START - DAY, ("p0",), ("p1",))
     found.keep("pipelines", SLUG, Mark(written(START), seen=seen))
     found.keep("tests", SLUG, Mark(start=START, names=("build*", "!lint")))
     found.keep("usage", "o1", Mark(export=Export("x1", START - DAY, START)))
@@ -146,7 +146,9 @@ def test_everything_of_a_stream_stands_under_its_name():
                         {"as_of": "2025-12-31T00:00:00Z", "looked_back_to": "2026-01-01T00:00:00Z", "since": None},
                     ],
                     "pending": "2025-12-31T00:00:00Z",
+                    "pending_ids": ["p0"],
                     "retry": ["p1"],
+                    "recent": [],
                     "next_build": None,
                 }
             },
@@ -155,7 +157,9 @@ def test_everything_of_a_stream_stands_under_its_name():
                     "start_date": "2026-01-01T00:00:00Z",
                     "seen": [],
                     "pending": None,
+                    "pending_ids": [],
                     "retry": [],
+                    "recent": [],
                     "job_names": ["build*", "!lint"],
                 }
             },
@@ -297,7 +301,7 @@ def test_a_state_of_1_1_is_read():
                 "gh/acme/empty": Mark(seen=Seen(retry=("p2",))),
             },
             "workflows": {SLUG: Mark("2026-03-10T10:00:00.000000Z")},
-            "job_details": {SLUG: Mark("", ancient, Seen((Step(noon, ancient, first),), None, ("p1",)))},
+            "job_details": {SLUG: Mark("", ancient, Seen((Step(noon, ancient, first),), retry=("p1",)))},
         },
     )
     assert as_1_1(found.as_json()) == STATE_1_1

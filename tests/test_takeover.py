@@ -9,7 +9,7 @@ import pytest
 from tap_circleci.errors import BadInput
 from tap_circleci.state import state
 from tap_circleci.state.state import Mark, State
-from tap_circleci.walk.seen import Seen, Step
+from tap_circleci.walk.seen import LATE, Seen, Step
 from tests.circleci import Server, history
 from tests.tap import assert_same, expected, kept, sync, tables
 from tests.worlds import NOW, WALK
@@ -73,11 +73,15 @@ def test_a_state_of_tap_circle_ci_that_cannot_be_understood_is_refused_by_name(m
 
 
 def test_pipelines_that_tap_circle_ci_has_synced_are_not_sent_again():
-    """Its state spares the rows of pipelines, while workflows and jobs come anew."""
+    """Only those that changed in the last two hours before its time, which may be told late; all workflows and jobs."""
     with Server(history(30, NOW)) as server:
-        taken = {"bookmarks": {"pipelines": {"gh/acme/big": (NOW - timedelta(minutes=1)).isoformat()}}}
+        mark = NOW - timedelta(minutes=1)
+        taken = {"bookmarks": {"pipelines": {"gh/acme/big": mark.isoformat()}}}
         run = sync(server, state=taken, streams=WALK)
         truth = expected(server.world.truth(["gh/acme/big"]), WALK[1:])
-    assert not run.rows("pipelines")
-    assert_same(tables(run.lines), truth)
+        rows = server.world.pipelines([server.world.project("gh/acme/big")["id"]])
+    late = {row["id"] for row in rows if row["updated_at"] >= (mark - LATE).isoformat()}
+    assert {row["id"] for row in run.rows("pipelines")} == late
+    assert 0 < len(late) < 5
+    assert_same({name: rows for name, rows in tables(run.lines).items() if name in WALK[1:]}, truth)
     assert all(len(kept(run.state, stream, "gh/acme/big")["seen"]) == 1 for stream in WALK)

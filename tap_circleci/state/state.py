@@ -12,8 +12,8 @@
        "export": {"id": "<of the service>", "start": T, "end": T, "asked_at": T}}}}}   streams of exports
 
 Which keys an entry has follows from the stream alone, and every key is always there: null or [] where there is nothing.
-Some runners merge two states key by key, objects within objects. Each entry then is that of one of the two states, so
-what it says stays true.
+Some runners merge two states key by key, objects within objects. Each entry then comes whole from one of the two
+states, so what it says is true.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tap_circleci.walk.seen import Seen, Step
 
 @dataclass(frozen=True)
 class Export:
-    """An export that the service was asked for: its id, and the moments from and to which it goes, both included.
+    """An export that was ordered: its id at the service, and its first and last moment, both included.
 
     `asked_at` is the service's time at which it was ordered, None where an older state does not say.
     """
@@ -51,8 +51,9 @@ class Mark:
     """What is kept of one stream below one parent.
 
     `value` is the highest replication key value sent, `start` the start date of the first sync, `seen` what the walk
-    has read. `names` are the patterns of parents' names that the stream was limited to, None where that is not known.
-    `next_build` is the number from which a list by numbers is read on. `export` is still to be collected.
+    has read. `names` are the patterns of parents' names to which the stream was limited, None where they are not known.
+    `next_build` is the number from which the next run reads a list of builds. `export` is the export that the next run
+    collects.
     """
 
     value: str = ""

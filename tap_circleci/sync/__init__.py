@@ -21,35 +21,49 @@ from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
 from tap_circleci.sync.exports import write_exports
 from tap_circleci.sync.organizations import extent_of, write_streams
 from tap_circleci.sync.pipelines import PipelineWriter
-from tap_circleci.sync.run import FIRST_SYNC, Run
+from tap_circleci.sync.run import FIRST_SYNC, Run, version_of
 from tap_circleci.values.times import whole_seconds
 from tap_circleci.workers import Clock, Pool, result
 
 LOGGER = logging.getLogger(__name__)
 
 CLOCK_BEHIND = timedelta(minutes=30)
-"""How far the clock of one answer may be behind that of an earlier run, so that a state is not refused for it."""
+"""A state is accepted if no moment in it is further ahead of CircleCI's clock: the clocks of its machines differ."""
 
 
 def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list[str]:
-    """Send everything that is selected and new; gives a sentence for each thing that had to be left out.
+    """Send everything that is selected and new; gives a sentence for each thing that could not be sent.
 
-    Raises `Stopped`. However the run ends, what was finished stands in the last STATE.
+    Raises `Stopped`. However the run ends, the last STATE has all that was finished.
     """
     client = Client(config, clock)
     pool = Pool(config.max_workers)
     messages = Messages(selected, clock)
-    report = Report(clock, messages, client, is_strict=getattr(config, "strict", False))
+    report = Report(clock, messages, client, is_strict=config.strict)
     try:
         LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(selected.schemas) or "none")
         report.begin_part("asking whose token it is")
         me = result(pool.submit((), partial(who_am_i, client)), clock, report.tick)
         time = ServiceTime(me.date, clock)
         begun = time.now()
-        # By a clock that has come to it for certain: one that is years ahead would leave everything out.
+        # By the earliest clock: a clock that is years ahead would leave out every row.
         start = config.start_date or (time.certain(None, ()) or begun) - FIRST_SYNC
         outcomes = Outcomes(report, client)
-        run = Run(config, selected, state, client, pool, clock, time, messages, report, outcomes, begun, start)
+        run = Run(
+            config,
+            selected,
+            state,
+            client,
+            pool,
+            clock,
+            time,
+            messages,
+            report,
+            outcomes,
+            begun=begun,
+            start=start,
+            version=version_of(state),
+        )
         _write_everything(run)
     except TapError as error:
         report.failed(*error.args)
@@ -61,10 +75,10 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
 
 
 def _write_everything(run: Run) -> None:
-    """Write all selected streams, beginning with the one that an earlier run was at."""
+    """Write all selected streams, beginning with the one at which an earlier run was interrupted."""
     names = list(dict.fromkeys(ROOT.name if name in WALK_NAMES else name for name in run.selected.schemas))
     if not run.time.is_told:
-        LOGGER.warning("CircleCI's answers do not tell the time: what is new is judged by the rows alone.")
+        LOGGER.warning("Responses have no Date header; using the rows' own times.")
     _refuse_the_future(run)
     if not names:
         LOGGER.warning("No stream is selected.")
@@ -89,14 +103,15 @@ def _write_everything(run: Run) -> None:
 
 
 def _refuse_the_future(run: Run) -> None:
-    """Raise `BadInput` for a state or a start date that CircleCI's clock has not come to."""
+    """Raise `BadInput` for a start date or a moment in the state that is in the future by CircleCI's clock."""
     if not run.time.is_told:
         return
     latest = run.state.latest()
-    marks = [("start_date", run.config.start_date)] if run.config.start_date else []
-    marks += [(f"The state's {latest[0]}", latest[1])] if latest else []
-    for name, moment in marks:
-        if moment > run.begun + CLOCK_BEHIND:
-            raise BadInput(
-                f"{name} is {whole_seconds(moment)}, in the future: CircleCI's clock says {whole_seconds(run.begun)}."
-            )
+    moments = [("start_date", run.config.start_date)] if run.config.start_date else []
+    moments += [(f"The state's {latest[0]}", latest[1])] if latest else []
+    future = [(name, moment) for name, moment in moments if moment > run.begun + CLOCK_BEHIND]
+    now = whole_seconds(run.begun)
+    if future:
+        raise BadInput(
+            *(f"{name} is {whole_seconds(at)}, in the future: CircleCI's clock says {now}." for name, at in future)
+        )

@@ -33,9 +33,7 @@ def write_streams(
         run.messages.schema(stream.name)
         if stream.is_export:
             write_exports(stream)
-        version = None
-        if run.config.activate_version and stream.replication_key is None:
-            version = int(run.begun.timestamp() * 1000)
+        version = run.version if run.config.activate_version and stream.replication_key is None else None
         while listing is not None and listing.stream is stream:
             _write_listing(run, listing, version)
             listing = next(listings, None)
@@ -63,7 +61,7 @@ def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
             continue
         run.messages.record(stream.name, record, date, version)
         highest = higher(highest, value, date)
-    if listing.is_whole:  # the rows that could not be read may be older
+    if listing.is_whole:  # rows that were not read may be older than the highest value
         _keep(run, listing, key, highest)
     run.messages.state(run.state)
     run.report.tick()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from tap_circleci.client import Client
@@ -30,7 +30,7 @@ class Run:
     """One sync, in the thread that writes.
 
     `begun` is the service's time at its beginning, `start` is the start date of streams that are read for the first
-    time.
+    time, `version` that of the full tables.
     """
 
     config: Config
@@ -45,6 +45,7 @@ class Run:
     outcomes: Outcomes
     begun: datetime
     start: datetime
+    version: int
 
     def wait(self, future: Future[Any]) -> Any:
         """The result of a future; meanwhile the run shows its progress and can be stopped."""
@@ -53,6 +54,17 @@ class Run:
     def mark(self, stream: str, key: str) -> Mark:
         """What an earlier run kept of a stream below a parent; an empty mark where the catalog says FULL_TABLE."""
         return Mark() if stream in self.selected.full_table else self.state.mark(stream, key)
+
+
+def version_of(state: State) -> int:
+    """The version of the full tables of a run, which must never be lower than in the run before.
+
+    Milliseconds by this machine's clock, since a single answer may have a wrong Date; no less than a moment that by the
+    state of an earlier run has passed.
+    """
+    latest = state.latest()
+    machine = datetime.now(timezone.utc)
+    return int(max(machine, latest[1] if latest else machine).timestamp() * 1000)
 
 
 def bookmark_key(stream: Stream, ids: Ids) -> str:

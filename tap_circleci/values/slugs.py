@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tap_circleci.values.patterns import matches
 from tap_circleci.values.text import UNPAIRED
@@ -46,6 +46,19 @@ def normalise(slug: str) -> str | None:
     if any(not part or part in (".", "..") or re.search(r"[\x00-\x20\x7f\ud800-\udfff]", part) for part in rest):
         return None
     return "/".join([VCS[vcs.lower()], *rest])
+
+
+def pasted(text: str) -> str:
+    """The slug in an address as a browser shows it, with or without `https://`; any other text without a last slash.
+
+    The web app has a project's slug in the path, after words of its own and before numbers and ids:
+    https://app.circleci.com/pipelines/github/acme/api/123/workflows/5c6e4337
+    """
+    site, *path = re.sub(r"^https?://|[?#].*", "", text).split("/")
+    if "." not in site:
+        return text.rstrip("/")
+    first = next((place for place, part in enumerate(path) if part.lower() in VCS), 0)
+    return "/".join(unquote(part) for part in path[first : first + 3])
 
 
 def short_host(slug: str) -> str:
