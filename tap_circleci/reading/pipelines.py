@@ -24,8 +24,8 @@ from tap_circleci.config import Config
 from tap_circleci.errors import Forbidden, LocalError
 from tap_circleci.http.service_time import ServiceTime
 from tap_circleci.reading.paging import Page, Rows, pages, reading
-from tap_circleci.state.state import Mark
 from tap_circleci.reading.reruns import News, pipelines_of, read_news
+from tap_circleci.state.state import Mark
 from tap_circleci.streams import ROOT, STREAMS, WORKFLOWS, Stream
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.rows import Ids, Row

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from itertools import islice
 
 from tap_circleci.client import Client, is_object
 from tap_circleci.errors import LocalError, NotFound

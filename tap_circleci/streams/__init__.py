@@ -10,7 +10,19 @@ from collections.abc import Mapping
 from tap_circleci.streams import builds, insights, organizations, pipelines, usage
 from tap_circleci.streams.stream import Stream
 
-__all__ = ["BUILDS", "ORGANIZATIONS", "WORKFLOWS", "PROJECTS", "ROOT", "STREAMS", "WALK", "WALK_NAMES", "Stream", "children_of", "family_of"]
+__all__ = [
+    "BUILDS",
+    "ORGANIZATIONS",
+    "PROJECTS",
+    "ROOT",
+    "STREAMS",
+    "WALK",
+    "WALK_NAMES",
+    "WORKFLOWS",
+    "Stream",
+    "children_of",
+    "family_of",
+]
 
 STREAMS: Mapping[str, Stream] = {
     stream.name: stream

@@ -53,8 +53,9 @@ ALWAYS = (
         parent="pipelines",
         replication_key="created_at",
         source=Source(
-            "/api/v2/pipeline/{pipeline_id}/workflow", DOCS + "#tag/Pipeline/operation/listWorkflowsByPipelineId",
-            look_up="/api/v2/workflow/{workflow_id}"
+            "/api/v2/pipeline/{pipeline_id}/workflow",
+            DOCS + "#tag/Pipeline/operation/listWorkflowsByPipelineId",
+            look_up="/api/v2/workflow/{workflow_id}",
         ),
         row=Columns(child_context={"id": "workflow_id"}),
         timing=Timing(
