@@ -86,7 +86,7 @@ class Messages:
     def convert(self, name: str, row: Row) -> Row | None:
         """The record that a row makes, or None (and counted) where its key is not usable."""
         record: Row = self._converters[name](row)
-        if all(_is_usable(STREAMS[name], row, column) for column in STREAMS[name].key):
+        if all(_is_usable(STREAMS[name], column, row, record) for column in STREAMS[name].key):
             return record
         self.keyless[name] += 1
         return None
@@ -159,13 +159,18 @@ class Messages:
         self.unfit[name, path, problem] += times
 
 
-def _is_usable(stream: Stream, row: Row, column: str) -> bool:
-    """Whether a row has a value for this part of its key: a text or a number that is not empty, or may be."""
-    value = value_of(row, column)
+def _is_usable(stream: Stream, column: str, row: Row, record: Row) -> bool:
+    """Whether a row has a value for this part of its key, a text or a number, that its record still has.
+
+    It is not empty, unless it may be.
+    """
+    given, value = value_of(row, column), record[column]
+    if value is None or isinstance(given, bool) or not isinstance(given, (str, int)):
+        return False
     if column in stream.row.blank_columns:
-        return isinstance(value, (str, int))
+        return True
     if column in stream.row.identity and column != "id":  # a name, which need not be able to stand in a path
-        return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() != ""
+        return str(value).strip() != ""
     return usable_id(value) is not None
 
 
