@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 import json
 import os
 import subprocess
@@ -12,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tap_circleci.discover import Selected
+from tap_circleci.output.messages import Messages
+from tap_circleci.state import state as states
 from tests.circleci import Server, World, demo_world, history
 from tests.tap import PROGRAM, EagerClock, FastClock, config_for, sync
 
@@ -112,6 +117,27 @@ def test_the_state_of_many_projects_takes_up_little_of_the_output():
     assert sum(map(len, states)) - len(states[-1]) <= 0.08 * sum(map(len, run.lines))
     assert len(states) - 1 <= clock.waited / 1.0
     assert len([line for line in again.lines if line.startswith('{"type": "STATE"')]) <= 1 + clock.waited / 60
+
+
+def test_a_state_that_grows_all_at_once_takes_up_little_of_the_output():
+    """Its size is that of the state which is to be written, not that of the last one: 5 % after each STATE but for
+    those that are due after a minute."""
+    clock, written_at, sizes = FastClock(), 0.0, []
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        messages = Messages(Selected({}), clock)
+        state, _ = states.read({}, "")
+        for number in range(600):
+            messages.record("schedule", {"id": "x" * 9000}, NOW)
+            for more in range(200 if number % 200 == 100 else 1):
+                state.note("schedule", f"gh/acme/service-{number}-{more}", "2026-03-10T12:00:00.000000Z")
+            clock.wait(2.0)
+            messages.state(state)
+            lines = output.getvalue().splitlines()
+            if lines[-1].startswith('{"type": "STATE"'):
+                sizes.append(sum(len(line) for line in lines if line.startswith('{"type": "STATE"')))
+                assert sizes[-1] <= 0.05 * sum(map(len, lines)) or clock.now() - written_at >= 60
+                written_at = clock.now()
+    assert len(sizes) >= 12
 
 
 def test_a_state_is_small():

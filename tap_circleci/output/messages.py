@@ -122,21 +122,21 @@ class Messages:
         self.flush()
         moment = self._clock.now()
         since = moment - self._state_at
-        if not now and since < STATE_SECONDS:
-            return
-        if self._state_size is None:
-            self._state_size = len(json.dumps(state.as_json()))
-        too_large = self._state_bytes + self._state_size > STATE_SHARE * self._bytes
-        if not now and too_large and since < MAX_STATE_SECONDS:
+        is_due = now or since >= MAX_STATE_SECONDS
+        if not is_due and (since < STATE_SECONDS or not self._has_room(self._state_size)):
             return
         value = state.as_json()
-        if now or value != self._last_state:
-            before = self._bytes
-            self._add(singer.StateMessage(value))
+        line = singer.messages.format_message(singer.StateMessage(value)) + "\n"
+        self._state_size = len(line)
+        if now or (value != self._last_state and (is_due or self._has_room(len(line)))):
+            self._unwritten.append(line)
             self.flush()
-            self._state_size = self._bytes - before
-            self._state_bytes += self._state_size
+            self._state_bytes += len(line)
             self._last_state, self._state_at = value, moment
+
+    def _has_room(self, size: int) -> bool:
+        """Whether a state of this size leaves STATE messages a small part of the output."""
+        return self._state_bytes + size <= STATE_SHARE * (self._bytes + size)
 
     def flush(self) -> None:
         """Hand over what has been written; called after each unit of work, since a call for each line costs more than
