@@ -31,6 +31,11 @@ T = TypeVar("T")
 SHUTDOWN_SECONDS = 1.5
 """Seconds that a run which was told to stop may take to end in order."""
 
+OUT_OF_MEMORY = (
+    "The tap ran out of memory: give it more, or use fewer max_workers or extra_streams. The rows sent so far are safe:"
+    " keep the last state that the target printed."
+)
+
 CALLS = """\
 the usual calls:
   tap-circleci --config config.json --discover > catalog.json
@@ -76,20 +81,49 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> NoRet
     _stop_on_signals(clock)
     protect("")
     try:
+        status = _status(argv, clock)
+    finally:
+        _disarm()
+    sys.exit(_flushed(status))
+
+
+def _status(argv: Sequence[str] | None, clock: Clock) -> int:
+    """Do what the command line asks for and log what went wrong; gives the exit status."""
+    try:
         failures = _run(_parser().parse_args(argv), clock)
     except Stopped as stopped:
         LOGGER.critical("Stopped by %s.", signal.Signals(stopped.signum).name)
-        sys.exit(128 + stopped.signum)
+        return 128 + stopped.signum
+    except SystemExit as shown:  # --help and --version end so
+        return int(shown.code or 0)
     except TapError as error:
         failures = [str(sentence) for sentence in error.args]
+    except MemoryError:
+        failures = [OUT_OF_MEMORY]
     except Exception:
         LOGGER.critical("The tap has a bug; please report it, with these lines:", exc_info=True)
-        sys.exit(1)
-    finally:
-        _disarm()
+        return 1
     for sentence in failures:
         LOGGER.critical("%s", sentence)
-    sys.exit(1 if failures else 0)
+    return 1 if failures else 0
+
+
+def _flushed(status: int) -> int:
+    """The exit status, once all that was printed has been written.
+
+    What a full disk does not take is given up here: Python would try again while it shuts down, and exit with 120.
+    """
+    for name in ("stdout", "stderr"):
+        try:
+            stream = getattr(sys, name)
+            if stream is not None:
+                stream.flush()
+        except OSError as error:
+            setattr(sys, name, None)
+            if name == "stdout":
+                LOGGER.critical("Standard output cannot be written: %s.", error.strerror)
+                status = status or 1
+    return status
 
 
 def _stop_on_signals(clock: Clock) -> None:

@@ -182,6 +182,20 @@ def test_a_bug_is_told_with_its_traceback_and_without_the_token(tmp_path: Path):
     assert "  CRITICAL forged \\x1b[2J ***" in lines
 
 
+def test_a_machine_without_memory_is_told_in_a_sentence(tmp_path: Path):
+    """No traceback: exit 1, and what to do."""
+    config = config_in(tmp_path, {"token": "t0ken", "project_slugs": "gh/a/b"})
+    found = python(
+        "from tap_circleci import cli, main",
+        "def full(*_): raise MemoryError",
+        "cli.sync = full",
+        f"main(['--config', {config!r}])",
+    )
+    assert found.returncode == 1
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("CRITICAL The tap ran out of memory: give it more, or use fewer max_workers")
+
+
 def test_what_the_tap_is_and_takes_is_told_as_json():
     """--about needs no config and names all settings and streams, also the way hubs ask for it."""
     found = run(["--about", "--format=json"])

@@ -58,7 +58,7 @@ def test_a_closed_pipe_ends_the_run_with_a_sentence(tmp_path: Path, lines):
             log = process.stderr.read().decode()
             assert process.wait(timeout=20) == 1
     assert [line for line in log.splitlines() if line.startswith("CRITICAL")] == [
-        "CRITICAL Nobody reads the output any more: the pipe is closed."
+        "CRITICAL The target ended and no longer reads the output; its own log says why."
     ]
     assert "Traceback" not in log
     assert "Exception ignored" not in log
@@ -71,6 +71,26 @@ def test_a_full_disk_ends_the_run_with_a_sentence(tmp_path: Path):
         found = subprocess.run([PROGRAM, "--discover"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert found.returncode == 1
     assert found.stderr == "CRITICAL Standard output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("--discover 2> /dev/full", 0),
+        ("--config /nowhere 2> /dev/full", 1),
+        ("--discover > /dev/full 2> /dev/full", 1),
+        ("--version > /dev/full", 1),
+        ("--version > /dev/full 2> /dev/full", 1),
+    ],
+)
+def test_a_log_on_a_full_disk_does_not_change_the_exit_status(command, status):
+    """The status says what became of the output, and is never Python's 120."""
+    line = f"PYTHONUNBUFFERED= exec {PROGRAM} {command}"
+    found = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert found.returncode == status
+    assert "Traceback" not in found.stderr
+    assert "Exception" not in found.stderr
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -34,6 +34,7 @@ def protect(secret: str) -> None:
             return printable(super().getMessage(), secret)
 
     logging.setLogRecordFactory(Record)
+    logging.raiseExceptions = False  # a log that cannot be written has no place for a traceback either
 
 
 def set_level(name: str) -> None:

@@ -65,7 +65,7 @@ class Messages:
         self._last_state: dict[str, Any] | None = None
         self._state_at = clock.now()
         self._bytes = self._state_bytes = 0
-        self._state_size: int | None = None
+        self._state_size = 0  # of the last one that was looked at
         self.rows: Counter[str] = Counter(dict.fromkeys(selected.schemas, 0))
         self.keyless: Counter[str] = Counter()
         self.unfit: Counter[tuple[str, Path, str]] = Counter()
@@ -188,7 +188,7 @@ def _put(lines: str) -> None:
             _write(block)
     except OSError as error:
         if isinstance(error, ConnectionError):  # BrokenPipeError is one
-            raise PipeClosed("Nobody reads the output any more: the pipe is closed.") from None
+            raise PipeClosed("The target ended and no longer reads the output; its own log says why.") from None
         raise PipeClosed(f"Standard output cannot be written: {error.strerror}.") from None
 
 
