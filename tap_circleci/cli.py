@@ -17,7 +17,8 @@ from tap_circleci import config
 from tap_circleci.about import about
 from tap_circleci.discover import EXTRA, Selected, discover, select
 from tap_circleci.errors import BadInput, Stopped, TapError
-from tap_circleci.inspection import check, get
+from tap_circleci.inspection.check import check
+from tap_circleci.inspection.get import get
 from tap_circleci.output.logs import protect, set_level
 from tap_circleci.output.messages import print_json
 from tap_circleci.state import state as states

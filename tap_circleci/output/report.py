@@ -116,6 +116,11 @@ class Report:
         if found:
             LOGGER.info("%s: read as empty: %s (%s)", owner, ", ".join(found), NOT_FOUND)
 
+    def log_skips(self) -> None:
+        """Write what was left out."""
+        for line in self._left():
+            LOGGER.info("%s", line)
+
     def tick(self) -> None:
         """Tell of the progress if the last time is a while ago: on the terminal's last line, or in the log."""
         now = self._clock.now()
@@ -151,7 +156,7 @@ class Report:
             words = f"; {traffic.retries} retries, last reason: {traffic.reason}"
             self._retries = traffic.retries
         failures = len(self._failures) + self._broken.total
-        return words + (f"; {counted(failures, 'failure')}, listed at the end" if failures else "")
+        return words + (f"; {counted(failures, 'failures')}, listed at the end" if failures else "")
 
     def finish(self) -> None:
         """Write the metrics and the summary."""
@@ -179,7 +184,7 @@ class Report:
             f" {traffic.refusals} refused for the rate limit (429); waited {waited:.1f} s for the rate limit"
         )
         for days, count in sorted(self._looked_back.items()):
-            yield f"Re-checked pipelines up to {days} days old in {counted(count, 'project')} (scheduled)"
+            yield f"Re-checked pipelines up to {days} days old in {counted(count, 'projects')} (scheduled)"
         yield from self._dropped()
         yield from self._left()
         yield f"Ended after {elapsed:.1f} s"
@@ -188,12 +193,12 @@ class Report:
         """The rows and fields that were read and not sent."""
         for name, count in self._messages.keyless.items():
             if count:
-                yield f"Skipped: {counted(count, 'row')} of {name} without a usable key"
+                yield f"Skipped: {counted(count, 'rows')} of {name} without a usable key"
         for (name, path, problem), count in self._messages.unfit.items():
-            yield f"Dropped: {name}.{'.'.join(path)} ({problem}, {counted(count, 'time')})"
+            yield f"Dropped: {name}.{'.'.join(path)} ({problem}, {counted(count, 'times')})"
         for name, count in self.older.items():
             if count:
-                yield f"Not sent: {counted(count, 'row')} of {name} last changed before start_date"
+                yield f"Not sent: {counted(count, 'rows')} of {name} last changed before start_date"
 
     def _left(self) -> Iterable[str]:
         """The lists that were not read."""

@@ -32,7 +32,7 @@ class Skips:
     def of(self, owner: str) -> list[str]:
         """What was skipped of one project or organization: `3 lists of jobs`."""
         return [
-            f"{counted(owners[owner], 'list')} of {stream}"
+            f"{counted(owners[owner], 'lists')} of {stream}"
             for (_, stream), owners in self._counts.items()
             if owners[owner]
         ]
@@ -40,7 +40,7 @@ class Skips:
     def lines(self) -> Iterator[str]:
         """One line for each reason and stream."""
         for (reason, stream), owners in self._counts.items():
-            yield f"{counted(owners.total(), 'list')} of {stream} in {first_few(list(owners))}: {reason}"
+            yield f"{counted(owners.total(), 'lists')} of {stream} in {first_few(list(owners))}: {reason}"
 
 
 @dataclass

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import groupby
 
 from tap_circleci.client import Client, who_am_i
-from tap_circleci.config import VERSION, Config
+from tap_circleci.config import FIRST_SYNC, VERSION, Config
 from tap_circleci.discover import Selected
 from tap_circleci.errors import BadInput, PipeClosed, TapError
 from tap_circleci.http.service_time import ServiceTime
@@ -21,7 +21,7 @@ from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
 from tap_circleci.sync.exports import write_exports
 from tap_circleci.sync.organizations import extent_of, write_streams
 from tap_circleci.sync.pipelines import PipelineWriter
-from tap_circleci.sync.run import FIRST_SYNC, Run
+from tap_circleci.sync.run import Run
 from tap_circleci.values.times import whole_seconds
 from tap_circleci.workers import Clock, Pool, result
 
@@ -39,7 +39,7 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
     client = Client(config, clock)
     pool = Pool(config.max_workers)
     messages = Messages(selected, clock)
-    report = Report(clock, messages, client, is_strict=getattr(config, "strict", False))
+    report = Report(clock, messages, client, is_strict=config.strict)
     try:
         LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(selected.schemas) or "none")
         report.begin_part("asking whose token it is")
