@@ -19,8 +19,9 @@ from tap_circleci.discover import EXTRA, Selected, discover, select
 from tap_circleci.errors import BadInput, Stopped, TapError
 from tap_circleci.inspection.check import check
 from tap_circleci.inspection.get import get
-from tap_circleci.output.logs import protect, set_level
+from tap_circleci.output.logs import RESULT, protect, run_id, set_up
 from tap_circleci.output.messages import print_json
+from tap_circleci.output.report import Result
 from tap_circleci.state import state as states
 from tap_circleci.sync import sync
 from tap_circleci.workers import Clock
@@ -91,22 +92,34 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> NoRet
 def _status(argv: Sequence[str] | None, clock: Clock) -> int:
     """Do what the command line asks for and log what went wrong; gives the exit status."""
     try:
-        failures = _run(_parser().parse_args(argv), clock)
+        set_up()
+        result = _run(_parser().parse_args(argv), clock)
     except Stopped as stopped:
-        LOGGER.critical("Stopped by %s.", signal.Signals(stopped.signum).name)
-        return 128 + stopped.signum
+        result = Result(signum=stopped.signum)
     except SystemExit as shown:  # --help and --version end so
         return int(shown.code or 0)
     except TapError as error:
-        failures = [str(sentence) for sentence in error.args]
+        result = Result(error.args)
     except MemoryError:
-        failures = [OUT_OF_MEMORY]
+        result = Result([OUT_OF_MEMORY])
     except Exception:
         LOGGER.critical("The tap has a bug; please report it, with these lines:", exc_info=True)
         return 1
-    for sentence in failures:
+    return _log_end(result)
+
+
+def _log_end(result: Result) -> int:
+    """Log what could not be delivered and, below a sync, a line for programs; gives the exit status."""
+    status = 1 if result.failures else 0
+    for sentence in result.failures:
         LOGGER.critical("%s", sentence)
-    return 1 if failures else 0
+    if result.signum:
+        status = 128 + result.signum
+        LOGGER.critical("Stopped by %s.", signal.Signals(result.signum).name)
+    if result.figures is not None:
+        ended = {"run": run_id, "exit_status": status, "retry_helps": result.retry_helps, **result.figures}
+        LOGGER.info("%s%s", RESULT, json.dumps(ended))
+    return status
 
 
 def _flushed(status: int) -> int:
@@ -146,19 +159,18 @@ def _disarm() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
-    """Do what the command line asks for; gives a sentence for each thing that could not be delivered."""
-    set_level(os.environ.get("TAP_CIRCLECI_LOGLEVEL", "") or "INFO")
+def _run(arguments: argparse.Namespace, clock: Clock) -> Result:
+    """Do what the command line asks for. Raises `TapError`, `Stopped`."""
     keys = config.keys(EXTRA)
     if arguments.about:
         print_json(json.dumps(about(keys), indent=2))
-        return []
+        return Result()
     raw = config.load_json(arguments.config, "config") if arguments.config else None
     protect(config.token_of(raw or {}))
     if arguments.discover:
         extra = next(key for key in keys if key.name == "extra_streams")
         print_json(json.dumps(discover(config.value_of(extra, raw or {}, arguments.config)).to_dict(), indent=2))
-        return []
+        return Result()
     if raw is None:
         raise BadInput("--config is needed; see tap-circleci --help.")
     mistakes: list[str] = []
@@ -171,14 +183,14 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
         if settings is None:
             raise BadInput(*mistakes)
         if arguments.check:
-            return check(settings, clock)
+            return Result(check(settings, clock))
         get(settings, clock, arguments.get, every_page=arguments.all)
-        return []
+        return Result()
     extra_streams = settings.extra_streams if settings is not None else ()
     selected = _read(partial(_selected, arguments.catalog or arguments.properties, extra_streams), mistakes)
     state = _read(partial(_state, arguments.state), mistakes)
     if settings is None or selected is None or state is None:
-        raise BadInput(*mistakes)
+        return Result(mistakes, figures={})
     return sync(settings, selected, state, clock)
 
 

@@ -45,7 +45,7 @@ def check(config: Config, clock: Clock) -> list[str]:
     try:
         _Check(config, clock, client, pool, report).everything()
     except TapError as error:
-        report.failed(*error.args)
+        report.ended_by(error)
     finally:
         pool.close()
         client.close()

@@ -37,6 +37,11 @@ class Skips:
             if owners[owner]
         ]
 
+    @property
+    def total(self) -> int:
+        """How many lists there are."""
+        return sum(owners.total() for owners in self._counts.values())
+
     def lines(self) -> Iterator[str]:
         """One line for each reason and stream."""
         for (reason, stream), owners in self._counts.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
@@ -10,11 +11,12 @@ from itertools import groupby
 from tap_circleci.client import Client, who_am_i
 from tap_circleci.config import FIRST_SYNC, VERSION, Config
 from tap_circleci.discover import Selected
-from tap_circleci.errors import BadInput, PipeClosed, TapError
+from tap_circleci.errors import BadInput, PipeClosed, Stopped, TapError
 from tap_circleci.http.service_time import ServiceTime
+from tap_circleci.output.logs import run_id
 from tap_circleci.output.messages import Messages
 from tap_circleci.output.outcomes import Outcomes
-from tap_circleci.output.report import Report
+from tap_circleci.output.report import Report, Result
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.state.state import State
 from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
@@ -31,17 +33,19 @@ CLOCK_BEHIND = timedelta(minutes=30)
 """How far the clock of one answer may be behind that of an earlier run, so that a state is not refused for it."""
 
 
-def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list[str]:
+def sync(config: Config, selected: Selected, state: State, clock: Clock) -> Result:
     """Send everything that is selected and new; gives a sentence for each thing that had to be left out.
 
-    Raises `Stopped`. However the run ends, what was finished stands in the last STATE.
+    However the run ends, also by a signal, what was finished stands in the last STATE.
     """
     client = Client(config, clock)
     pool = Pool(config.max_workers)
     messages = Messages(selected, clock)
     report = Report(clock, messages, client, is_strict=config.strict)
+    signum = 0
     try:
-        LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(selected.schemas) or "none")
+        streams = ", ".join(selected.schemas) or "none"
+        LOGGER.info("tap-circleci %s (run %s, process %d): streams %s", VERSION, run_id, os.getpid(), streams)
         report.begin_part("asking whose token it is")
         me = result(pool.submit((), partial(who_am_i, client)), clock, report.tick)
         time = ServiceTime(me.date, clock)
@@ -52,12 +56,14 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
         run = Run(config, selected, state, client, pool, clock, time, messages, report, outcomes, begun, start)
         _write_everything(run)
     except TapError as error:
-        report.failed(*error.args)
+        report.ended_by(error)
+    except Stopped as stopped:
+        signum = stopped.signum
     finally:
         pool.close()
         client.close()
         report.finish()
-    return report.failures
+    return report.result(signum)
 
 
 def _write_everything(run: Run) -> None:
