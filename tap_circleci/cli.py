@@ -17,9 +17,11 @@ from tap_circleci import config
 from tap_circleci.about import about
 from tap_circleci.discover import EXTRA, Selected, discover, select
 from tap_circleci.errors import BadInput, Stopped, TapError
-from tap_circleci.inspection import check, get
-from tap_circleci.output.logs import protect, set_level
+from tap_circleci.inspection.check import check
+from tap_circleci.inspection.get import get
+from tap_circleci.output.logs import RESULT, protect, run_id, set_up
 from tap_circleci.output.messages import print_json
+from tap_circleci.output.report import Result
 from tap_circleci.state import state as states
 from tap_circleci.sync import sync
 from tap_circleci.workers import Clock
@@ -30,6 +32,11 @@ T = TypeVar("T")
 
 SHUTDOWN_SECONDS = 1.5
 """Seconds that a run which was told to stop may take to end in order."""
+
+OUT_OF_MEMORY = (
+    "The tap ran out of memory: give it more, or use fewer max_workers or extra_streams. The rows sent so far are safe:"
+    " keep the last state that the target printed."
+)
 
 CALLS = """\
 the usual calls:
@@ -76,20 +83,61 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> NoRet
     _stop_on_signals(clock)
     protect("")
     try:
-        failures = _run(_parser().parse_args(argv), clock)
-    except Stopped as stopped:
-        LOGGER.critical("Stopped by %s.", signal.Signals(stopped.signum).name)
-        sys.exit(128 + stopped.signum)
-    except TapError as error:
-        failures = [str(sentence) for sentence in error.args]
-    except Exception:
-        LOGGER.critical("The tap has a bug; please report it, with these lines:", exc_info=True)
-        sys.exit(1)
+        status = _status(argv, clock)
     finally:
         _disarm()
-    for sentence in failures:
+    sys.exit(_flushed(status))
+
+
+def _status(argv: Sequence[str] | None, clock: Clock) -> int:
+    """Do what the command line asks for and log what went wrong; gives the exit status."""
+    try:
+        set_up()
+        result = _run(_parser().parse_args(argv), clock)
+    except Stopped as stopped:
+        result = Result(signum=stopped.signum)
+    except SystemExit as shown:  # --help and --version end so
+        return int(shown.code or 0)
+    except TapError as error:
+        result = Result(error.args)
+    except MemoryError:
+        result = Result([OUT_OF_MEMORY])
+    except Exception:
+        LOGGER.critical("The tap has a bug; please report it, with these lines:", exc_info=True)
+        return 1
+    return _log_end(result)
+
+
+def _log_end(result: Result) -> int:
+    """Log what could not be delivered and, below a sync, a line for programs; gives the exit status."""
+    status = 1 if result.failures else 0
+    for sentence in result.failures:
         LOGGER.critical("%s", sentence)
-    sys.exit(1 if failures else 0)
+    if result.signum:
+        status = 128 + result.signum
+        LOGGER.critical("Stopped by %s.", signal.Signals(result.signum).name)
+    if result.figures is not None:
+        ended = {"run": run_id, "exit_status": status, "retry_helps": result.retry_helps, **result.figures}
+        LOGGER.info("%s%s", RESULT, json.dumps(ended))
+    return status
+
+
+def _flushed(status: int) -> int:
+    """The exit status, once all that was printed has been written.
+
+    What a full disk does not take is given up here: Python would try again while it shuts down, and exit with 120.
+    """
+    for name in ("stdout", "stderr"):
+        try:
+            stream = getattr(sys, name)
+            if stream is not None:
+                stream.flush()
+        except OSError as error:
+            setattr(sys, name, None)
+            if name == "stdout":
+                LOGGER.critical("Standard output cannot be written: %s.", error.strerror)
+                status = status or 1
+    return status
 
 
 def _stop_on_signals(clock: Clock) -> None:
@@ -111,19 +159,18 @@ def _disarm() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
-    """Do what the command line asks for; gives a sentence for each thing that could not be delivered."""
-    set_level(os.environ.get("TAP_CIRCLECI_LOGLEVEL", "") or "INFO")
+def _run(arguments: argparse.Namespace, clock: Clock) -> Result:
+    """Do what the command line asks for. Raises `TapError`, `Stopped`."""
     keys = config.keys(EXTRA)
     if arguments.about:
         print_json(json.dumps(about(keys), indent=2))
-        return []
+        return Result()
     raw = config.load_json(arguments.config, "config") if arguments.config else None
     protect(config.token_of(raw or {}))
     if arguments.discover:
         extra = next(key for key in keys if key.name == "extra_streams")
         print_json(json.dumps(discover(config.value_of(extra, raw or {}, arguments.config)).to_dict(), indent=2))
-        return []
+        return Result()
     if raw is None:
         raise BadInput("--config is needed; see tap-circleci --help.")
     mistakes: list[str] = []
@@ -136,14 +183,14 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> list[str]:
         if settings is None:
             raise BadInput(*mistakes)
         if arguments.check:
-            return check(settings, clock)
+            return Result(check(settings, clock))
         get(settings, clock, arguments.get, every_page=arguments.all)
-        return []
+        return Result()
     extra_streams = settings.extra_streams if settings is not None else ()
     selected = _read(partial(_selected, arguments.catalog or arguments.properties, extra_streams), mistakes)
     state = _read(partial(_state, arguments.state), mistakes)
     if settings is None or selected is None or state is None:
-        raise BadInput(*mistakes)
+        return Result(mistakes, figures={})
     return sync(settings, selected, state, clock)
 
 

@@ -27,6 +27,7 @@ from tap_circleci.errors import (
     Refused,
     Rejected,
     Throttled,
+    Unavailable,
     Unreadable,
 )
 from tap_circleci.http.limit_headers import asked_to_wait, remaining, until_reset
@@ -252,7 +253,7 @@ class Client:
         API."""
         told = "without saying for how long" if asked is None else f"and asked to wait {asked:g} s"
         limit = f"{REFUSALS} refusals" if refusals == REFUSALS else f"{MAX_RATE_LIMIT_WAIT:g} s of waiting"
-        reason = Refused(
+        reason = Unavailable(
             f"CircleCI refused a request for its rate limit (429) {told}; given up after {limit}."
             " Run again later, or with fewer max_workers."
         )
@@ -471,7 +472,7 @@ def who_am_i(client: Client) -> Answer:
             "GET /api/v2/me answered 404: there is no CircleCI API at base_url, or the token is not a personal one."
         ) from None
     except Unreadable as error:
-        raise Refused(f"CircleCI cannot be reached at {client.base_url}: {error}.") from None
+        raise Unavailable(f"CircleCI cannot be reached at {client.base_url}: {error}.") from None
     except LocalError as error:
         raise Refused(f"CircleCI does not tell whose token it is: {error}.") from None
 

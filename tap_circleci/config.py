@@ -24,6 +24,8 @@ from tap_circleci.values.times import iso
 
 VERSION = version("tap-circleci")
 CLOUD = "https://circleci.com"
+FIRST_SYNC = timedelta(days=365)
+"""How far back a first sync goes when the user names no date."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 TapError                ends the run with exit 1 and its own sentences, no traceback
 ├── BadInput            the config, catalog or state file is wrong: nothing has been asked or written yet
-├── Refused             the service refuses the run itself: bad token, rate limit, a proxy that asks for a password
+├── Refused             the service refuses the run itself: bad token, a proxy that asks for a password
+│   └── Unavailable     the service refuses the run for now: rate limit, no connection; a later run may succeed
 ├── PipeClosed          nobody reads our output any more
 └── LocalError          one resource cannot be had: the rest of the run goes on
     ├── NotFound        404: deleted, aged out, or not ours to see; read as empty
@@ -30,6 +31,10 @@ class BadInput(TapError):
 
 class Refused(TapError):
     """The service refuses the run as a whole."""
+
+
+class Unavailable(Refused):
+    """The service refuses the run for now; a later one may succeed."""
 
 
 class PipeClosed(TapError):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -75,6 +76,11 @@ class Run:
 
     def criticals(self) -> list[str]:
         return [line.removeprefix("CRITICAL ") for line in self.log.splitlines() if line.startswith("CRITICAL")]
+
+
+def plain(log: str) -> str:
+    """What a process logged, without the times and the process: as it looks on a terminal."""
+    return re.sub(r"^([A-Z]+) \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ \[\d+\] ", r"\1 ", log, flags=re.MULTILINE)
 
 
 def last_state(lines: Iterable[str]) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import pytest
 
 from tap_circleci.discover import EXTRA
 from tests.circleci import Fault, Server, demo_world
-from tests.tap import PROGRAM, assert_same, config_for, run, running, tables, until
+from tests.tap import PROGRAM, assert_same, config_for, plain, run, running, tables, until
 from tests.worlds import NOW, truth_of, world_of
 
 
@@ -45,7 +45,7 @@ def test_a_signal_ends_a_wait_of_minutes_within_two_seconds(tmp_path: Path, sign
             began = time.monotonic()
             assert process.wait(timeout=10) == status
             assert time.monotonic() - began < 2
-    log = (tmp_path / "log").read_text()
+    log = plain((tmp_path / "log").read_text())
     assert "Traceback" not in log
     assert f"CRITICAL Stopped by {signal.Signals(signum).name}." in log
     lines = (tmp_path / "out").read_text().split("\n")
@@ -155,10 +155,10 @@ def test_a_machine_with_few_threads_left_does_with_those(tmp_path: Path):
             found = python(*few, limit, allowed, f"main(['--config', {config!r}])")
             assert "Traceback" not in found.stderr
             if stacks:
-                assert re.search("WARNING Only [1-7] of 8 threads could be started", found.stderr)
+                assert re.search("WARNING Only [1-7] of 8 threads could be started", plain(found.stderr))
                 assert_same(tables(found.stdout.splitlines()), truth_of(server.world))
             else:
-                assert found.stderr.endswith(
+                assert plain(found.stderr).endswith(
                     "CRITICAL The machine allows no thread: raise the limit of processes or memory.\n"
                 )
             assert found.returncode == (0 if stacks else 1)
@@ -175,11 +175,25 @@ def test_a_bug_is_told_with_its_traceback_and_without_the_token(tmp_path: Path):
         f"main(['--config', {config!r}])",
     )
     assert found.returncode == 1
-    lines = found.stderr.splitlines()
+    lines = plain(found.stderr).splitlines()
     assert lines[0] == "CRITICAL The tap has a bug; please report it, with these lines:"
     assert all(line.startswith("  ") for line in lines[1:])
     assert "  LookupError: first" in lines
     assert "  CRITICAL forged \\x1b[2J ***" in lines
+
+
+def test_a_machine_without_memory_is_told_in_a_sentence(tmp_path: Path):
+    """No traceback: exit 1, and what to do."""
+    config = config_in(tmp_path, {"token": "t0ken", "project_slugs": "gh/a/b"})
+    found = python(
+        "from tap_circleci import cli, main",
+        "def full(*_): raise MemoryError",
+        "cli.sync = full",
+        f"main(['--config', {config!r}])",
+    )
+    assert found.returncode == 1
+    (line,) = plain(found.stderr).splitlines()
+    assert line.startswith("CRITICAL The tap ran out of memory: give it more, or use fewer max_workers")
 
 
 def test_what_the_tap_is_and_takes_is_told_as_json():

@@ -17,7 +17,7 @@ from tap_circleci.state.state import Export
 from tap_circleci.streams import STREAMS
 from tests.circleci import Answer, Row, Server, World
 from tests.circleci.usage import COLUMNS, FileHost, Usage, csv_of, job, seat
-from tests.tap import EagerClock, FastClock, Run, config_for, last_state, run, running, sync, tables
+from tests.tap import EagerClock, FastClock, Run, config_for, last_state, plain, run, running, sync, tables
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 A_DAY = timedelta(days=1)
@@ -454,7 +454,7 @@ def test_a_signal_ends_a_run_whose_file_does_not_come(tmp_path):
             process.terminate()
             assert process.wait(timeout=5) == 143
         gate.set()
-    assert "CRITICAL Stopped by SIGTERM." in (tmp_path / "log").read_text()
+    assert "CRITICAL Stopped by SIGTERM." in plain((tmp_path / "log").read_text())
     assert marks(last_state((tmp_path / "out").read_text().splitlines()))[organization]["export"]["id"] == "export-1"
 
 

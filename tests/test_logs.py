@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import os
+import re
+import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tap_circleci.output.logs import protect
 from tap_circleci.output.terminal import TerminalLine
 from tests.circleci import Fault, Server, demo_world
-from tests.tap import run, running, sync
+from tests.tap import PROGRAM, Run, config_for, run, running, sync
 from tests.worlds import NOW, WALK, world_of
 
 EVIL = "x\nCRITICAL forged\r\x1b[2K\x9b1m\u202egnp\u2066\u200b\x85\u2028\0"
@@ -112,7 +118,7 @@ def test_the_log_tells_why_a_pipeline_is_read_or_not_to_whoever_asks(monkeypatch
         monkeypatch.setenv("TAP_CIRCLECI_LOGLEVEL", "debug")
         lines = [line for line in sync(server).log.splitlines() if line.startswith("DEBUG")]
     assert len(lines) == 3
-    assert all("sent: True; due and in the tables as of: {" in line and "; next look: " in line for line in lines)
+    assert all("row sent: True; due, and in the tables as of: {" in line and "; next look: " in line for line in lines)
 
 
 def test_a_level_that_is_none_is_told_in_a_sentence(monkeypatch):
@@ -120,3 +126,98 @@ def test_a_level_that_is_none_is_told_in_a_sentence(monkeypatch):
     monkeypatch.setenv("TAP_CIRCLECI_LOGLEVEL", "chatty")
     (sentence,) = run(["--about"]).criticals()
     assert sentence == ('TAP_CIRCLECI_LOGLEVEL must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, found "chatty".')
+
+
+def logged_by_a_process(folder: Path, **environment: str) -> str:
+    """What a sync of a small world writes to a log that is no terminal."""
+    with Server(world_of(1)) as server:
+        config = folder / "config.json"
+        config.write_text(json.dumps(config_for(server)))
+        config.chmod(0o600)
+        line = [PROGRAM, "--config", str(config)]
+        found = subprocess.run(line, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    return found.stderr
+
+
+def test_each_line_that_no_terminal_shows_has_its_level_its_time_and_its_process(tmp_path: Path):
+    """The level comes first, as runners expect; two runs in one log are told apart, and the first line names the
+    run."""
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    lines = logged_by_a_process(tmp_path).splitlines()
+    found = [re.fullmatch(r"(INFO|WARNING) (\S+) \[(\d+)\] (.+)", line) for line in lines]
+    assert all(found)
+    times = [datetime.strptime(match[2], "%Y-%m-%dT%H:%M:%S%z") for match in found]
+    assert times == sorted(times)
+    assert before <= times[0]
+    assert times[-1] <= datetime.now(timezone.utc)
+    (process,) = {match[3] for match in found}
+    assert re.match(rf"tap-circleci \S+ \(run [0-9a-f]{{8}}, process {process}\): streams ", found[0][4])
+
+
+def test_the_log_as_json_has_an_object_on_each_line(tmp_path: Path):
+    """TAP_CIRCLECI_LOG=json: level, time, message, fields, and the fields by which Meltano knows the level."""
+    lines = [json.loads(line) for line in logged_by_a_process(tmp_path, TAP_CIRCLECI_LOG="json").splitlines()]
+    meltano = {"level", "pid", "logger_name", "ts", "thread_name", "app_name", "stream_name", "message"}
+    assert all({"time", "fields", "run", *meltano} <= line.keys() for line in lines)
+    assert len({(line["run"], line["pid"]) for line in lines}) == 1
+    assert {line["level"] for line in lines} == {"INFO"}
+    metrics = [line["fields"] for line in lines if line["message"].startswith("METRIC: ")]
+    assert {"type": "counter", "metric": "record_count", "value": 1, "tags": {"endpoint": "pipelines"}} in metrics
+    assert lines[-1]["fields"]["exit_status"] == 0
+
+
+def test_a_traceback_is_one_line_of_json(tmp_path: Path, monkeypatch):
+    """Also what nobody has foreseen is an object on one line."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"token": "t0ken-that-nobody-may-see", "project_slugs": "gh/a/b"}))
+    config.chmod(0o600)
+    monkeypatch.setenv("TAP_CIRCLECI_LOG", "json")
+    program = [
+        "from tap_circleci import cli, main",
+        "def broken(*_): raise LookupError('t0ken-that-nobody-may-see')",
+        "cli.sync = broken",
+        f"main(['--config', {str(config)!r}])",
+    ]
+    found = subprocess.run([sys.executable, "-c", "\n".join(program)], capture_output=True, text=True, check=False)
+    (line,) = [json.loads(line) for line in found.stderr.splitlines()]
+    assert (found.returncode, line["level"]) == (1, "CRITICAL")
+    assert "LookupError: ***" in line["traceback"]
+
+
+def test_the_last_line_of_a_sync_is_for_programs():
+    """Exit status, whether a later run may succeed, rows, calls, skips, failures and seconds."""
+    world = world_of(3)
+    world.forbidden.add(("groups", world.organizations[0]["id"]))
+    with Server(world) as server:
+        done = result_of(sync(server))
+        server.fault = lambda path, nth: Fault(503) if path.endswith("/job") else None
+        later = result_of(sync(server))
+        server.fault = lambda path, nth: Fault(400) if path.endswith("/job") else None
+        never = result_of(sync(server))
+        wrong = result_of(sync(server, token="wrong"))
+        config = result_of(sync(server, max_workers="many"))
+        server.fault = lambda path, nth: Fault(429) if path.endswith("/job") else None
+        limited = result_of(sync(server))
+    fields = ("exit_status", "retry_helps", "rows", "skips", "failures")
+    assert [done[name] for name in fields] == [0, False, 14, 1, 0]
+    assert done["calls"] > 10
+    assert [later[name] for name in fields] == [1, True, 8, 1, 3]
+    assert [never[name] for name in fields][:2] == [1, False]
+    assert [wrong[name] for name in fields] == [1, False, 0, 0, 1]
+    assert (config["exit_status"], config["retry_helps"]) == (1, False)
+    assert (limited["exit_status"], limited["retry_helps"]) == (1, True)
+    assert limited["seconds_waited"] > 0
+
+
+def result_of(found: Run) -> dict[str, Any]:
+    """What the last line of a run says."""
+    result: dict[str, Any] = json.loads(found.log.splitlines()[-1].removeprefix("INFO RESULT: "))
+    assert result["exit_status"] == found.status
+    return result
+
+
+def test_a_format_that_is_none_is_told_in_a_sentence(monkeypatch):
+    """The environment is an input like the config."""
+    monkeypatch.setenv("TAP_CIRCLECI_LOG", "xml")
+    (sentence,) = run(["--about"]).criticals()
+    assert sentence == 'TAP_CIRCLECI_LOG must be one of text, json, found "xml".'

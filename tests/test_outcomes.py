@@ -146,3 +146,27 @@ def test_a_resource_that_is_rejected_is_named_and_the_rest_is_delivered(route, s
         "jobs": 6,
         "project": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("slugs", "forbidden", "said"),
+    [
+        ("gh/acme/api gh/acme/gone", None, "gh/acme/gone: there is no such project, or the token does not see it"),
+        ("gh/acme/api gh/acme/nothing-*", None, "gh/acme/nothing-* matches no project that gh/acme lists."),
+        ("gh/acme/api", "groups", "1 list of groups in gh/acme"),
+    ],
+)
+def test_strict_makes_a_failure_of_whatever_was_named_and_left_out(slugs, forbidden, said):
+    """A project, a pattern, a stream that is refused: exit 0 with a warning, exit 1 with strict, the rest delivered."""
+    world = world_of(2)
+    if forbidden:
+        world.forbidden.add((forbidden, world.organizations[0]["id"]))
+    with Server(world) as server:
+        usual = sync(server, project_slugs=slugs)
+        strict = sync(server, project_slugs=slugs, strict=True)
+    assert (usual.status, usual.criticals()) == (0, [])
+    assert strict.status == 1
+    (sentence,) = strict.criticals()
+    assert said in sentence
+    assert tables(usual.lines) == tables(strict.lines)
+    assert strict.state["currently_syncing"] is None

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from tap_circleci.discover import schema_of
 from tap_circleci.output.records import Table, converter, date_time, masked, table_converter
 from tap_circleci.streams import STREAMS
-from tests.circleci import odd_world
-from tests.tap import DEFAULT
+from tests.circleci import Fault, Server, World, odd_world
+from tests.circleci.extras import furnish
+from tests.tap import DEFAULT, sync
+from tests.worlds import world_of
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 
@@ -245,3 +247,35 @@ def test_a_table_gives_the_records_that_its_rows_would(rows):
     records = [one(dict(zip(names, row, strict=True))) for row in rows]
     assert [f"{{{fields}}}" for fields in found.fields] == [json.dumps(record) for record in records]
     assert found.misfits == by_row
+
+
+@pytest.mark.parametrize("empty", ["\0", "\0\0", " \0", None, "", True, {"a": 1}])
+def test_a_row_whose_key_is_empty_in_its_record_is_counted_and_not_sent(empty):
+    """Also where the API's value is a NUL character or no text, which the record does not have."""
+    world = World(NOW)
+    organization = world.add_organization("gh/acme")
+    world.add_project("gh/acme/api")
+    for number in range(2):
+        world.add_context(organization, f"context-{number}", NOW)
+    world.rows["context"][organization["id"]][0]["id"] = empty
+    with Server(world) as server:
+        run = sync(server, streams=("context", "context_variables"))
+        paths = [request.path for request in server.requests]
+    assert run.status == 0, run.log
+    assert [row["name"] for row in run.rows("context")] == ["context-1"]
+    assert "Skipped: 1 row of context without a usable key" in run.log
+    assert len([path for path in paths if "/environment-variable" in path]) == 1
+
+
+def test_a_key_that_the_record_cannot_hold_is_counted_and_not_sent():
+    """A text where the key is a number becomes null, and null is no key."""
+    world = furnish(world_of(2), every=1)
+    with Server(world) as server:
+        server.fault = lambda path, nth: (
+            Fault(200, {}, {"items": [{"node_index": "one", "path": "a", "url": "u"}, {"node_index": 1, "path": "b"}]})
+            if path.endswith("/artifacts")
+            else None
+        )
+        run = sync(server, streams=["artifacts"])
+    assert {row["path"] for row in run.rows("artifacts")} == {"b"}
+    assert f"Skipped: {len(run.rows('artifacts'))} rows of artifacts without a usable key" in run.log

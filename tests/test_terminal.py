@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
+import struct
 import subprocess
+import termios
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -13,17 +17,19 @@ import pytest
 from tests.circleci import Server, demo_world
 from tests.tap import PROGRAM, config_for
 
+COLUMNS = 50
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 
 
 def test_the_progress_line_on_a_terminal_never_mixes_with_the_output(tmp_path: Path):
-    """On a terminal, stderr has one live line that makes way for the log; stdout has messages only."""
+    """On a terminal, stderr has one live line, never wider than it, that makes way for the log; stdout has messages."""
     pty = pytest.importorskip("pty")
     config = tmp_path / "config.json"
     with Server(demo_world(NOW), latency=0.01) as server:
         config.write_text(json.dumps(config_for(server)))
         config.chmod(0o600)
         main, worker = pty.openpty()
+        fcntl.ioctl(worker, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
         with (tmp_path / "out").open("wb") as out:
             process = subprocess.Popen([PROGRAM, "-c", str(config)], stdout=out, stderr=worker)
             os.close(worker)
@@ -37,6 +43,8 @@ def test_the_progress_line_on_a_terminal_never_mixes_with_the_output(tmp_path: P
             os.close(main)
     assert b"\r\x1b[Kreading project 1 of 5" in shown
     assert b" left" in shown
+    live = [part for part in re.split(rb"\r\n|\r", shown) if part.startswith(b"\x1b[K") and b"reading" in part]
+    assert max(len(part.removeprefix(b"\x1b[K")) for part in live) == COLUMNS - 1
     for line in shown.split(b"\r\n")[:-1]:
         assert line.rpartition(b"\x1b[K")[2].startswith((b"INFO", b"WARNING"))
     assert all(json.loads(line)["type"] for line in (tmp_path / "out").read_text().splitlines())

@@ -1,18 +1,39 @@
-"""What is logged can neither forge a line, move the cursor, nor tell the token."""
+"""How a line of the log looks, and that it can neither forge another one, move the cursor, nor tell the token.
+
+A line begins with its level, as singer-python writes it: runners read the first word of a line as that. On a terminal
+the message follows; elsewhere time and process come first, so that a log to which `cron` appends can be read. With
+TAP_CIRCLECI_LOG=json each line is an object. It has the fields by which Meltano knows the lines of SDK plugins, so that
+a CRITICAL line is one there, too.
+https://github.com/meltano/meltano/blob/main/src/meltano/core/logging/parsers.py
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import sys
+import time
 import traceback
+import uuid
 from typing import Any
 
 from tap_circleci.errors import BadInput
 from tap_circleci.values.text import printable, quoted
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+JSON = "json"
+FORMATS = ("text", JSON)
 
 SHORTEST = 8
-"""Characters of a secret that is masked: what is shorter is none, and stands in many a word."""
+"""Characters of a secret that is masked: shorter strings occur in ordinary words and are not masked."""
+RESULT = "RESULT: "
+"""What the last line of a sync begins with; the rest of it is JSON."""
+WITH_FIELDS = ("METRIC: ", RESULT)
+"""What messages begin with whose rest is JSON."""
+
+run_id = uuid.uuid4().hex[:8]
+"""Tells the lines of this run from those of others in the same log."""
 
 
 def protect(secret: str) -> None:
@@ -34,13 +55,75 @@ def protect(secret: str) -> None:
             return printable(super().getMessage(), secret)
 
     logging.setLogRecordFactory(Record)
+    logging.raiseExceptions = False  # a log that cannot be written has no place for a traceback either
 
 
-def set_level(name: str) -> None:
-    """Log what is of this level or above; DEBUG tells why each pipeline is read or not. Raises `BadInput`.
+def set_up() -> None:
+    """Log as the environment says: TAP_CIRCLECI_LOG the format, TAP_CIRCLECI_LOGLEVEL the least level.
 
-    The level is that of our own loggers, since singer resets the root's again and again.
+    DEBUG tells why each pipeline is read or not. The level is that of our own loggers, since singer resets the root's
+    again and again. Raises `BadInput`.
     """
-    if name.upper() not in LEVELS:
-        raise BadInput(f"TAP_CIRCLECI_LOGLEVEL must be one of {', '.join(LEVELS)}, found {quoted(name)}.")
-    logging.getLogger("tap_circleci").setLevel(name.upper())
+    level = (os.environ.get("TAP_CIRCLECI_LOGLEVEL") or "INFO").upper()
+    if level not in LEVELS:
+        raise BadInput(f"TAP_CIRCLECI_LOGLEVEL must be one of {', '.join(LEVELS)}, found {_found('LOGLEVEL')}.")
+    logging.getLogger("tap_circleci").setLevel(level)
+    if (os.environ.get("TAP_CIRCLECI_LOG") or "text") not in FORMATS:
+        raise BadInput(f"TAP_CIRCLECI_LOG must be one of {', '.join(FORMATS)}, found {_found('LOG')}.")
+    set_format()
+
+
+def set_format() -> None:
+    """Have what is logged to stderr look as the environment says, and as is fit for what stderr is."""
+    formatter: logging.Formatter | None = None
+    if is_json():
+        formatter = _JsonFormatter()
+    elif sys.stderr is not None and not sys.stderr.isatty():
+        formatter = logging.Formatter("%(levelname)s %(asctime)s [%(process)d] %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        formatter.converter = time.gmtime
+    for handler in logging.getLogger().handlers:
+        if formatter is not None and getattr(handler, "stream", None) is sys.stderr:
+            handler.setFormatter(formatter)
+
+
+def is_json() -> bool:
+    """Whether each line is to be an object."""
+    return os.environ.get("TAP_CIRCLECI_LOG") == JSON
+
+
+def _found(name: str) -> str:
+    return quoted(os.environ[f"TAP_CIRCLECI_{name}"])
+
+
+class _JsonFormatter(logging.Formatter):
+    """A record as one JSON object on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's level, time, message and fields, and what Meltano asks for."""
+        message = record.getMessage()
+        known = {
+            "level": record.levelname,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "message": message,
+            "fields": _fields(message),
+            "run": run_id,
+            "pid": record.process,
+            "app_name": "tap-circleci",
+            "logger_name": record.name,
+            "stream_name": None,
+            "thread_name": record.threadName,
+            "ts": record.created,
+        }
+        return json.dumps({**known, "traceback": record.exc_text} if record.exc_text else known)
+
+
+def _fields(message: str) -> dict[str, Any]:
+    """The JSON object in a message that has one."""
+    for beginning in WITH_FIELDS:
+        if message.startswith(beginning):
+            try:
+                found = json.loads(message.removeprefix(beginning))
+            except ValueError:  # cut, since it was very long
+                return {}
+            return found if isinstance(found, dict) else {}
+    return {}

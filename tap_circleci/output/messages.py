@@ -65,7 +65,7 @@ class Messages:
         self._last_state: dict[str, Any] | None = None
         self._state_at = clock.now()
         self._bytes = self._state_bytes = 0
-        self._state_size: int | None = None
+        self._state_size = 0  # of the last one that was looked at
         self.rows: Counter[str] = Counter(dict.fromkeys(selected.schemas, 0))
         self.keyless: Counter[str] = Counter()
         self.unfit: Counter[tuple[str, Path, str]] = Counter()
@@ -86,7 +86,7 @@ class Messages:
     def convert(self, name: str, row: Row) -> Row | None:
         """The record that a row makes, or None (and counted) where its key is not usable."""
         record: Row = self._converters[name](row)
-        if all(_is_usable(STREAMS[name], row, column) for column in STREAMS[name].key):
+        if all(_is_usable(STREAMS[name], column, row, record) for column in STREAMS[name].key):
             return record
         self.keyless[name] += 1
         return None
@@ -122,21 +122,21 @@ class Messages:
         self.flush()
         moment = self._clock.now()
         since = moment - self._state_at
-        if not now and since < STATE_SECONDS:
-            return
-        if self._state_size is None:
-            self._state_size = len(json.dumps(state.as_json()))
-        too_large = self._state_bytes + self._state_size > STATE_SHARE * self._bytes
-        if not now and too_large and since < MAX_STATE_SECONDS:
+        is_due = now or since >= MAX_STATE_SECONDS
+        if not is_due and (since < STATE_SECONDS or not self._has_room(self._state_size)):
             return
         value = state.as_json()
-        if now or value != self._last_state:
-            before = self._bytes
-            self._add(singer.StateMessage(value))
+        line = singer.messages.format_message(singer.StateMessage(value)) + "\n"
+        self._state_size = len(line)
+        if now or (value != self._last_state and (is_due or self._has_room(len(line)))):
+            self._unwritten.append(line)
             self.flush()
-            self._state_size = self._bytes - before
-            self._state_bytes += self._state_size
+            self._state_bytes += len(line)
             self._last_state, self._state_at = value, moment
+
+    def _has_room(self, size: int) -> bool:
+        """Whether a state of this size leaves STATE messages a small part of the output."""
+        return self._state_bytes + size <= STATE_SHARE * (self._bytes + size)
 
     def flush(self) -> None:
         """Hand over what has been written; called after each unit of work, since a call for each line costs more than
@@ -159,13 +159,18 @@ class Messages:
         self.unfit[name, path, problem] += times
 
 
-def _is_usable(stream: Stream, row: Row, column: str) -> bool:
-    """Whether a row has a value for this part of its key: a text or a number that is not empty, or may be."""
-    value = value_of(row, column)
+def _is_usable(stream: Stream, column: str, row: Row, record: Row) -> bool:
+    """Whether a row has a value for this part of its key, a text or a number, that its record still has.
+
+    It is not empty, unless it may be.
+    """
+    given, value = value_of(row, column), record[column]
+    if value is None or isinstance(given, bool) or not isinstance(given, (str, int)):
+        return False
     if column in stream.row.blank_columns:
-        return isinstance(value, (str, int))
+        return True
     if column in stream.row.identity and column != "id":  # a name, which need not be able to stand in a path
-        return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() != ""
+        return str(value).strip() != ""
     return usable_id(value) is not None
 
 
@@ -183,7 +188,7 @@ def _put(lines: str) -> None:
             _write(block)
     except OSError as error:
         if isinstance(error, ConnectionError):  # BrokenPipeError is one
-            raise PipeClosed("Nobody reads the output any more: the pipe is closed.") from None
+            raise PipeClosed("The target ended and no longer reads the output; its own log says why.") from None
         raise PipeClosed(f"Standard output cannot be written: {error.strerror}.") from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from tap_circleci.client import Client, who_am_i
-from tap_circleci.errors import EndlessList, Forbidden, LinkExpired, LocalError, NotFound, NotOffered, Refused
+from tap_circleci.errors import EndlessList, Forbidden, LinkExpired, LocalError, NotFound, NotOffered, Unavailable
 from tap_circleci.output.report import Report
 from tap_circleci.output.tally import STATUS_PAGE
 
@@ -38,7 +38,7 @@ class Outcomes:
         """Report what is wrong with a list. Returns whether it counts as read: whole, gone or forbidden.
 
         `name` is the list's own, `owner` the project or organization that it belongs to.
-        `may_be_endless`: a list that goes round in circles counts as read. Raises `Refused` for a service that is down.
+        `may_be_endless`: a list that does not end counts as read. Raises `Unavailable` for a service that is down.
         """
         if isinstance(problem, NotFound):
             self._report.not_found(stream, owner)
@@ -52,7 +52,7 @@ class Outcomes:
         elif isinstance(problem, EndlessList) and may_be_endless:
             LOGGER.warning("%s", problem)
         elif problem is not None:
-            self._report.broken(name, stream, str(problem))
+            self._report.broken(name, stream, problem)
             self._count_failure()
             return False
         elif not isinstance(problem, LocalError):
@@ -65,12 +65,12 @@ class Outcomes:
         if isinstance(problem, (NotFound, Forbidden)):
             self._report.project_skipped(slug, problem)
         elif problem is not None:
-            self._report.broken(f"Project {slug}", "projects", str(problem))
+            self._report.broken(f"Project {slug}", "projects", problem)
             self._count_failure()
         return problem is None
 
     def failed(self, sentence: str) -> None:
-        """Take note of something that was left out; raises `Refused` when nothing can be read any more."""
+        """Take note of something that was left out; raises `Unavailable` when nothing can be read any more."""
         self._report.failed(sentence)
         self._count_failure()
 
@@ -88,7 +88,7 @@ class Outcomes:
     def _count_failure(self) -> None:
         self._in_a_row += 1
         if self._in_a_row == FAILURES_TO_END:
-            raise Refused(
+            raise Unavailable(
                 f"{FAILURES_TO_END} resources in a row could not be read: the service seems to be down."
                 f" {STATUS_PAGE} tells whether CircleCI has an incident."
             )

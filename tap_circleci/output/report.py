@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from singer import metrics
 
 from tap_circleci.client import Client, Traffic
-from tap_circleci.errors import Forbidden, LocalError
+from tap_circleci.errors import Forbidden, LocalError, Rejected, TapError, Unavailable
 from tap_circleci.output.messages import Messages
 from tap_circleci.output.tally import Broken, Skips
 from tap_circleci.output.terminal import TerminalLine
@@ -27,6 +28,19 @@ WORTH_A_WORD = 1.0
 """Seconds of waiting for the rate limit that the progress mentions."""
 NOT_OFFERED = "CircleCI does not offer this here"
 NOT_FOUND = "404: aged out, deleted, or not visible to the token"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a run: a sentence for each thing that could not be delivered, and the signal that ended it.
+
+    `retry_helps`: a later run may succeed where this one failed. `figures` are for programs; None for what is no sync.
+    """
+
+    failures: Sequence[str] = ()
+    retry_helps: bool = False
+    signum: int = 0
+    figures: Mapping[str, float] | None = None
 
 
 class Report:
@@ -48,6 +62,7 @@ class Report:
         self._projects_skipped: dict[str, str] = {}
         self._looked_back: Counter[int] = Counter()
         self._failures: dict[str, None] = {}
+        self._retry_helps = False
         self._left_out: dict[str, None] = {}
         self.older: Counter[str] = Counter()
 
@@ -71,9 +86,15 @@ class Report:
         """Take note of something that could not be delivered."""
         self._failures |= dict.fromkeys(sentences)
 
-    def broken(self, name: str, stream: str, problem: str) -> None:
+    def ended_by(self, error: TapError) -> None:
+        """Take note of what ended the run."""
+        self.failed(*error.args)
+        self._retry_helps |= isinstance(error, Unavailable)
+
+    def broken(self, name: str, stream: str, problem: LocalError) -> None:
         """Take note of a list that could not be read to the end."""
-        self._broken.add(name, stream, problem)
+        self._broken.add(name, stream, str(problem))
+        self._retry_helps |= not isinstance(problem, Rejected)
 
     def left_out(self, sentence: str) -> None:
         """Take note of something that the user named and that is left out; it has a line."""
@@ -116,6 +137,11 @@ class Report:
         if found:
             LOGGER.info("%s: read as empty: %s (%s)", owner, ", ".join(found), NOT_FOUND)
 
+    def log_skips(self) -> None:
+        """Write what was left out."""
+        for line in self._left():
+            LOGGER.info("%s", line)
+
     def tick(self) -> None:
         """Tell of the progress if the last time is a while ago: on the terminal's last line, or in the log."""
         now = self._clock.now()
@@ -151,16 +177,34 @@ class Report:
             words = f"; {traffic.retries} retries, last reason: {traffic.reason}"
             self._retries = traffic.retries
         failures = len(self._failures) + self._broken.total
-        return words + (f"; {counted(failures, 'failure')}, listed at the end" if failures else "")
+        return words + (f"; {counted(failures, 'failures')}, listed at the end" if failures else "")
 
     def finish(self) -> None:
-        """Write the metrics and the summary."""
+        """Write the summary and the metrics."""
         if self._line:
             self._line.close()
         traffic = self._client.traffic()
-        self._write_metrics(traffic)
         for line in self._summary(traffic):
             LOGGER.info("%s", line)
+        self._write_metrics(traffic)
+
+    def result(self, signum: int = 0) -> Result:
+        """What became of the run, which a signal may have ended."""
+        traffic = self._client.traffic()
+        failures = self.failures
+        figures = {
+            "rows": self._messages.rows.total(),
+            "calls": traffic.calls.total(),
+            "skips": self._skipped.total + len(self._projects_skipped) + len(self._left_out),
+            "failures": len(self._failures) + self._broken.total,
+            "seconds_waited": round(self._waited(), 1),
+            "seconds": round(self._clock.now() - self._began, 1),
+        }
+        return Result(failures, self._retry_helps or bool(signum), signum, figures)
+
+    def _waited(self) -> float:
+        """Seconds of waiting for the rate limit."""
+        return min(self._client.rate_limiter.waited, self._clock.now() - self._began)
 
     def _write_metrics(self, traffic: Traffic) -> None:
         for stream, rows in self._messages.rows.items():
@@ -172,14 +216,13 @@ class Report:
 
     def _summary(self, traffic: Traffic) -> Iterable[str]:
         messages, elapsed = self._messages, self._clock.now() - self._began
-        waited = min(self._client.rate_limiter.waited, elapsed)
         yield "Rows: " + (", ".join(f"{name} {count}" for name, count in messages.rows.items()) or "none selected")
         yield (
             f"Calls: {traffic.calls.total()}, of them {traffic.retries} retries,"
-            f" {traffic.refusals} refused for the rate limit (429); waited {waited:.1f} s for the rate limit"
+            f" {traffic.refusals} refused for the rate limit (429); waited {self._waited():.1f} s for the rate limit"
         )
         for days, count in sorted(self._looked_back.items()):
-            yield f"Re-checked pipelines up to {days} days old in {counted(count, 'project')} (scheduled)"
+            yield f"Re-checked pipelines up to {days} days old in {counted(count, 'projects')} (scheduled)"
         yield from self._dropped()
         yield from self._left()
         yield f"Ended after {elapsed:.1f} s"
@@ -188,12 +231,12 @@ class Report:
         """The rows and fields that were read and not sent."""
         for name, count in self._messages.keyless.items():
             if count:
-                yield f"Skipped: {counted(count, 'row')} of {name} without a usable key"
+                yield f"Skipped: {counted(count, 'rows')} of {name} without a usable key"
         for (name, path, problem), count in self._messages.unfit.items():
-            yield f"Dropped: {name}.{'.'.join(path)} ({problem}, {counted(count, 'time')})"
+            yield f"Dropped: {name}.{'.'.join(path)} ({problem}, {counted(count, 'times')})"
         for name, count in self.older.items():
             if count:
-                yield f"Not sent: {counted(count, 'row')} of {name} last changed before start_date"
+                yield f"Not sent: {counted(count, 'rows')} of {name} last changed before start_date"
 
     def _left(self) -> Iterable[str]:
         """The lists that were not read."""

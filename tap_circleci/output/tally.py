@@ -32,15 +32,20 @@ class Skips:
     def of(self, owner: str) -> list[str]:
         """What was skipped of one project or organization: `3 lists of jobs`."""
         return [
-            f"{counted(owners[owner], 'list')} of {stream}"
+            f"{counted(owners[owner], 'lists')} of {stream}"
             for (_, stream), owners in self._counts.items()
             if owners[owner]
         ]
 
+    @property
+    def total(self) -> int:
+        """How many lists there are."""
+        return sum(owners.total() for owners in self._counts.values())
+
     def lines(self) -> Iterator[str]:
         """One line for each reason and stream."""
         for (reason, stream), owners in self._counts.items():
-            yield f"{counted(owners.total(), 'list')} of {stream} in {first_few(list(owners))}: {reason}"
+            yield f"{counted(owners.total(), 'lists')} of {stream} in {first_few(list(owners))}: {reason}"
 
 
 @dataclass

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import os
 import sys
+
+from tap_circleci.output.logs import is_json
 
 
 class TerminalLine:
@@ -17,13 +19,14 @@ class TerminalLine:
 
     @staticmethod
     def is_possible() -> bool:
-        """Whether somebody watches stderr, and the messages on stdout go elsewhere."""
+        """Whether somebody reads stderr, and neither the messages on stdout nor lines of JSON stand there."""
         watched, piped = sys.stderr, sys.stdout
-        return watched is not None and watched.isatty() and not (piped is not None and piped.isatty())
+        is_watched = watched is not None and watched.isatty() and not is_json()
+        return is_watched and not (piped is not None and piped.isatty())
 
     def show(self, text: str) -> None:
         """Show a text in place of the last one, as a line of the log shows it, cut to the width of the terminal."""
-        width = shutil.get_terminal_size().columns - 1
+        width = _width() - 1
         shown = logging.makeLogRecord({"msg": text}).getMessage()
         sys.stderr.write(f"\r\x1b[K{shown[:width]}")
         sys.stderr.flush()
@@ -44,3 +47,11 @@ class TerminalLine:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._shown = False
+
+
+def _width() -> int:
+    """How many columns the terminal has that shows stderr; stdout is a pipe."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):  # something in Python has taken its place
+        return 80

@@ -224,9 +224,9 @@ class Organizations:
     @cached_property
     def _look_ups(self) -> Mapping[str, Future[Rows]]:
         """The projects that no list has by the slug that the user names, each looked up by it."""
-        return {slug: self._look_up(slug) for slug in self._typed if self._listed.find(slug) is None}
+        return {slug: self.look_up(slug) for slug in self._typed if self._listed.find(slug) is None}
 
-    def _look_up(self, slug: str) -> Future[Rows]:
+    def look_up(self, slug: str) -> Future[Rows]:
         """Have one project read, with the organization in its slug where the answer names none."""
         owner = self._organization(slug.rpartition("/")[0])
         path = str(PROJECTS.source.look_up).format(project_slug=escaped_slug(slug))

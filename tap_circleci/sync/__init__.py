@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
 
 from tap_circleci.client import Client, who_am_i
-from tap_circleci.config import VERSION, Config
+from tap_circleci.config import FIRST_SYNC, VERSION, Config
 from tap_circleci.discover import Selected
-from tap_circleci.errors import BadInput, PipeClosed, TapError
+from tap_circleci.errors import BadInput, PipeClosed, Stopped, TapError
 from tap_circleci.http.service_time import ServiceTime
+from tap_circleci.output.logs import run_id
 from tap_circleci.output.messages import Messages
 from tap_circleci.output.outcomes import Outcomes
-from tap_circleci.output.report import Report
+from tap_circleci.output.report import Report, Result
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.state.state import State
 from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
 from tap_circleci.sync.exports import write_exports
 from tap_circleci.sync.organizations import extent_of, write_streams
 from tap_circleci.sync.pipelines import PipelineWriter
-from tap_circleci.sync.run import FIRST_SYNC, Run, version_of
+from tap_circleci.sync.run import Run, version_of
 from tap_circleci.values.times import whole_seconds
 from tap_circleci.workers import Clock, Pool, result
 
@@ -31,17 +33,19 @@ CLOCK_BEHIND = timedelta(minutes=30)
 """A state is accepted if no moment in it is further ahead of CircleCI's clock: the clocks of its machines differ."""
 
 
-def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list[str]:
-    """Send everything that is selected and new; gives a sentence for each thing that could not be sent.
+def sync(config: Config, selected: Selected, state: State, clock: Clock) -> Result:
+    """Send everything that is selected and new; gives a sentence for each thing that had to be left out.
 
-    Raises `Stopped`. However the run ends, the last STATE has all that was finished.
+    However the run ends, also by a signal, what was finished stands in the last STATE.
     """
     client = Client(config, clock)
     pool = Pool(config.max_workers)
     messages = Messages(selected, clock)
     report = Report(clock, messages, client, is_strict=config.strict)
+    signum = 0
     try:
-        LOGGER.info("tap-circleci %s: streams %s", VERSION, ", ".join(selected.schemas) or "none")
+        streams = ", ".join(selected.schemas) or "none"
+        LOGGER.info("tap-circleci %s (run %s, process %d): streams %s", VERSION, run_id, os.getpid(), streams)
         report.begin_part("asking whose token it is")
         me = result(pool.submit((), partial(who_am_i, client)), clock, report.tick)
         time = ServiceTime(me.date, clock)
@@ -66,12 +70,14 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> list
         )
         _write_everything(run)
     except TapError as error:
-        report.failed(*error.args)
+        report.ended_by(error)
+    except Stopped as stopped:
+        signum = stopped.signum
     finally:
         pool.close()
         client.close()
         report.finish()
-    return report.failures
+    return report.result(signum)
 
 
 def _write_everything(run: Run) -> None:

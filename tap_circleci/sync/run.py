@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from tap_circleci.client import Client
@@ -20,9 +20,6 @@ from tap_circleci.values.rows import Ids
 from tap_circleci.values.slugs import normalise
 from tap_circleci.values.times import CLOCK_TOLERANCE, EPOCH, written
 from tap_circleci.workers import Clock, Pool, result
-
-FIRST_SYNC = timedelta(days=365)
-"""How far back a first sync goes when the user names no date."""
 
 
 @dataclass(frozen=True)

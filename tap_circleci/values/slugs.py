@@ -68,9 +68,12 @@ def short_host(slug: str) -> str:
 
 
 def usable_id(value: object) -> str | None:
-    """An id that can stand in a path and a key, or None: null, empty, or a step through folders."""
+    """An id that can stand in a path and a key, or None: null, empty, or a step through folders.
+
+    NUL characters are taken out of records, so a text of nothing else is empty.
+    """
     text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    return None if text.strip() in ("", ".", "..") or UNPAIRED.search(text) else text
+    return None if text.replace("\0", "").strip() in ("", ".", "..") or UNPAIRED.search(text) else text
 
 
 def usable_slug(value: object) -> str | None:

@@ -52,9 +52,9 @@ def first_few(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
-def counted(count: int, noun: str) -> str:
-    """A number of things: `1 list`, `2 lists`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(count: int, things: str) -> str:
+    """A number of things: `1 list` and `2 lists` of `lists`."""
+    return f"{count} {things.removesuffix('s') if count == 1 else things}"
 
 
 def printable(text: str, secret: str = "") -> str:

@@ -1,0 +1,1 @@
+"""Looking at CircleCI without a sync: `--check` tells what the token and the config give, `--get` shows an answer."""

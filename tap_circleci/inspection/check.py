@@ -1,0 +1,267 @@
+"""`--check`: whether the config works, what the token can read, and about what a first sync costs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import Any
+
+from tap_circleci.client import Client, who_am_i
+from tap_circleci.config import Config
+from tap_circleci.discover import Selected
+from tap_circleci.errors import Forbidden, LocalError, NotFound, TapError
+from tap_circleci.inspection.estimate import Sample, estimate
+from tap_circleci.output.messages import Messages
+from tap_circleci.output.outcomes import NO_PROJECT, Outcomes
+from tap_circleci.output.report import Report
+from tap_circleci.reading.organizations import Organizations
+from tap_circleci.reading.paging import WHOLE, Page, pages
+from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, STREAMS, Stream, children_of, family_of
+from tap_circleci.streams.addresses import context_of
+from tap_circleci.values.rows import Ids
+from tap_circleci.values.slugs import normalise, usable_id
+from tap_circleci.values.text import counted, first_few
+from tap_circleci.workers import Clock, Pool, result
+
+LOGGER = logging.getLogger(__name__)
+
+PROJECTS_TRIED = 20
+"""Projects below which lists are asked for: what the token may read seldom differs more than that."""
+SLUGS_SHOWN = 50
+"""Slugs that are shown one by one; where there are more, a pattern stands for each organization."""
+OLD_API = "/api/v1.1/"
+"""What the paths of the streams begin with that need the older API."""
+
+
+def check(config: Config, clock: Clock) -> list[str]:
+    """Say in a few lines whose token it is, what it can read and what not; gives a sentence for each problem."""
+    client = Client(config, clock)
+    pool = Pool(config.max_workers)
+    report = Report(clock, Messages(Selected({}), clock), client, is_strict=config.strict)
+    try:
+        _Check(config, clock, client, pool, report).everything()
+    except TapError as error:
+        report.ended_by(error)
+    finally:
+        pool.close()
+        client.close()
+    report.log_skips()
+    problems = report.failures
+    if problems:
+        LOGGER.info("Check failed: %s, listed below.", counted(len(problems), "problems"))
+    else:
+        LOGGER.info("The config works.")
+    return problems
+
+
+@dataclass(frozen=True)
+class _Parent:
+    """A row below which lists are asked for: its name in messages and the ids that it gives them."""
+
+    name: str
+    ids: Ids
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The first page of a stream's list below one parent, or why there is none."""
+
+    stream: Stream
+    parent: _Parent
+    page: Page | None
+    problem: LocalError | None
+
+    @property
+    def name(self) -> str:
+        """What the list is called in messages."""
+        return f"{self.stream.name} of {self.parent.name}"
+
+
+class _Check:
+    """Asks for the first page of each list that a sync would read, or of one like it."""
+
+    def __init__(self, config: Config, clock: Clock, client: Client, pool: Pool, report: Report) -> None:
+        self._config = config
+        self._clock = clock
+        self._client = client
+        self._pool = pool
+        self._report = report
+        self._order = count()
+        self._outcomes = Outcomes(report, client)
+        self._organizations = Organizations(config, client, pool, self._wait, self._outcomes, lambda *_: WHOLE)
+        self._looks: list[_Look] = []
+
+    def everything(self) -> None:
+        """The token, the organizations, the projects, the lists below them, and the price of a first sync."""
+        self._log_token()
+        organizations = self._read_organizations()
+        named = self._config.project_slugs
+        projects = self._named_projects() if named.single or named.patterns else self._seen_projects()
+        tried = projects[:PROJECTS_TRIED]
+        if len(tried) < len(projects):
+            LOGGER.info("Streams are tried in the first %d of %d projects", len(tried), len(projects))
+        self._look_below(organizations, children_of(ORGANIZATIONS))
+        self._look_below(tried, (*children_of(PROJECTS), ROOT))
+        self._log_streams()
+        self._log_estimate(len(organizations), len(projects), len(tried))
+
+    def _log_token(self) -> None:
+        me = who_am_i(self._client).body
+        login = me.get("login") or me.get("name") or me["id"]
+        LOGGER.info("Token: accepted by %s, of %s", self._config.base_url, login)
+
+    def _read_organizations(self) -> list[_Parent]:
+        rows = [row for listing in self._organizations.read([ORGANIZATIONS]) for row in listing.rows]
+        found = [
+            _Parent(str(row.get("slug") or row["id"]), context_of(ORGANIZATIONS, row))
+            for row in rows
+            if usable_id(row.get("id"))
+        ]
+        LOGGER.info("Organizations: %s", ", ".join(parent.name for parent in found) or "none")
+        return found
+
+    # The projects
+
+    def _named_projects(self) -> list[_Parent]:
+        """The projects that the user names, as far as they are there; of those that a pattern gives the first are
+        looked up."""
+        slugs = self._organizations.slugs()
+        single = {*self._config.project_slugs.single}
+        looked_up = {
+            slug: self._organizations.look_up(slug)
+            for place, slug in enumerate(slugs)
+            if slug in single or place < PROJECTS_TRIED
+        }
+        found = []
+        for slug in slugs:
+            if slug not in looked_up:
+                found.append(_Parent(slug, {}))
+                continue
+            rows = self._wait(looked_up[slug])
+            if self._outcomes.judge_project(slug, rows.problem):
+                found += [_Parent(slug, {**context_of(PROJECTS, row), "project_slug": slug}) for row in rows.rows]
+        if slugs and not found:
+            self._outcomes.failed(NO_PROJECT)
+        LOGGER.info("Projects: %s", first_few([project.name for project in found]) or "none")
+        return found
+
+    def _seen_projects(self) -> list[_Parent]:
+        """The projects that the token sees, with what to write into the config to sync them."""
+        rows = [row for listing in self._organizations.read([PROJECTS]) for row in listing.rows]
+        found = [
+            _Parent(slug, {**context_of(PROJECTS, row), "project_slug": slug})
+            for row in rows
+            if (slug := normalise(str(row.get("slug")))) is not None
+        ]
+        slugs = [project.name for project in found]
+        if len(slugs) > SLUGS_SHOWN:
+            slugs = list(dict.fromkeys(f"{slug.rpartition('/')[0]}/*" for slug in slugs))
+        LOGGER.info("Projects: %d; project_slugs is missing, and a sync needs it", len(found))
+        if slugs:
+            LOGGER.info('To sync them, put this into the config: "project_slugs": "%s"', " ".join(slugs))
+        return found
+
+    # The lists
+
+    def _look_below(self, parents: Sequence[_Parent], streams: Sequence[Stream]) -> None:
+        """Ask for the first pages of these streams below these parents, then for those below a row of each.
+
+        What the user does not ask for is tried below one parent only.
+        """
+        asked = [
+            (stream, parent, self._ask(partial(self._first_page, stream, parent.ids)))
+            for stream in streams
+            if not stream.is_export
+            for parent in (parents if self._is_wanted(stream) else parents[:1])
+            if stream.needs <= parent.ids.keys()
+        ]
+        looks = [_Look(stream, parent, *self._wait(page)) for stream, parent, page in asked]
+        self._looks += looks
+        for stream in streams:
+            below = _richest(look for look in looks if look.stream is stream)
+            if below is not None and stream is not PROJECTS:
+                self._look_below([below], children_of(stream))
+
+    def _first_page(self, stream: Stream, ids: Ids) -> tuple[Page | None, LocalError | None]:
+        try:
+            return next(pages(self._client, stream, ids, self._config.page_size)), None
+        except LocalError as problem:
+            return None, problem
+
+    def _is_wanted(self, stream: Stream) -> bool:
+        """Whether a sync of this config reads the stream, for itself or for a stream below it."""
+        return not stream.is_extra or any(one.name in self._config.extra_streams for one in family_of(stream))
+
+    def _log_streams(self) -> None:
+        """Say which extra streams can be read; what a sync would miss is reported as in a sync."""
+        for look in self._looks:
+            if self._is_wanted(look.stream):
+                self._outcomes.judge(look.name, look.stream.name, look.parent.name, look.problem)
+        extra = [stream for stream in STREAMS.values() if stream.is_extra]
+        readable = {look.stream.name for look in self._looks if look.page is not None}
+        named = self._config.extra_streams
+        _log_names("Extra streams that can be read", [s.name for s in extra if s.name in readable and s.name in named])
+        _log_names(
+            "Also readable, if extra_streams names them",
+            [s.name for s in extra if s.name in readable and s.name not in named],
+        )
+        refused = {look.stream.name: look.problem for look in self._looks if look.problem is not None}
+        _log_names(
+            "Extra streams that cannot be read",
+            [f"{s.name} ({_reason(refused[s.name])})" for s in extra if s.name in refused and s.name not in readable],
+        )
+        tried = {look.stream.name for look in self._looks}
+        _log_names("Not tried", [f"{s.name} ({_why_not_tried(s)})" for s in extra if s.name not in tried])
+        for look in self._looks:
+            if look.stream.source.path.startswith(OLD_API):
+                LOGGER.info("API v1.1: %s", "can be read" if look.page else f"cannot be read ({_reason(look.problem)})")
+                break
+
+    def _log_estimate(self, organizations: int, projects: int, tried: int) -> None:
+        """Say about how many calls a first sync makes, from what was seen."""
+        sample = Sample(
+            organizations=organizations,
+            projects=projects,
+            tried=tried,
+            pipelines=[look.page for look in self._looks if look.stream is ROOT and look.page is not None],
+            rows={look.stream.name: len(look.page.rows) for look in self._looks if look.page is not None},
+        )
+        LOGGER.info("%s", estimate(sample, self._config))
+
+    def _ask(self, work: Callable[[], Any]) -> Future[Any]:
+        return self._pool.submit((next(self._order),), work)
+
+    def _wait(self, future: Future[Any]) -> Any:
+        return result(future, self._clock, self._report.tick)
+
+
+def _richest(looks: Iterable[_Look]) -> _Parent | None:
+    """The row that gives the most ids to the lists below it, as their parent."""
+    found = [
+        _Parent(look.name, {**look.parent.ids, **context_of(look.stream, row)})
+        for look in looks
+        if look.page is not None
+        for row in look.page.rows
+    ]
+    return max(found, key=lambda parent: len(parent.ids), default=None)
+
+
+def _log_names(what: str, names: Sequence[str]) -> None:
+    if names:
+        LOGGER.info("%s: %s", what, ", ".join(names))
+
+
+def _reason(problem: LocalError | None) -> str:
+    if isinstance(problem, Forbidden):
+        return f"{problem.status}: permission denied"
+    return "404" if isinstance(problem, NotFound) else str(problem)
+
+
+def _why_not_tried(stream: Stream) -> str:
+    if stream.is_export:
+        return "CircleCI makes only a few exports an hour"
+    return f"no row of {stream.parent} to look below"

@@ -1,0 +1,71 @@
+"""About how many calls and minutes a first sync takes, from the first pages of the lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tap_circleci.config import FIRST_SYNC, Config
+from tap_circleci.reading.paging import Page
+from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, Stream, children_of, family_of
+from tap_circleci.values.text import counted
+from tap_circleci.values.times import moment
+
+CALLS_PER_SECOND = 10
+"""What a sync with the usual 8 workers makes of a service that answers within a second."""
+PAGE = 20
+"""Pipelines on a page."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was seen: how many organizations and projects there are, the first pages of the pipelines of the projects
+    that were tried, and how many rows one list of each stream has."""
+
+    organizations: int
+    projects: int
+    tried: int
+    pipelines: Sequence[Page]
+    rows: Mapping[str, int]
+
+
+def estimate(sample: Sample, config: Config) -> str:
+    """A sentence with the calls and minutes of a first sync with this config."""
+    now = next((page.date for page in sample.pipelines if page.date is not None), None)
+    start = config.start_date or (now - FIRST_SYNC if now is not None else None)
+    pipelines = sum(_since(page, start) for page in sample.pipelines) * sample.projects / max(sample.tried, 1)
+    wanted = frozenset(config.extra_streams)
+    calls = (
+        1
+        + sample.organizations * _calls_below(ORGANIZATIONS, sample, wanted)
+        + sample.projects * (1 + _calls_below(PROJECTS, sample, wanted))
+        + pipelines * (1 / PAGE + _calls_below(ROOT, sample, wanted))
+    )
+    minutes = max(round(calls / CALLS_PER_SECOND / 60), 1)
+    return (
+        f"A first sync makes about {round(calls)} calls ({round(pipelines)} pipelines), which takes about"
+        f" {counted(minutes, 'minutes')} at {CALLS_PER_SECOND} calls a second"
+    )
+
+
+def _calls_below(stream: Stream, sample: Sample, wanted: frozenset[str]) -> float:
+    """The calls for the lists below one row of a stream."""
+    return sum(
+        1 + (0 if child is PROJECTS else sample.rows.get(child.name, 1) * _calls_below(child, sample, wanted))
+        for child in children_of(stream)
+        if not child.is_extra or any(one.name in wanted for one in family_of(child))
+    )
+
+
+def _since(page: Page, start: datetime | None) -> float:
+    """How many pipelines a project has since the start date: those of the page, or as many as its pace and the number
+    of the newest one allow."""
+    created = [date for row in page.rows if (date := moment(row.get("created_at"))) is not None]
+    shown = [date for date in created if start is None or date >= start]
+    if not page.more or start is None or len(shown) < len(created) or len(created) < 2:
+        return len(shown)
+    span = max((max(created) - min(created)) / timedelta(seconds=1), 1.0)
+    found = len(created) * ((max(created) - start) / timedelta(seconds=1)) / span
+    number = page.rows[0].get("number")
+    return min(found, number) if isinstance(number, int) else found
