@@ -735,7 +735,8 @@ def test_the_log_says_what_is_waited_for():
         done = go(filled(usage))
     waits = [line for line in done.log.splitlines() if "waiting for CircleCI" in line]
     assert len(waits) > 5
-    assert "waiting for CircleCI to make an export of gh/acme-0, 2026-03-01 to 2026-03-09 and 1 more;" in waits[0]
+    assert "waiting for CircleCI to make an export of gh/acme-0 (" in waits[0]
+    assert "), 2026-03-01 to 2026-03-09 and 1 more;" in waits[0]
 
 
 def test_an_unknown_column_is_named_once_and_a_missing_one_is_null():

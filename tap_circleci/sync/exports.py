@@ -41,20 +41,23 @@ def write_exports(run: Run, organizations: Organizations, stream: Stream) -> Non
 def _write(run: Run, stream: Stream, event: Event) -> None:
     """Write, keep and tell what has happened."""
     title = title_of(stream, event.ids)
+    owner = owner_of(event.ids)
     match event:
         case Made(ids, export):
             _keep(run, stream, ids, export)
             run.messages.state(run.state, now=True)  # it is one of a few an hour
         case Waiting(ids, export, others):
             more = f" and {others} more" if others else ""
-            run.report.begin_part(f"waiting for CircleCI to make an export of {owner_of(ids)}, {span_of(export)}{more}")
+            run.report.begin_part(
+                f"waiting for CircleCI to make an export of {owner or title}, {span_of(export)}{more}"
+            )
         case Reading(ids, export):
-            run.report.begin_part(f"reading the export of {owner_of(ids)}, {span_of(export)}")
+            run.report.begin_part(f"reading the export of {owner or title}, {span_of(export)}")
         case Batch(_, records, date):
             run.messages.records(stream.name, records, date or run.time.now())
             run.messages.flush()
         case Collected(ids, export, left_out):
-            run.outcomes.judge(title, stream.name, owner_of(ids), None)
+            run.outcomes.judge(title, stream.name, owner, None)
             if left_out:
                 run.report.failed(f"{title}, {span_of(export)}: {left_out}.")
             _keep(run, stream, ids, None)
@@ -65,7 +68,7 @@ def _write(run: Run, stream: Stream, event: Event) -> None:
         case Postponed(_, span, reason):
             LOGGER.info("%s: %s; still to come in later runs: %s", title, reason, span)
         case Ended(ids, problem):
-            run.outcomes.judge(title, stream.name, owner_of(ids), problem)
+            run.outcomes.judge(title, stream.name, owner, problem)
             run.messages.state(run.state)
 
 
