@@ -710,6 +710,17 @@ def test_days_whose_files_can_never_be_read_are_skipped_after_a_second_export():
     assert last_days(third.state) == {organization: "2026-03-10"}
 
 
+@pytest.mark.parametrize("before", ["failed", "gone"])
+def test_days_are_skipped_only_after_two_exports_that_cannot_be_read(before):
+    """One that comes after an export without files is the first that cannot be read: it is kept, exit 1."""
+    with service(write=lambda rows: b"<html>Maintenance</html>") as usage:
+        organization = ids(filled(usage))[0]
+        usage.script = lambda number: ("failed",) if number == 1 and before == "failed" else None
+        usage.forgotten = {1: 410} if before == "gone" else {}
+        done = go(usage)
+    assert (done.status, last_days(done.state), kept_ids(done.state)) == (1, {}, {organization: "export-2"})
+
+
 @pytest.mark.parametrize("fault", [403, 500, 302, "cut"])
 def test_days_whose_files_cannot_be_fetched_are_never_skipped(fault):
     """A host that is blocked may be opened again: each run names it, exit 1, a day costs one order, and no row is
