@@ -23,13 +23,6 @@ from tap_circleci.values.times import whole_seconds
 
 
 @dataclass(frozen=True)
-class Ordered:
-    """CircleCI makes the export."""
-
-    export: Export
-
-
-@dataclass(frozen=True)
 class Ready:
     """The files of the export are at these addresses. `date` is the service's time, if it told any."""
 
@@ -51,14 +44,7 @@ class Limited:
 
 @dataclass(frozen=True)
 class Failed:
-    """CircleCI could not make the export, for this reason."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Gone:
-    """CircleCI does not know the export, or does not answer for it; `reason` has the status."""
+    """Nothing will come of the export: it failed, or CircleCI does not know it. `reason` goes on from "the export"."""
 
     reason: str
 
@@ -77,8 +63,8 @@ class Unavailable:
     problem: LocalError
 
 
-OrderAnswer = Ordered | Limited | Denied | Unavailable
-LookAnswer = Ready | NotReady | Limited | Failed | Gone | Denied | Unavailable
+OrderAnswer = Export | Limited | Denied | Unavailable
+LookAnswer = Ready | NotReady | Limited | Failed | Denied | Unavailable
 
 
 def order(client: Client, stream: Stream, ids: Ids, span: Span, now: datetime) -> OrderAnswer:
@@ -93,7 +79,7 @@ def order(client: Client, stream: Stream, ids: Ids, span: Span, now: datetime) -
     except LocalError as problem:
         return Unavailable(problem)
     asked_at = min(answer.date or now, now).replace(microsecond=0)  # one of the clocks may be ahead
-    return Ordered(Export(str(answer.body["usage_export_job_id"]), span.start, span.end, asked_at))
+    return Export(str(answer.body["usage_export_job_id"]), span.start, span.end, asked_at)
 
 
 def look(client: Client, stream: Stream, ids: Ids, export: Export) -> LookAnswer:
@@ -104,7 +90,7 @@ def look(client: Client, stream: Stream, ids: Ids, export: Export) -> LookAnswer
     except Throttled as problem:
         return Limited(problem.seconds or 0.0)
     except (NotFound, NotOffered, Rejected) as problem:
-        return Gone(str(problem))
+        return Failed(f"is not there any more ({problem})")
     except Forbidden as problem:
         return Denied(problem)
     except LocalError as problem:
@@ -113,7 +99,7 @@ def look(client: Client, stream: Stream, ids: Ids, export: Export) -> LookAnswer
     if body["state"] == "completed":
         return Ready(tuple(body.get("download_urls") or ()), answer.date)
     if body["state"] == "failed":
-        return Failed(quoted(body["error_reason"]) if body.get("error_reason") else "no reason given")
+        return Failed(f"failed ({quoted(body['error_reason']) if body.get('error_reason') else 'no reason given'})")
     return NotReady()
 
 

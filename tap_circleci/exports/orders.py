@@ -6,6 +6,7 @@ a few exports an hour, so that a long history takes several runs. https://circle
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,12 +18,10 @@ from tap_circleci.errors import Damaged, LocalError, Unreadable
 from tap_circleci.exports.answers import (
     Denied,
     Failed,
-    Gone,
     Limited,
     LookAnswer,
     NotReady,
     OrderAnswer,
-    Ordered,
     Ready,
     Unavailable,
     look,
@@ -32,8 +31,11 @@ from tap_circleci.exports.plan import A_DAY, Due, Span, oldest_day, span_of
 from tap_circleci.exports.rows import Batch, Broken, ExportRows, Whole
 from tap_circleci.state.state import Export
 from tap_circleci.streams import Stream
+from tap_circleci.streams.addresses import title_of
 from tap_circleci.values.rows import Ids
 from tap_circleci.workers import Clock, Pool, Wait
+
+LOGGER = logging.getLogger(__name__)
 
 WAITS = (5.0, 10.0, 20.0, 30.0)
 """Seconds between two looks at an export, the last one from then on: looks are limited too."""
@@ -50,20 +52,12 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """The next thing is a wait: for this export, and for so many `others`."""
+class Stage:
+    """What takes the time from now on, in words that an export of some days follows."""
 
     ids: Ids
     export: Export
-    others: int
-
-
-@dataclass(frozen=True)
-class Reading:
-    """An export is ready: its rows come next."""
-
-    ids: Ids
-    export: Export
+    doing: str
 
 
 @dataclass(frozen=True)
@@ -76,24 +70,6 @@ class Collected:
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """An export comes to nothing, for this reason: the same days are ordered again."""
-
-    ids: Ids
-    export: Export
-    reason: str
-
-
-@dataclass(frozen=True)
-class Postponed:
-    """The days of this span are left to later runs, for this reason."""
-
-    ids: Ids
-    span: Span
-    reason: str
-
-
-@dataclass(frozen=True)
 class Ended:
     """The exports of an organization end for this run, for this problem."""
 
@@ -101,7 +77,7 @@ class Ended:
     problem: LocalError
 
 
-Event = Made | Waiting | Reading | Batch | Collected | Repeated | Postponed | Ended
+Event = Made | Stage | Batch | Collected | Ended
 Outcome = LookAnswer | Whole | Broken
 """What became of an export: what CircleCI answers to a look at it, or how the reading of its files ended."""
 
@@ -161,7 +137,7 @@ class Exports:
                 under_way.append(_UnderWay(due.ids, due.export, due.spans, self._clock.now()))
         while under_way:
             first = min(under_way, key=lambda one: one.next_look)
-            yield Waiting(first.ids, first.export, len(under_way) - 1)
+            yield Stage(first.ids, first.export, "waiting for CircleCI to make an export")
             answers: list[tuple[_UnderWay, LookAnswer | None]] = self._ask(partial(self._look, under_way))
             under_way = []
             for one, answer in answers:
@@ -187,11 +163,11 @@ class Exports:
             return []
         answer: OrderAnswer = self._ask(partial(order, self._client, self._stream, ids, todo[0], now))
         match answer:
-            case Ordered(export):
-                yield Made(ids, export)
-                return [self._later(_UnderWay(ids, export, todo[1:], 0.0, before=before))]
+            case Export():
+                yield Made(ids, answer)
+                return [self._later(_UnderWay(ids, answer, todo[1:], 0.0, before=before))]
             case Limited():
-                yield Postponed(ids, _all(todo), "CircleCI makes no more exports now (429)")
+                self._tell_rest(ids, todo, "CircleCI makes no more exports now (429)")
             case Denied(problem) | Unavailable(problem):
                 yield Ended(ids, problem)
         return []
@@ -206,33 +182,30 @@ class Exports:
         is_late = one.export.asked_at is not None and self._now() - one.export.asked_at >= A_DAY
         match outcome:
             case Ready():
-                return self._read(one, outcome)
+                return (yield from self._read(one, outcome))
             case Whole(left_out):
-                return self._collected(one, str(left_out))
+                return (yield from self._collected(one, str(left_out)))
             case Broken(reason) if isinstance(one.before, Broken):
-                return self._collected(one, f"skipped, since no export of these days can be read ({reason})")
+                return (yield from self._collected(one, f"skipped, as no export of these days can be read ({reason})"))
             case Failed(reason):
-                return self._again(one, outcome, f"failed ({reason})")
-            case Gone(reason):
-                return self._again(one, outcome, f"is not there any more ({reason})")
+                return (yield from self._again(one, outcome, reason))
             case NotReady() if is_late:
-                return self._again(one, outcome, "is not ready a day after it was ordered")
-            case Broken(reason) if is_late:
-                return self._again(one, outcome, f"cannot be read ({reason})")
-            case Unavailable(problem) if is_late:
-                return self._again(one, outcome, f"cannot be fetched ({problem})")
+                return (yield from self._again(one, outcome, "is not ready a day after it was ordered"))
+            case Broken(reason) | Unavailable(reason) if is_late:
+                return (yield from self._again(one, outcome, f"cannot be read ({reason})"))
             case NotReady():
                 return self._wait_on(one, 0.0)
             case Limited(seconds):
                 return self._wait_on(one, seconds)
             case Broken(reason):
-                return _ended(one, Damaged(f"the export of {span_of(one.export)}: {reason}"))
+                yield Ended(one.ids, Damaged(f"the export of {span_of(one.export)}: {reason}"))
             case Denied(problem) | Unavailable(problem):
-                return _ended(one, problem)
+                yield Ended(one.ids, problem)
+        return []
 
     def _read(self, one: _UnderWay, ready: Ready) -> Going:
         """Give the rows of an export that is ready."""
-        yield Reading(one.ids, one.export)
+        yield Stage(one.ids, one.export, "reading an export")
         outcome = yield from self._rows.read(one.ids, one.export, ready)
         return (yield from self._follow(one, outcome))
 
@@ -247,23 +220,18 @@ class Exports:
         if one.before is not None:
             yield Ended(one.ids, Unreadable(f"the export of {span} {reason}, for the second time"))
             return []
-        yield Repeated(one.ids, one.export, reason)
+        title = title_of(self._stream, one.ids)
+        LOGGER.warning("%s: the export of %s %s; ordering it again", title, span, reason)
         return (yield from self._order(one.ids, (span, *one.spans), before=outcome))
 
-    def _wait_on(self, one: _UnderWay, at_least: float) -> Going:
-        """Wait for the next look, unless the export has been waited for long enough."""
+    def _wait_on(self, one: _UnderWay, at_least: float) -> list[_UnderWay]:
+        """The export with its next look, unless it has been waited for long enough."""
         later = self._later(one, at_least)
         if later.waited <= MAX_WAIT:
             return [later]
-        yield Postponed(one.ids, _all((span_of(one.export), *one.spans)), "the export is not ready yet")
+        self._tell_rest(one.ids, (span_of(one.export), *one.spans), "the export is not ready yet")
         return []
 
-
-def _ended(one: _UnderWay, problem: LocalError) -> Going:
-    yield Ended(one.ids, problem)
-    return []
-
-
-def _all(spans: Sequence[Span]) -> Span:
-    """The days of all these spans."""
-    return Span(spans[0].start, spans[-1].end)
+    def _tell_rest(self, ids: Ids, spans: Sequence[Span], reason: str) -> None:
+        rest = Span(spans[0].start, spans[-1].end)
+        LOGGER.info("%s: %s; still to come in later runs: %s", title_of(self._stream, ids), reason, rest)

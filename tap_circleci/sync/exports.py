@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
-from tap_circleci.exports.orders import (
-    Collected,
-    Ended,
-    Event,
-    Exports,
-    Made,
-    Postponed,
-    Reading,
-    Repeated,
-    Waiting,
-)
+from tap_circleci.exports.orders import Collected, Ended, Event, Exports, Made, Stage
 from tap_circleci.exports.plan import Due, due, span_of
 from tap_circleci.exports.rows import Batch
 from tap_circleci.reading.organizations import Organizations
@@ -25,8 +14,6 @@ from tap_circleci.streams.addresses import owner_of, title_of
 from tap_circleci.sync.run import Run, bookmark_key
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.times import iso, midnight, written
-
-LOGGER = logging.getLogger(__name__)
 
 
 def write_exports(run: Run, organizations: Organizations, stream: Stream) -> None:
@@ -46,13 +33,8 @@ def _write(run: Run, stream: Stream, event: Event) -> None:
         case Made(ids, export):
             _keep(run, stream, ids, export)
             run.messages.state(run.state, now=True)  # it is one of a few an hour
-        case Waiting(ids, export, others):
-            more = f" and {others} more" if others else ""
-            run.report.begin_part(
-                f"waiting for CircleCI to make an export of {owner or title}, {span_of(export)}{more}"
-            )
-        case Reading(ids, export):
-            run.report.begin_part(f"reading the export of {owner or title}, {span_of(export)}")
+        case Stage(_, export, doing):
+            run.report.begin_part(f"{doing} of {owner or title}, {span_of(export)}")
         case Batch(_, records, date):
             run.messages.records(stream.name, records, date or run.time.now())
             run.messages.flush()
@@ -63,11 +45,7 @@ def _write(run: Run, stream: Stream, event: Event) -> None:
             _keep(run, stream, ids, None)
             run.state.note(stream.name, bookmark_key(stream, ids), written(midnight(export.end)))
             run.messages.state(run.state)
-        case Repeated(_, export, reason):
-            LOGGER.warning("%s: the export of %s %s; ordering it again", title, span_of(export), reason)
-        case Postponed(_, span, reason):
-            LOGGER.info("%s: %s; still to come in later runs: %s", title, reason, span)
-        case Ended(ids, problem):
+        case Ended(_, problem):
             run.outcomes.judge(title, stream.name, owner, problem)
             run.messages.state(run.state)
 
