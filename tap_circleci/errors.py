@@ -11,6 +11,7 @@ TapError                ends the run with exit 1 and its own sentences, no trace
     ├── Forbidden       403 (or 401 of a route with a right of its own): named and skipped
     ├── Rejected        any other 4xx, a redirect, a status that is no answer: named, exit 1 at the end
     ├── Unreadable      still failing after all attempts: named, exit 1 at the end
+    ├── Damaged         a file came whole but cannot be read: a new one is asked for
     ├── PageLost        404 for a page in the middle of a list: what is below was not seen
     ├── EndlessList     a list without an end: what is below was not seen
     ├── Throttled       429 from a route with a limit of its own: asked again in another run
@@ -74,6 +75,10 @@ class Rejected(LocalError):
 
 class Unreadable(LocalError):
     """Every attempt failed in a way that another attempt might have mended."""
+
+
+class Damaged(LocalError):
+    """A file came whole, and is not what it should be."""
 
 
 class PageLost(LocalError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import random
+from collections import Counter
 from datetime import datetime, timezone
 
 import pytest
@@ -10,22 +12,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_circleci.discover import schema_of
-from tap_circleci.errors import Unreadable
-from tap_circleci.exports.files import LONGEST_LINE, ROWS_AT_ONCE, days, digests, tables
+from tap_circleci.errors import Damaged
+from tap_circleci.exports.files import LONGEST_LINE, ROWS_AT_ONCE, LeftOut, tables
+from tap_circleci.exports.keys import Keys, days
 from tap_circleci.output.records import Table
 from tap_circleci.streams import STREAMS
+from tap_circleci.values.slugs import usable_id
 from tests.circleci.usage import COLUMNS, csv_of, job, seat
 
 USAGE = next(stream for stream in STREAMS.values() if stream.is_export)
 KNOWN = schema_of(USAGE.name)["properties"]
-TIMES = {name for name, column in KNOWN.items() if column.get("format") == "date-time"}
+KEYS = Keys(USAGE, KNOWN)
 DAY = datetime(2026, 3, 9, tzinfo=timezone.utc)
 
 
-def read_tables(text: str | bytes, size: int = 65536) -> list[Table]:
-    """A file that comes in blocks of this size."""
+def parts(text: str | bytes, size: int = 65536) -> list[Table | LeftOut]:
+    """What a file gives that comes in blocks of this size."""
     content = text.encode() if isinstance(text, str) else text
     return list(tables((content[start : start + size] for start in range(0, len(content), size)), KNOWN))
+
+
+def read_tables(text: str | bytes, size: int = 65536) -> list[Table]:
+    """The tables of a file in which every row can be read."""
+    found = parts(text, size)
+    assert not [part for part in found if isinstance(part, LeftOut)]
+    return [part for part in found if isinstance(part, Table)]
+
+
+def left_out(text: str | bytes) -> LeftOut:
+    """What is left out of a file."""
+    return sum((part for part in parts(text) if isinstance(part, LeftOut)), LeftOut())
+
+
+def names_in(text: str | bytes) -> list[str | None]:
+    """The names of the jobs in the rows that are read, in order."""
+    return [name for part in parts(text) if isinstance(part, Table) for name in part["job_name"]]
 
 
 def read(text: str | bytes, size: int = 65536) -> list[dict[str, str | None]]:
@@ -42,11 +63,9 @@ def values(line: str) -> list[str | None]:
     """What a line under a header of as many names as it needs is read as."""
     names = ["JOB_NAME", "VCS_BRANCH", "WORKFLOW_NAME", "RESOURCE_CLASS"]
     for count in range(1, len(names) + 1):
-        try:
-            return next(list(row.values()) for row in read(",".join(names[:count]) + "\n" + line))
-        except Unreadable as error:
-            if count == len(names) or "values" not in str(error):
-                raise
+        content = ",".join(names[:count]) + "\n" + line
+        if not left_out(content).rows:
+            return list(read(content)[0].values())
     raise AssertionError
 
 
@@ -116,17 +135,54 @@ def test_a_file_comes_in_tables_of_bounded_size():
     ("content", "reason"),
     [
         (b"<html><body>Maintenance</body></html>", "no export"),
-        (b'"JOB_NAME","JOB_ID"\n"a"\n', "1 values, its header 2 names"),
-        (b'"JOB_NAME"\n"a","b"\n', "2 values, its header 1 names"),
-        (b'"JOB_NAME"\n"it ends here', "no CSV"),
-        (b'"JOB_NAME"\n"a"b\n', "no CSV"),
-        (b"x" * (LONGEST_LINE + 70000), "more than a million"),
+        (b'"JOB_NAME"\n"it ends here', "ends in the middle of a row"),
+        (b'"JOB_NAME"x,\n"a"\n', "its first line is no CSV"),
+        (b"x" * (LONGEST_LINE + 70000), "its first line is no CSV .more than a million characters"),
     ],
 )
 def test_what_is_no_export_is_not_read_as_one(content, reason):
-    """A page of HTML, a file that is cut or damaged, and a line without an end are told, not guessed at."""
-    with pytest.raises(Unreadable, match=reason):
-        read(content)
+    """A page of HTML, a file that is cut, and one without lines are damaged as a whole."""
+    with pytest.raises(Damaged, match=reason):
+        parts(content)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('"a"', "line 3 has 1 values, the header has 2 names"),
+        ('"a","b","c"', "line 3 has 3 values, the header has 2 names"),
+        ('"a"b,"c"', "line 3 is no CSV"),
+        ('"a","' + "x" * (LONGEST_LINE + 70000) + '"', "line 3 is no CSV (more than a million characters)"),
+        ('"a",' + "x" * (LONGEST_LINE + 70000), "line 3 is no CSV (more than a million characters)"),
+        ("x," * LONGEST_LINE, "line 3 is no CSV (more than a million characters)"),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 3 * ROWS_AT_ONCE])
+def test_a_row_that_cannot_be_read_costs_that_row_only(line, reason, times):
+    """It is left out and named by its line, however many there are, and every other row is read."""
+    if len(line) > LONGEST_LINE and times > 1:
+        times = 2
+    content = '"JOB_NAME","JOB_ID"\n"first","1"\n' + (line + "\n") * times + '"last","2"\n'
+    assert names_in(content) == ["first", "last"]
+    found = left_out(content)
+    assert found.rows == times
+    assert reason in found.first
+
+
+@pytest.mark.parametrize("size", [131_073, LONGEST_LINE - 100])
+def test_a_field_may_be_as_long_as_a_line(size):
+    """Python's csv takes 131,072 characters unless it is told otherwise."""
+    assert names_in(b'"JOB_NAME"\n"' + b"x" * size + b'"\n"b"\n') == ["x" * size, "b"]
+
+
+def test_the_limit_of_a_field_is_never_lowered():
+    """It is the process's, so that a program around the tap keeps a higher one."""
+    before = csv.field_size_limit(2 * LONGEST_LINE)
+    try:
+        assert names_in(b'"JOB_NAME"\n"a"\n') == ["a"]
+        assert csv.field_size_limit() == 2 * LONGEST_LINE
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_an_empty_file_and_empty_lines_have_no_rows():
@@ -136,20 +192,34 @@ def test_an_empty_file_and_empty_lines_have_no_rows():
 
 
 def test_a_row_keeps_its_digest_whatever_is_measured():
-    """Measures, renamed projects, spellings of times and the order of columns do not change it; who it is does."""
+    """Measures, renamed projects, spellings of times and numbers, and the order of columns do not change it."""
 
     def digest(**cells: str | None) -> str:
         (found,) = read_tables(csv_of([job(DAY, 5, **cells)], sorted(COLUMNS)))
-        return digests(found, USAGE.row.identity, TIMES)[0]
+        return KEYS.digests(found)[0]
 
     usual = digest()
     assert usual == "5f8c69e6a84bcfd713dfa52af9c85a45"  # as in tables that are there
     same = {"TOTAL_CREDITS": "1", "PROJECT_NAME": "new", "VCS_BRANCH": "x", "JOB_BUILD_STATUS": "failed"}
-    assert digest(**same) == usual
+    assert digest(**same) == digest(JOB_RUN_NUMBER="5.000000") == usual
     assert digest(JOB_RUN_STARTED_AT="2026-03-09 05:00:03") == digest(JOB_RUN_STARTED_AT="2026-03-09 05:00:03.000")
     assert digest(EXECUTOR=None) == digest(EXECUTOR="")
     changed = [digest(**{name.upper(): "2026-03-09 05:00:04" if "_at" in name else "x"}) for name in USAGE.row.identity]
     assert len({usual, *changed}) == 1 + len(USAGE.row.identity)
+
+
+CELLS = st.none() | st.sampled_from(["", "\0", " ", ".", "..", "x", "\x1f", "0001-01-01", "24:00", "\ufffd"])
+
+
+@given(cells=st.dictionaries(st.sampled_from([*COLUMNS]), CELLS), times=st.integers(1, 3))
+def test_keys_are_never_null_or_empty(cells, times):
+    """Whatever is empty, blank or a NUL in a file, each row has a key of its own, which targets take."""
+    (table,) = read_tables(csv_of([seat(DAY, **cells)] * times))
+    found, own = KEYS.of(table, {"organization_id": "acme"}, DAY, Counter())
+    keys = list(zip(*(found[column] for column in USAGE.key), strict=True))
+    assert all(value and value.strip() for key in keys for value in key)
+    assert len(set(keys)) == (times if own else 1)
+    assert bool(own) == (usable_id(table["job_id"][0]) is None)
 
 
 def test_the_day_of_a_row_is_that_of_its_job():

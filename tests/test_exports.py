@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tap_circleci.exports.orders import planned, spans
+from tap_circleci.exports.plan import Span, due, spans
 from tap_circleci.state.state import Export
 from tap_circleci.streams import STREAMS
 from tests.circleci import Answer, Row, Server, World
-from tests.circleci.usage import COLUMNS, FileHost, Usage, csv_of, job, seat
+from tests.circleci.usage import COLUMNS, FileHost, Order, Usage, csv_of, job, seat
 from tests.tap import EagerClock, FastClock, Run, config_for, last_state, plain, run, running, sync, tables
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
@@ -73,16 +73,25 @@ def jobs_in(lines: Any) -> set[tuple[str, str]]:
 
 
 def marks(state: Any) -> Row:
-    """What is kept of each organization: the last day sent, or that and the export that is still to be collected."""
-    found: Row = {}
-    for organization, entry in state["bookmarks"].get(NAME, {}).items():
-        day, export = entry["_date"], {name: text for name, text in entry["export"].items() if text}
-        if day or export:
-            found[organization] = {**({"_date": day} if day else {}), "export": export} if export else day
+    """What the state keeps of each organization."""
+    found: Row = state["bookmarks"].get(NAME, {})
     return found
 
 
 PARTS = "export must be the id of an export with a start and an end after it"
+
+
+def last_days(state: Any) -> dict[str, str]:
+    """The last day sent of each organization of which any has been."""
+    days = {organization: mark["_date"] for organization, mark in marks(state).items()}
+    return {organization: value.removesuffix("T00:00:00.000000Z") for organization, value in days.items() if value}
+
+
+def kept_ids(state: Any) -> dict[str, str]:
+    """The exports that are still to be collected, by organization."""
+    exports = {organization: mark["export"] for organization, mark in marks(state).items()}
+    return {organization: export["id"] for organization, export in exports.items() if export["id"]}
+
 
 # What is due
 
@@ -91,11 +100,11 @@ def test_spans_are_whole_days_within_the_limit_oldest_first():
     """Every day is in exactly one span, and none is longer than the service takes."""
     found = list(spans(day("2025-03-11"), day("2026-03-09")))
     assert len(found) == 12
-    assert found[0] == (day("2025-03-11"), day("2025-04-10T23:59:59"))
-    assert all(end - start <= timedelta(days=31) for start, end in found)
-    assert [start for start, _ in found[1:]] == [end + timedelta(seconds=1) for _, end in found[:-1]]
-    assert found[-1][1] == day("2026-03-09T23:59:59")
-    assert list(spans(day("2026-03-09"), day("2026-03-09"))) == [(day("2026-03-09"), day("2026-03-09T23:59:59"))]
+    assert found[0] == Span(day("2025-03-11"), day("2025-04-10T23:59:59"))
+    assert all(span.end - span.start <= timedelta(days=31) for span in found)
+    assert [span.start for span in found[1:]] == [span.end + timedelta(seconds=1) for span in found[:-1]]
+    assert found[-1].end == day("2026-03-09T23:59:59")
+    assert list(spans(day("2026-03-09"), day("2026-03-09"))) == [Span(day("2026-03-09"), day("2026-03-09T23:59:59"))]
     assert not list(spans(day("2026-03-10"), day("2026-03-09")))
 
 
@@ -105,26 +114,29 @@ def test_spans_are_whole_days_within_the_limit_oldest_first():
 )
 def test_what_is_due_begins_at_the_start_or_three_days_before_the_bookmark(bookmark, first):
     """It ends yesterday, is nothing until a new day has ended, and goes back no further than a year."""
-    kept, todo = planned(USAGE, NOW, day("2026-02-03T15:00:00"), bookmark and day(bookmark), None)
-    assert kept is None
-    assert [todo[0][0], todo[-1][1]] == [day(first), day("2026-03-09T23:59:59")] if first else not todo
+    found = due(USAGE, {}, NOW, day("2026-02-03T15:00:00"), bookmark and day(bookmark), None)
+    assert found.export is None
+    if first is None:
+        assert not found.spans
+    else:
+        assert [found.spans[0].start, found.spans[-1].end] == [day(first), day("2026-03-09T23:59:59")]
 
 
 def test_an_export_that_was_paid_for_is_collected_first():
     """Days that have ended meanwhile are exported after it; one that would leave days out is not taken up."""
     kept = Export("x", day("2026-03-01"), day("2026-03-05T23:59:59"))
-    found, todo = planned(USAGE, NOW, day("2026-03-01T09:00:00"), None, kept)
-    assert found is kept
-    assert todo == ((day("2026-03-02"), day("2026-03-09T23:59:59")),)
-    assert planned(USAGE, NOW, day("2026-02-27"), None, kept)[0] is None
+    found = due(USAGE, {}, NOW, day("2026-03-01T09:00:00"), None, kept)
+    assert found.export is kept
+    assert found.spans == (Span(day("2026-03-02"), day("2026-03-09T23:59:59")),)
+    assert due(USAGE, {}, NOW, day("2026-02-27"), None, kept).export is None
 
 
 @pytest.mark.parametrize(("start", "is_kept"), [("2026-02-20", True), ("2026-03-06", True), ("2026-03-07", False)])
 def test_an_export_that_goes_on_where_the_bookmark_ends_is_kept(start, is_kept):
     """It was asked for by the run that sent the bookmark's day; only a later one would leave days out."""
     kept = Export("x", day(start), day("2026-03-09T23:59:59"))
-    found, todo = planned(USAGE, NOW, day("2026-01-01"), day("2026-03-05"), kept)
-    assert (found is kept, bool(todo)) == (is_kept, not is_kept)
+    found = due(USAGE, {}, NOW, day("2026-01-01"), day("2026-03-05"), kept)
+    assert (found.export is kept, bool(found.spans)) == (is_kept, not is_kept)
 
 
 # A sync
@@ -139,7 +151,7 @@ def test_a_first_sync_sends_every_job_run_of_the_days_that_have_ended():
     assert done.status == 0
     assert usage.posts() == [{"start": "2026-03-01T00:00:00Z", "end": "2026-03-09T23:59:59Z"}]
     assert len(done.rows(NAME)) == 18
-    assert marks(done.state) == {organization: "2026-03-09T00:00:00.000000Z"}
+    assert last_days(done.state) == {organization: "2026-03-09"}
     row = next(row for row in done.rows(NAME) if row["job_id"] == "job-20260309-1")
     shown = (
         "organization_id",
@@ -179,7 +191,7 @@ def test_later_syncs_wait_for_a_new_day_and_begin_three_days_before():
         usage.add(organization, job(NOW, 1, organization))
         later = go(usage, state)
     assert usage.posts() == [{"start": "2026-03-06T00:00:00Z", "end": "2026-03-10T23:59:59Z"}]
-    assert marks(later.state) == {organization: "2026-03-10T00:00:00.000000Z"}
+    assert last_days(later.state) == {organization: "2026-03-10"}
     assert len(later.rows(NAME)) == 9
 
 
@@ -192,7 +204,7 @@ def test_an_organization_without_activity_is_covered_all_the_same(empty):
             usage.raw = lambda method, _: Answer(200, done_without) if method == "GET" else None
         done = go(usage)
         assert (done.status, done.rows(NAME)) == (0, [])
-        assert marks(done.state) == {ids(usage)[0]: "2026-03-09T00:00:00.000000Z"}
+        assert last_days(done.state) == {ids(usage)[0]: "2026-03-09"}
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -204,7 +216,7 @@ def test_an_organization_whose_administrator_the_user_is_not_is_named_and_skippe
         done = go(usage)
     assert done.status == 0
     assert f"{NAME} of gh/acme-0 ({first}): permission denied" in done.log
-    assert marks(done.state) == {second: "2026-03-09T00:00:00.000000Z"}
+    assert last_days(done.state) == {second: "2026-03-09"}
     assert jobs_in(done.lines) == {pair for pair in expected_jobs(usage) if pair[0] == second}
 
 
@@ -214,14 +226,14 @@ def test_a_year_takes_several_runs_within_the_limit():
         organization = ids(filled(usage, 364, 1))[0]
         first = go(usage, start_date=None)
         assert first.status == 0
-        assert marks(first.state) == {organization: "2026-01-14T00:00:00.000000Z"}
+        assert last_days(first.state) == {organization: "2026-01-14"}
         told = [line for line in first.log.splitlines() if "still to come" in line]
         assert len(told) == 1
         assert told[0].endswith("2026-01-15 to 2026-03-09")
         usage.hourly = None
         second = go(usage, first.state, start_date=None)
     assert jobs_in(first.lines + second.lines) == expected_jobs(usage)
-    assert marks(second.state) == {organization: "2026-03-09T00:00:00.000000Z"}
+    assert last_days(second.state) == {organization: "2026-03-09"}
     assert len(usage.orders) == 12
 
 
@@ -243,10 +255,10 @@ def test_an_export_that_fails_twice_is_named_with_its_reason():
         assert done.status == 1
         assert done.criticals() == [
             f"{NAME} of gh/acme-0 ({first}) could not be read to the end:"
-            ' CircleCI could not export 2026-03-01 to 2026-03-09, twice: "the warehouse is closed".'
+            ' the export of 2026-03-01 to 2026-03-09 failed ("the warehouse is closed"), for the second time.'
         ]
         assert len(usage.orders) == 3
-        assert marks(done.state) == {second: "2026-03-09T00:00:00.000000Z"}
+        assert last_days(done.state) == {second: "2026-03-09"}
         usage.script = lambda number: None
         again = go(usage, done.state)
     assert again.status == 0
@@ -263,23 +275,23 @@ def test_a_slow_export_is_left_to_the_next_run():
         assert done.status == 0
         assert 540 < clock.waited <= 600
         assert looks == 21
-        assert marks(done.state) == {
-            organization: {"export": {"id": "export-1", "start": "2026-03-01T00:00:00Z", "end": "2026-03-09T23:59:59Z"}}
-        }
-        assert sum("still to come: 2026-03-01 to 2026-03-09" in line for line in done.log.splitlines()) == 1
+        assert kept_ids(done.state) == {organization: "export-1"}
+        assert (
+            sum("still to come in later runs: 2026-03-01 to 2026-03-09" in line for line in done.log.splitlines()) == 1
+        )
         usage.states = ("completed",)
         usage.server.world.advance(A_DAY)
         usage.requests.clear()
         again = go(usage, done.state)
     assert usage.requests[0].path.endswith("/export-1")
     assert usage.posts() == [{"start": "2026-03-06T00:00:00Z", "end": "2026-03-10T23:59:59Z"}]
-    assert marks(again.state) == {organization: "2026-03-10T00:00:00.000000Z"}
+    assert last_days(again.state) == {organization: "2026-03-10"}
     assert jobs_in(again.lines) == expected_jobs(usage)
 
 
-@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 414, 415, 422, 451])
 def test_an_export_that_the_service_has_forgotten_is_made_anew(status):
-    """A kept id that answers 404 or 400 costs one more order, and no day."""
+    """A kept id that answers any 4xx but 401, 403 and 429 costs one more order, and no day."""
     with service() as usage:
         organization = ids(filled(usage))[0]
         gone = Answer(status, {"message": "No such export."})
@@ -290,18 +302,122 @@ def test_an_export_that_the_service_has_forgotten_is_made_anew(status):
     assert jobs_in(done.lines) == expected_jobs(usage)
 
 
+def test_an_export_that_is_not_ready_a_day_after_its_order_is_ordered_again():
+    """One that is stuck costs one more order and no day; until then each run looks at it and exits 0."""
+    with service(script=lambda number: ("processing",) if number == 1 else None) as usage:
+        organization = ids(filled(usage))[0]
+        state = go(usage).state
+        usage.server.world.advance(timedelta(hours=23))
+        later = go(usage, state)
+        assert (later.status, len(usage.orders), kept_ids(later.state)) == (0, 1, {organization: "export-1"})
+        usage.server.world.advance(timedelta(hours=2))
+        again = go(usage, later.state)
+    assert again.status == 0
+    assert usage.posts() == [
+        {"start": "2026-03-01T00:00:00Z", "end": "2026-03-09T23:59:59Z"},
+        {"start": "2026-03-01T00:00:00Z", "end": "2026-03-09T23:59:59Z"},
+        {"start": "2026-03-06T00:00:00Z", "end": "2026-03-10T23:59:59Z"},
+    ]
+    assert f"{NAME} of gh/acme-0 ({organization}): the export of 2026-03-01 to 2026-03-09 is not ready" in again.log
+    assert last_days(again.state) == {organization: "2026-03-10"}
+    assert jobs_in(again.lines) == expected_jobs(usage)
+
+
+OLD = {"id": "export-1", "start": "2026-03-01T00:00:00Z", "end": "2026-03-09T23:59:59Z"}
+
+
+def ordered_before(usage: Usage) -> tuple[str, Any]:
+    """An organization, and a state of 1.1 with an export that was ordered for it at a time that is not known."""
+    organization = ids(filled(usage))[0]
+    usage.orders.append(Order("export-1", organization, day("2026-03-01"), day("2026-03-09T23:59:59"), NOW))
+    return organization, {"bookmarks": {NAME: {organization: {"export": OLD}}}}
+
+
+def test_where_a_state_does_not_say_when_an_export_was_ordered_its_day_begins_now():
+    """A stuck export in a state of 1.1 is ordered again by the first run a day after the first one that saw it."""
+    with service(script=lambda number: ("processing",) if number == 1 else None) as usage:
+        _, state = ordered_before(usage)
+        first = go(usage, state)
+        assert not usage.posts()
+        usage.server.world.advance(timedelta(days=1, minutes=-20))
+        second = go(usage, first.state)
+        assert not usage.posts()
+        usage.server.world.advance(timedelta(minutes=20))
+        third = go(usage, second.state)
+    assert [first.status, second.status, third.status] == [0, 0, 0]
+    assert len(usage.posts()) == 2
+    assert jobs_in(third.lines) == expected_jobs(usage)
+
+
+def test_an_export_that_is_ready_is_collected_however_old_it_is():
+    """What was paid for is used, and nothing is ordered for its days."""
+    with service(states=("processing",)) as usage:
+        state = go(filled(usage)).state
+        usage.states = ("completed",)
+        usage.server.world.advance(5 * A_DAY)
+        again = go(usage, state)
+    assert usage.posts()[1:] == [{"start": "2026-03-06T00:00:00Z", "end": "2026-03-14T23:59:59Z"}]
+    assert jobs_in(again.lines) == expected_jobs(usage)
+
+
+@pytest.mark.parametrize("answer", [Answer(401, {}), Answer(403, {}), Answer(429, {}, {"Retry-After": "3600"})])
+def test_an_export_that_may_not_be_asked_for_is_not_ordered_again(answer):
+    """A refusal does not tell how far the export is: it is kept, exit 0, and collected once it may be asked for."""
+    with service(states=("processing",)) as usage:
+        organization = ids(filled(usage))[0]
+        state = go(usage).state
+        usage.server.world.advance(2 * A_DAY)
+        usage.raw = lambda method, number: answer
+        refused = go(usage, state)
+        assert (refused.status, kept_ids(refused.state)) == (0, {organization: "export-1"})
+        usage.raw, usage.states = lambda method, number: None, ("completed",)
+        again = go(usage, refused.state)
+    assert len(usage.posts()) == 2
+    assert jobs_in(again.lines) == expected_jobs(usage)
+
+
+def test_an_export_of_which_nothing_can_be_had_for_a_day_is_ordered_again():
+    """Failing answers are named, exit 1, and the export is kept; a day after its order there is a new one."""
+    with service(states=("processing",)) as usage:
+        filled(usage)
+        state = go(usage).state
+        usage.states = ("completed",)
+        usage.raw = lambda method, number: Answer(500, {}) if method == "GET" and len(usage.orders) == 1 else None
+        broken = go(usage, state)
+        assert (broken.status, len(usage.posts())) == (1, 1)
+        usage.server.world.advance(A_DAY)
+        again = go(usage, broken.state)
+    assert (again.status, len(usage.posts())) == (0, 3)
+    assert jobs_in(again.lines) == expected_jobs(usage)
+
+
+def test_a_new_order_that_is_refused_leaves_the_old_one_in_the_state():
+    """The next run looks at it first: it may be ready by then."""
+    with service(states=("processing",), hourly=1) as usage:
+        organization = ids(filled(usage))[0]
+        state = go(usage).state
+        usage.server.world.advance(A_DAY)
+        usage.raw = lambda method, number: Answer(429, {}) if method == "POST" else None
+        refused = go(usage, state)
+        assert (refused.status, kept_ids(refused.state)) == (0, {organization: "export-1"})
+        usage.raw, usage.states = lambda method, number: None, ("completed",)
+        again = go(usage, refused.state)
+    assert [order.id for order in usage.orders] == ["export-1", "export-2"]
+    assert jobs_in(again.lines) == expected_jobs(usage)
+
+
 def test_the_second_export_of_a_run_is_left_to_the_next_run_as_well():
     """It begins a day after the bookmark and is collected first, paid once, whenever the run that made it ended."""
     with service(states=("completed",)) as usage:
         organization = ids(filled(usage, 60, 1))[0]
         usage.script = lambda number: ("processing",) if number == 2 else None
         done = go(usage, start_date="2026-01-10")
-        assert marks(done.state)[organization]["_date"] == "2026-02-09T00:00:00.000000Z"
-        assert marks(done.state)[organization]["export"]["start"] == "2026-02-10T00:00:00Z"
+        assert last_days(done.state) == {organization: "2026-02-09"}
+        assert kept_ids(done.state) == {organization: "export-2"}
         usage.script = lambda number: None
         again = go(usage, done.state, start_date="2026-01-10")
     assert len(usage.posts()) == 2
-    assert marks(again.state) == {organization: "2026-03-09T00:00:00.000000Z"}
+    assert last_days(again.state) == {organization: "2026-03-09"}
     assert {job for job in expected_jobs(usage) if job[1] >= "job-20260110"} <= jobs_in(done.lines + again.lines)
 
 
@@ -321,7 +437,7 @@ def test_an_export_from_the_edge_of_the_history_is_made_anew_only_as_far_as_it_s
         again = go(usage, first.state, start_date=None)
     assert again.status == 0
     assert usage.posts()[1] == {"start": "2025-03-12T00:00:00Z", "end": "2025-04-10T23:59:59Z"}
-    assert marks(again.state) == {organization: "2026-03-10T00:00:00.000000Z"}
+    assert last_days(again.state) == {organization: "2026-03-10"}
 
 
 def test_organizations_are_waited_for_together():
@@ -355,16 +471,22 @@ def test_an_order_that_may_have_been_taken_is_not_repeated():
     assert done.status == 1
     assert len(usage.posts()) == 2
     assert first in done.criticals()[0]
-    assert marks(done.state) == {second: "2026-03-09T00:00:00.000000Z"}
+    assert last_days(done.state) == {second: "2026-03-09"}
 
 
-def test_what_the_service_does_not_understand_ends_the_run():
-    """400 to an order comes with the service's own message."""
-    with service() as usage:
-        usage.raw = lambda method, _: Answer(400, {"message": "No such range."}) if method == "POST" else None
+@pytest.mark.parametrize("status", [400, 405, 409, 410, 415, 422, 451])
+def test_an_order_that_is_rejected_is_named(status):
+    """The organization is named with CircleCI's own message, exit 1, and the other organizations go on."""
+    with service(2) as usage:
+        first, second = ids(filled(usage))
+        rejected = Answer(status, {"message": "No such range."})
+        usage.raw = lambda method, number: rejected if (method, number) == ("POST", 1) else None
         done = go(usage)
-    assert done.status == 1
-    assert "No such range." in done.criticals()[0]
+        assert done.status == 1
+        assert first in done.criticals()[0]
+        assert f"{status}: No such range." in done.criticals()[0]
+        assert jobs_in(done.lines) == {pair for pair in expected_jobs(usage) if pair[0] == second}
+        assert jobs_in(done.lines + go(usage, done.state).lines) == expected_jobs(usage)
 
 
 # The files
@@ -455,7 +577,7 @@ def test_a_signal_ends_a_run_whose_file_does_not_come(tmp_path):
             assert process.wait(timeout=5) == 143
         gate.set()
     assert "CRITICAL Stopped by SIGTERM." in plain((tmp_path / "log").read_text())
-    assert marks(last_state((tmp_path / "out").read_text().splitlines()))[organization]["export"]["id"] == "export-1"
+    assert kept_ids(last_state((tmp_path / "out").read_text().splitlines())) == {organization: "export-1"}
 
 
 @pytest.mark.parametrize(("seconds", "is_collected"), [(2, True), (1800, False)])
@@ -485,7 +607,7 @@ def test_a_right_that_was_taken_away_meanwhile_is_no_failure(status):
         done = go(usage, {"bookmarks": {NAME: {organization: kept}}})
     assert done.status == 0
     assert f"{NAME} of gh/acme-0 ({organization}): permission denied ({status}); skipped" in done.log
-    assert marks(done.state) == {organization: kept}
+    assert (last_days(done.state), kept_ids(done.state)) == ({}, {organization: "x"})
 
 
 def test_an_address_that_is_never_valid_is_named():
@@ -516,6 +638,116 @@ def test_a_host_that_misbehaves(fault, status, said):
         again = go(usage, done.state)
     assert jobs_in(done.lines + again.lines) == expected_jobs(usage)
     assert len(usage.posts()) == 1
+
+
+def with_line(line: str) -> Any:
+    """A writer of files that have one more line after the first row."""
+
+    def write(rows: Any) -> bytes:
+        header, first, *others = csv_of(rows).decode().splitlines()
+        return "\n".join([header, first, line, *others, ""]).encode()
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('"a","b"', "file 1, line 3 has 2 values, the header has 48 names"),
+        ('"a",' * 49, "file 1, line 3 has 50 values, the header has 48 names"),
+        ('"a"b,' * 48, "file 1, line 3 is no CSV"),
+        ("x" * 1_200_000, "file 1, line 3 is no CSV (more than a million characters)"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_and_left_out(line, said):
+    """Exit 1 once, every other row is sent, and the days count as read, so that the next run goes on."""
+    with service(write=with_line(line)) as usage:
+        organization = ids(filled(usage))[0]
+        done = go(usage)
+        assert done.status == 1
+        (sentence,) = done.criticals()
+        assert sentence.startswith(
+            f"{NAME} of gh/acme-0 ({organization}), 2026-03-01 to 2026-03-09:"
+            f" rows left out, since they cannot be read: 1; the first: {said}"
+        )
+        assert jobs_in(done.lines) == expected_jobs(usage)
+        assert last_days(done.state) == {organization: "2026-03-09"}
+        again = go(usage, done.state)
+    assert (again.status, len(usage.posts())) == (0, 1)
+
+
+def test_a_long_field_comes_through():
+    """A field of 131,073 characters, one more than Python's csv takes unless it is told otherwise."""
+    with service() as usage:
+        organization = ids(usage)[0]
+        usage.add(organization, job(NOW - A_DAY, 1, organization, JOB_NAME="x" * 131_073))
+        done = go(usage)
+    assert done.status == 0
+    assert len(done.rows(NAME)[0]["job_name"]) == 131_073
+
+
+def test_days_whose_files_can_never_be_read_are_skipped_after_a_second_export():
+    """At first the export is kept, exit 1; a day later there is another one, and when that cannot be read either, the
+    days are named and skipped, exit 1, and the later days come."""
+    with service(write=lambda rows: b"<html>Maintenance</html>") as usage:
+        organization = ids(filled(usage))[0]
+        first = go(usage)
+        assert (first.status, last_days(first.state), kept_ids(first.state)) == (1, {}, {organization: "export-1"})
+        assert "file 1 cannot be read: it is no export" in first.criticals()[0]
+        usage.server.world.advance(timedelta(hours=1))
+        second = go(usage, first.state)
+        assert (second.status, len(usage.orders)) == (1, 1)
+        usage.server.world.advance(A_DAY)
+        usage.write = lambda rows: csv_of(rows) if len(usage.orders) > 2 else b"<html>Maintenance</html>"
+        usage.add(organization, job(NOW, 1, organization))
+        third = go(usage, second.state)
+    assert third.status == 1
+    assert third.criticals() == [
+        f"{NAME} of gh/acme-0 ({organization}), 2026-03-01 to 2026-03-09: skipped, as no export of these days can be"
+        " read (file 1 cannot be read: it is no export: its first line names none of the columns)."
+    ]
+    assert usage.posts()[2:] == [{"start": "2026-03-06T00:00:00Z", "end": "2026-03-10T23:59:59Z"}]
+    assert last_days(third.state) == {organization: "2026-03-10"}
+
+
+@pytest.mark.parametrize("before", ["failed", "gone"])
+def test_days_are_skipped_only_after_two_exports_that_cannot_be_read(before):
+    """One that comes after an export without files is the first that cannot be read: it is kept, exit 1."""
+    with service(write=lambda rows: b"<html>Maintenance</html>") as usage:
+        organization = ids(filled(usage))[0]
+        usage.script = lambda number: ("failed",) if number == 1 and before == "failed" else None
+        usage.forgotten = {1: 410} if before == "gone" else {}
+        done = go(usage)
+    assert (done.status, last_days(done.state), kept_ids(done.state)) == (1, {}, {organization: "export-2"})
+
+
+@pytest.mark.parametrize("fault", [403, 500, 302, "cut"])
+def test_days_whose_files_cannot_be_fetched_are_never_skipped(fault):
+    """A host that is blocked may be opened again: each run names it, exit 1, a day costs one order, and no row is
+    missing in the end."""
+    with service() as usage:
+        filled(usage)
+        usage.host.fault = lambda number: fault
+        state = None
+        for _ in range(6):
+            done = go(usage, state)
+            assert (done.status, last_days(done.state)) == (1, {})
+            state = done.state
+            usage.server.world.advance(timedelta(hours=12))
+        assert len(usage.posts()) == 3
+        usage.host.fault = lambda number: None
+        again = go(usage, state)
+    assert jobs_in(again.lines) == expected_jobs(usage)
+
+
+def test_the_log_says_what_is_waited_for():
+    """While an export is being made, the line of progress names the organization and the days."""
+    with service(2, states=(*["processing"] * 8, "completed")) as usage:
+        done = go(filled(usage))
+    waits = [line for line in done.log.splitlines() if "waiting for CircleCI" in line]
+    assert len(waits) > 5
+    assert "waiting for CircleCI to make an export of gh/acme-0 (" in waits[0]
+    assert "), 2026-03-01 to 2026-03-09;" in waits[0]
 
 
 def test_an_unknown_column_is_named_once_and_a_missing_one_is_null():
@@ -570,8 +802,7 @@ def test_a_state_stands_right_after_an_order_was_taken():
     kept: list[str] = []
     for message in done.messages:
         if message["type"] == "STATE":
-            values = marks(message["value"]).values()
-            kept += [value["export"]["id"] for value in values if isinstance(value, dict)]
+            kept += kept_ids(message["value"]).values()
     assert list(dict.fromkeys(kept)) == ["export-1", "export-2", "export-3", "export-4"]
 
 
@@ -583,17 +814,17 @@ def test_cut_anywhere_no_row_is_missing_and_nothing_is_paid_for_twice():
         for cut in range(0, len(whole.lines), 3):
             head = whole.lines[:cut]
             state = last_state(head)
-            usage.requests.clear()
+            before = len(usage.orders)
             rest = go(usage, state, start_date="2026-01-29")
             assert rest.status == 0
             assert jobs_in(head + rest.lines) == expected_jobs(usage), cut
             assert rest.state == whole.state
-            for organization, value in marks(state or {"bookmarks": {}}).items():
-                if isinstance(value, dict):
-                    paid = value["export"]["start"]
-                    asked = [request for request in usage.requests if organization in request.path]
-                    posts = [json.loads(request.body) for request in asked if request.method == "POST"]
-                    assert paid not in [post["start"] for post in posts]
+            paid = kept_ids(state or {"bookmarks": {}})
+            assert not {order.id for order in usage.orders[before:]} & set(paid.values())
+            again = {(order.organization, order.start) for order in usage.orders[before:]}
+            assert not again & {
+                (order.organization, order.start) for order in usage.orders if order.id in paid.values()
+            }
 
 
 def test_taking_a_mark_out_reads_anew():
@@ -649,7 +880,8 @@ def test_the_state_comes_back_as_it_was_written():
         usage.refused[organization] = 403
         done = go(usage, {"bookmarks": {NAME: {organization: entry}}})
     assert done.status == 0
-    assert marks(done.state) == {organization: entry}
+    assert last_days(done.state) == {organization: "2026-03-08"}
+    assert kept_ids(done.state) == {organization: "export-1"}
 
 
 def test_the_order_of_rows_does_not_depend_on_the_workers():

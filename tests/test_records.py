@@ -92,6 +92,8 @@ def test_what_is_no_date_becomes_null_and_is_reported(value):
         ("string", "", ""),
         ("integer", "1,234", 1234),
         ("integer", 3.0, 3),
+        ("integer", "12.0", 12),
+        ("integer", "-7.000000", -7),
         ("integer", "", None),
         ("boolean", None, None),
         ("boolean", "False", False),
@@ -121,6 +123,9 @@ def test_values_of_a_neighbouring_type_are_converted(kind, value, result):
     [
         ({"type": ["null", "integer"]}, 3.9),
         ({"type": ["null", "integer"]}, "many"),
+        ({"type": ["null", "integer"]}, "12.5"),
+        ({"type": ["null", "integer"]}, "12.0.0"),
+        ({"type": ["null", "integer"]}, ".0"),
         ({"type": ["null", "integer"]}, 2**63),
         ({"type": ["null", "integer"]}, [1]),
         ({"type": ["null", "number"]}, "1,234.5"),

@@ -251,10 +251,16 @@ def tidy(value: Any) -> Any:
 
 
 def integer(value: Any) -> int | None:
-    """A whole number that 64 bits can hold; raises ValueError."""
+    """A whole number that 64 bits can hold, also one written 12.0; raises ValueError."""
     if value == "":
         return None
-    whole = int(value.replace(",", "")) if isinstance(value, str) else int(_whole(value))
+    if isinstance(value, str):
+        digits, _, decimals = value.replace(",", "").partition(".")
+        if decimals.strip("0"):
+            raise ValueError("not a whole number")
+        whole = int(digits)
+    else:
+        whole = int(_whole(value))
     if not -INT64 <= whole < INT64:
         raise ValueError("more than 64 bits")
     return whole

@@ -1,10 +1,12 @@
-"""The streams of exports as they are written: orders and rows, with a state as soon as an export is paid for."""
+"""The streams of exports as they are written: orders and rows, with a state as soon as an export is ordered."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from tap_circleci.exports.orders import Batch, Collected, Discarded, Due, Ended, Exports, Made, planned
+from tap_circleci.exports.orders import Collected, Ended, Event, Exports, Made, Stage
+from tap_circleci.exports.plan import Due, due, span_of
+from tap_circleci.exports.rows import Batch
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.state.state import Export
 from tap_circleci.streams import Stream
@@ -19,35 +21,49 @@ def write_exports(run: Run, organizations: Organizations, stream: Stream) -> Non
     wanted = run.selected.schemas[stream.name]
     exports = Exports(stream, wanted, run.client, run.pool, run.wait, run.clock, run.time.now)
     for event in exports.events([_due(run, stream, ids) for ids in organizations.parents(stream)]):
-        key = bookmark_key(stream, event.ids)
-        if isinstance(event, Made):
-            _keep(run, stream, key, event.export)
-            run.messages.state(run.state, now=True)  # it is paid for
-        elif isinstance(event, Discarded):
-            _keep(run, stream, key, None)
-        elif isinstance(event, Batch):
-            run.messages.records(stream.name, event.records, event.date or run.time.now())
-            run.messages.flush()
-        else:
-            problem = event.problem if isinstance(event, Ended) else None
-            run.outcomes.judge(title_of(stream, event.ids), stream.name, owner_of(event.ids), problem)
-            if isinstance(event, Collected):
-                _keep(run, stream, key, None)
-                run.state.note(stream.name, key, written(midnight(event.export.end)))
-            run.messages.state(run.state)
+        _write(run, stream, event)
         run.report.tick()
 
 
-def _due(run: Run, stream: Stream, ids: Ids) -> Due:
-    """What is to be exported of one organization."""
-    key = bookmark_key(stream, ids)
-    mark = run.mark(stream.name, key)
-    bookmark = iso(mark.value) if mark.value else None
-    kept = run.state.mark(stream.name, key).export
-    return Due(ids, *planned(stream, run.time.now(), mark.start or run.start, bookmark, kept))
+def _write(run: Run, stream: Stream, event: Event) -> None:
+    """Write, keep and tell what has happened."""
+    title = title_of(stream, event.ids)
+    owner = owner_of(event.ids)
+    match event:
+        case Made(ids, export):
+            _keep(run, stream, ids, export)
+            run.messages.state(run.state, now=True)  # it is one of a few an hour
+        case Stage(_, export, doing):
+            run.report.begin_part(f"{doing} of {owner or title}, {span_of(export)}")
+        case Batch(_, records, date):
+            run.messages.records(stream.name, records, date or run.time.now())
+            run.messages.flush()
+        case Collected(ids, export, left_out):
+            run.outcomes.judge(title, stream.name, owner, None)
+            if left_out:
+                run.report.failed(f"{title}, {span_of(export)}: {left_out}.")
+            _keep(run, stream, ids, None)
+            run.state.note(stream.name, bookmark_key(stream, ids), written(midnight(export.end)))
+            run.messages.state(run.state)
+        case Ended(_, problem):
+            run.outcomes.judge(title, stream.name, owner, problem)
+            run.messages.state(run.state)
 
 
-def _keep(run: Run, stream: Stream, key: str, export: Export | None) -> None:
+def _keep(run: Run, stream: Stream, ids: Ids, export: Export | None) -> None:
     """Keep the export that is to be collected, and the start date of the first sync."""
+    key = bookmark_key(stream, ids)
     start = run.mark(stream.name, key).start or run.start
     run.state.keep(stream.name, key, replace(run.state.mark(stream.name, key), export=export, start=start))
+
+
+def _due(run: Run, stream: Stream, ids: Ids) -> Due:
+    """What is due for one organization. Where the state does not say when an export was ordered, that counts from
+    now."""
+    key, now = bookmark_key(stream, ids), run.time.now()
+    mark = run.mark(stream.name, key)
+    kept = run.state.mark(stream.name, key).export
+    if kept is not None:
+        kept = replace(kept, asked_at=min(kept.asked_at or now, now))
+        _keep(run, stream, ids, kept)
+    return due(stream, ids, now, mark.start or run.start, iso(mark.value) if mark.value else None, kept)

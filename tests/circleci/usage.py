@@ -193,6 +193,8 @@ class Usage:
     states: Sequence[str] = ("created", "processing", "completed")
     script: Callable[[int], Sequence[str] | None] = lambda number: None
     raw: Callable[[str, int], Answer | None] = lambda method, number: None
+    #: Orders, by their number from 1, that are asked for in vain, and the status for them.
+    forgotten: dict[int, int] = field(default_factory=dict)
     #: Organizations whose administrator the token's owner is not, and the status for them.
     refused: dict[str, int] = field(default_factory=dict)
     files_per_export: int = 1
@@ -253,7 +255,10 @@ class Usage:
         return Answer(201, {"usage_export_job_id": order.id, "state": "created", **body, "download_urls": None})
 
     def _state(self, order: Order) -> Answer:
-        states = self.script(self.orders.index(order) + 1) or self.states
+        number = self.orders.index(order) + 1
+        if number in self.forgotten:
+            return Answer(self.forgotten[number], {"message": "Not for you."})
+        states = self.script(number) or self.states
         state = states[min(order.looks, len(states) - 1)]
         order.looks += 1
         said: dict[str, Any] = {"usage_export_job_id": order.id, "state": state, "download_urls": None}

@@ -1,0 +1,114 @@
+"""What CircleCI answers when an export is ordered, and when it is asked how far the export is.
+
+https://circleci.com/docs/api/v2/#tag/Usage
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from tap_circleci.client import Client
+from tap_circleci.errors import Forbidden, LocalError, NotFound, NotOffered, Rejected, Throttled
+from tap_circleci.exports.plan import Span
+from tap_circleci.state.state import Export
+from tap_circleci.streams import Stream
+from tap_circleci.streams.addresses import path_of
+from tap_circleci.values.rows import Ids
+from tap_circleci.values.slugs import usable_id
+from tap_circleci.values.text import quoted
+from tap_circleci.values.times import whole_seconds
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The files of the export are at these addresses. `date` is the service's time, if it told any."""
+
+    urls: tuple[str, ...]
+    date: datetime | None
+
+
+@dataclass(frozen=True)
+class NotReady:
+    """CircleCI is still making the export."""
+
+
+@dataclass(frozen=True)
+class Limited:
+    """Too many requests of this kind (429); `seconds` is how long to wait at least."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Nothing will come of the export: it failed, or CircleCI does not know it. `reason` goes on from "the export"."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Denied:
+    """The token has no right to exports of this organization (401 or 403)."""
+
+    problem: Forbidden
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """The request failed for another reason, so that nothing is known of the export."""
+
+    problem: LocalError
+
+
+OrderAnswer = Export | Limited | Denied | Unavailable
+LookAnswer = Ready | NotReady | Limited | Failed | Denied | Unavailable
+
+
+def order(client: Client, stream: Stream, ids: Ids, span: Span, now: datetime) -> OrderAnswer:
+    """Order an export of these days; `now` is the service's time."""
+    body = {"start": whole_seconds(span.start), "end": whole_seconds(span.end)}
+    try:
+        answer = client.post(path_of(stream, ids), body, stream.name, _is_export)
+    except Throttled as problem:
+        return Limited(problem.seconds or 0.0)
+    except Forbidden as problem:
+        return Denied(problem)
+    except LocalError as problem:
+        return Unavailable(problem)
+    asked_at = min(answer.date or now, now).replace(microsecond=0)  # one of the clocks may be ahead
+    return Export(str(answer.body["usage_export_job_id"]), span.start, span.end, asked_at)
+
+
+def look(client: Client, stream: Stream, ids: Ids, export: Export) -> LookAnswer:
+    """Ask how far an export is."""
+    path = f"{path_of(stream, ids)}/{quote(export.id, safe='')}"
+    try:
+        answer = client.get(path, {}, stream.name, _is_status, forbidden=(401, 403), own_limit=True)
+    except Throttled as problem:
+        return Limited(problem.seconds or 0.0)
+    except (NotFound, NotOffered, Rejected) as problem:
+        return Failed(f"is not there any more ({problem})")
+    except Forbidden as problem:
+        return Denied(problem)
+    except LocalError as problem:
+        return Unavailable(problem)
+    body = answer.body
+    if body["state"] == "completed":
+        return Ready(tuple(body.get("download_urls") or ()), answer.date)
+    if body["state"] == "failed":
+        return Failed(f"failed ({quoted(body['error_reason']) if body.get('error_reason') else 'no reason given'})")
+    return NotReady()
+
+
+def _is_export(body: Any) -> bool:
+    return isinstance(body, dict) and usable_id(body.get("usage_export_job_id")) is not None
+
+
+def _is_status(body: Any) -> bool:
+    if not isinstance(body, dict) or not isinstance(body.get("state"), str):
+        return False
+    urls = body.get("download_urls") or []
+    return isinstance(urls, list) and all(isinstance(url, str) for url in urls)

@@ -1,0 +1,160 @@
+"""The rows of an export that is ready: its files, one after the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from tap_circleci.client import Client
+from tap_circleci.discover import schema_of
+from tap_circleci.errors import Damaged, LinkExpired, LocalError, Unreadable
+from tap_circleci.exports.answers import LookAnswer, Ready, Unavailable, look
+from tap_circleci.exports.files import LeftOut, tables
+from tap_circleci.exports.keys import Equals, Keys
+from tap_circleci.output.records import Records, Table, table_converter
+from tap_circleci.state.state import Export
+from tap_circleci.streams import Stream
+from tap_circleci.values.rows import Ids
+from tap_circleci.workers import Clock
+
+FRESH_ADDRESSES = 5
+"""How often new addresses are fetched without one more file read."""
+WAITS = (0.0, 5.0, 10.0, 20.0)
+"""Seconds before new addresses are fetched: none at first, since they may expire while a large file is read."""
+BLOCKS_AT_ONCE = 8
+"""Blocks of a file that a thread hands over: half a megabyte, since each handing over costs."""
+
+Ask = Callable[[Callable[[], Any]], Any]
+"""Gives the result of work that a thread of the pool does, so that this one stays ready to be stopped."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records of an export, and when CircleCI said that it was ready, if it told the time."""
+
+    ids: Ids
+    records: Records
+    date: datetime | None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All files have been read; some rows may have been left out."""
+
+    left_out: LeftOut
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file came whole but cannot be read, for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Done:
+    """The files that have been read whole, their rows without a job, and the rows that were left out."""
+
+    names: tuple[str, ...] = ()
+    equals: Equals = field(default_factory=Counter)
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def with_file(self, name: str, equals: Equals, left_out: LeftOut) -> _Done:
+        """The same with one more file."""
+        return _Done((*self.names, name), equals, self.left_out + left_out)
+
+
+class ExportRows:
+    """Reads the rows of exports of one stream, with the fields of the schema that is `wanted`; in the thread that
+    writes."""
+
+    def __init__(self, stream: Stream, wanted: Mapping[str, Any], client: Client, ask: Ask, clock: Clock) -> None:
+        schema = schema_of(stream.name)
+        self._stream = stream
+        self._client = client
+        self._ask = ask
+        self._clock = clock
+        self._columns = schema["properties"]
+        self._keys = Keys(stream, self._columns)
+        self._convert = table_converter(schema, wanted)
+
+    def read(self, ids: Ids, export: Export, ready: Ready) -> Generator[Batch, None, Whole | Broken | LookAnswer]:
+        """Give the rows of all files, and at last how that ended.
+
+        Where the address of a file has expired, the file is read again from its beginning at a new one: its rows come
+        again, with the keys that they had.
+        """
+        done, furthest, tries = _Done(), 0, 0
+        while left := _unread(ready, done):
+            name, url = left[0]
+            place = f"file {len(done.names) + 1}"
+            try:
+                equals, left_out = yield from self._file(url, ids, export, ready.date, done.equals)
+            except LinkExpired as expired:
+                tries += 1
+                answer = self._fresh(ids, export, tries) if tries < FRESH_ADDRESSES else Unavailable(expired)
+                if not isinstance(answer, Ready):
+                    return answer
+                ready, done = answer, _still_done(done, answer)
+                continue
+            except Damaged as damaged:
+                return Broken(f"{place} cannot be read: {damaged}")
+            except LocalError as problem:
+                return Unavailable(problem)
+            done = done.with_file(name, equals, left_out.of(place))
+            if len(done.names) > furthest:  # other names come with new addresses, so that the same file may come again
+                furthest, tries = len(done.names), 0
+        return Whole(done.left_out)
+
+    def _file(
+        self, url: str, ids: Ids, export: Export, date: datetime | None, equals: Equals
+    ) -> Generator[Batch, None, tuple[Equals, LeftOut]]:
+        """Give the rows of one file, and at last all rows without a job so far, and those that were left out."""
+        equals, left_out = equals.copy(), LeftOut()
+        for part in tables(self._blocks(url), self._columns):
+            match part:
+                case LeftOut():
+                    left_out += part
+                case Table():
+                    table, own = self._keys.of(part, ids, export.start, equals)
+                    equals.update(own)
+                    yield Batch(ids, self._convert(table), date)
+        return equals, left_out
+
+    def _blocks(self, url: str) -> Iterator[bytes]:
+        """The file at that address, read and unpacked by threads of the pool; what becomes of it is work of this one,
+        since it is the processor's and would only wander between the cores."""
+        found = self._client.download(url, self._stream.name)
+        while some := self._ask(lambda: list(islice(found, BLOCKS_AT_ONCE))):
+            yield from some
+
+    def _fresh(self, ids: Ids, export: Export, tries: int) -> LookAnswer:
+        """What CircleCI answers when it is asked for new addresses for so many times."""
+        self._ask(partial(self._clock.wait, WAITS[tries - 1]))
+        answer: LookAnswer = self._ask(partial(look, self._client, self._stream, ids, export))
+        match answer:
+            case Ready(urls=()):
+                return Unavailable(Unreadable("CircleCI has no address any more for a file that it had"))
+            case _:
+                return answer
+
+
+def _unread(ready: Ready, done: _Done) -> list[tuple[str, str]]:
+    """The names and addresses of the files that have not been read."""
+    return [(name, url) for name, url in zip(_names(ready.urls), ready.urls, strict=True) if name not in done.names]
+
+
+def _still_done(done: _Done, ready: Ready) -> _Done:
+    """What has been read of the files at these addresses: nothing where they are other files."""
+    return done if set(done.names) <= set(_names(ready.urls)) else _Done()
+
+
+def _names(urls: Sequence[str]) -> tuple[str, ...]:
+    """What tells the files apart whatever their addresses are signed with."""
+    names = tuple(url.partition("?")[0] for url in urls)
+    return names if len(set(names)) == len(names) else tuple(urls)
