@@ -58,8 +58,8 @@ REFUSALS = 6
 """429 answers to one request until the run ends."""
 MAX_RATE_LIMIT_WAIT = 60.0
 """Seconds that one request is told to wait in all, and that all may wait in a row until one is served."""
-WORTH_A_LINE = 5.0
-"""Seconds without a request that need a word in the log."""
+QUIET = 60.0
+"""Seconds between two lines about the rate limit in the log."""
 LARGEST_ERROR = 65_536
 """Bytes of the body of an error that are read for its message."""
 REDIRECTS = frozenset({300, 301, 302, 303, 305, 307, 308})
@@ -129,7 +129,7 @@ class Client:
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
         self._traffic = Traffic()
-        self._proven_at = -math.inf
+        self._proven_at = self._told_at = -math.inf
         self.base_url = config.base_url
         self.rate_limiter = RateLimiter(clock)
 
@@ -170,14 +170,9 @@ class Client:
             refusals += 1
             self._count(refusals=1)
             asked = asked_to_wait(reply.headers)
-            pause, paused, is_news = self.rate_limiter.on_throttled(permit, asked)
-            wait_left = min(wait_left, MAX_RATE_LIMIT_WAIT - paused)
-            if is_news:
-                LOGGER.info(
-                    "CircleCI's rate limit is reached (429): all requests wait for %g s%s",
-                    round(pause, 1),
-                    f", longer than this run does: it ends after {wait_left:.0f} s" if pause > wait_left else "",
-                )
+            pause, waited_before = self.rate_limiter.on_throttled(permit, asked)
+            wait_left = min(wait_left, MAX_RATE_LIMIT_WAIT - waited_before)
+            self._tell(f"CircleCI's rate limit is reached (429): all requests wait for {pause:.3g} s")
             if refusals == REFUSALS or pause > wait_left:
                 self._give_up(asked, refusals, 0.0 if refusals == REFUSALS else wait_left)
             wait_left -= pause
@@ -279,10 +274,12 @@ class Client:
         except BaseException:
             self.rate_limiter.on_failure()
             raise
-        if own_limit:
+        if own_limit and reply.status == 429:
+            self.rate_limiter.on_failure()  # it tells nothing of the limit of the others
+        elif own_limit:
             self.rate_limiter.on_success(permit)
         elif reply.status != 429:
-            self.rate_limiter.on_success(permit, *self._heed_limit(reply))
+            self._heed_limit(reply, permit)
         return reply, permit
 
     def _send(
@@ -367,16 +364,21 @@ class Client:
             raise Rejected(f"{name}: a redirect ({status}), which is never followed with the token; check base_url")
         raise Rejected(f"{name}: {status}{said}")
 
-    def _heed_limit(self, reply: _Reply) -> tuple[float | None, float | None]:
-        """How many more requests the service says it serves, and for how many seconds, a minute at most.
+    def _heed_limit(self, reply: _Reply, permit: Permit) -> None:
+        """Hand on how many more requests the service says it serves, and for how many seconds, a minute at most."""
+        reset = until_reset(reply.headers)
+        seconds = None if reset is None else min(reset, MAX_RATE_LIMIT_WAIT)
+        if self.rate_limiter.on_success(permit, remaining(reply.headers), seconds) and seconds:
+            self._tell(f"CircleCI's rate limit is used up: all requests wait for {seconds:.3g} s")
 
-        Holds everybody when nothing is left, though no longer than a 429 could.
-        """
-        left, reset = remaining(reply.headers), until_reset(reply.headers)
-        seconds = min(reset or 0.0, MAX_RATE_LIMIT_WAIT)
-        if left == 0 and self.rate_limiter.pause(seconds) and seconds >= WORTH_A_LINE:
-            LOGGER.info("CircleCI's rate limit is used up: all requests wait for %.3g s", seconds)
-        return left, seconds if reset else None
+    def _tell(self, sentence: str) -> None:
+        """Log a wait for the rate limit, once a minute at most: the summary has the counts."""
+        now = self._clock.now()
+        with self._lock:
+            is_due = now >= self._told_at + QUIET
+            self._told_at = now if is_due else self._told_at
+        if is_due:
+            LOGGER.info("%s", sentence)
 
     def _said(self, reply: _Reply) -> str:
         """The API's own message, fit for a sentence."""
