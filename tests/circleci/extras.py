@@ -325,10 +325,10 @@ def truth(world: World, slugs: Iterable[str], start_date: datetime | None = None
     for pipeline in base["pipelines"]:
         for stream, found in _of_pipeline(world, pipeline).items():
             rows[stream] += found
-    for job, keys in asked(base["jobs"]):
+    for job, keys in asked(base["jobs"], base["workflows"]):
         for stream, found in inside(world, job, keys).items():
             rows[stream] += found
-    rows |= step_rows(world, base["jobs"])
+    rows |= step_rows(world, base["jobs"], base["workflows"])
     return {stream: [_bare(row) for row in found] for stream, found in rows.items()}
 
 

@@ -126,12 +126,16 @@ class Server(plain_server.Server):
 # What a tap should make of it
 
 
-def asked(jobs: Iterable[Row]) -> Iterator[tuple[Row, Row]]:
-    """The jobs inside which a tap looks, each once, with the columns that tell their rows whose they are."""
+def asked(jobs: Iterable[Row], workflows: Iterable[Row]) -> Iterator[tuple[Row, Row]]:
+    """The jobs of these workflows inside which a tap looks, each once, with the columns that tell whose rows they are.
+
+    A job without a time of its end, as canceled ones may be, is final once its workflow has ended.
+    """
+    ended = {row["id"] for row in workflows if row["stopped_at"]}
     done = set()
     for job in jobs:
         key = (job["_pipeline_id"], job["id"])
-        is_final = job["status"] in FINAL_JOBS and job.get("stopped_at")
+        is_final = job["status"] in FINAL_JOBS and (job.get("stopped_at") or job["_workflow_id"] in ended)
         if is_final and job.get("job_number") and job["type"] != "approval" and key not in done:
             done.add(key)
             yield (

@@ -485,10 +485,10 @@ def _flat(row: Row) -> Row:
     }
 
 
-def step_rows(world: World, jobs: Iterable[Row]) -> dict[str, list[Row]]:
+def step_rows(world: World, jobs: Iterable[Row], workflows: Iterable[Row]) -> dict[str, list[Row]]:
     """The steps of the jobs inside which a tap looks, and the outputs of those that failed."""
     rows: dict[str, list[Row]] = {"steps": [], "step_outputs": []}
-    for job, keys in asked(jobs):
+    for job, keys in asked(jobs, workflows):
         project = (world.project(job["project_slug"]) or {})["id"]
         run = world.job_numbers.run(project, job["job_number"])
         if world.v1_status or run is None or world.refusal("steps", job["id"]) or "steps" in world.gone:
