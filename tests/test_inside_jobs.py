@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.circleci import EXTRAS, Fault, Server, World, extras
+from tests.circleci import EXTRAS, Fault, Server, World, extras, stamp
 from tests.tap import Run, sync, tables
 from tests.worlds import NOW, WALK, world_of
 
@@ -36,29 +36,48 @@ def test_a_sync_with_nothing_new_asks_for_no_job():
     assert len(jobs_in(first)) == 20
 
 
-def test_a_job_is_asked_as_soon_as_it_has_run_and_not_again_when_its_workflow_ends():
-    """The first job of a workflow that goes on is there after the next sync; the last one after it has run."""
+@pytest.mark.parametrize(("hours", "sent"), [((8, 9, 12), ["1", "", "2"]), ((6, 9, 12), ["1", "1", "2"])])
+def test_a_job_is_asked_as_soon_as_it_has_run_and_not_again_when_its_workflow_ends(hours, sent):
+    """Each job of a workflow that goes on is asked by the next sync, and again only while it may be corrected."""
     world = World(NOW)
-    pipeline = world.add_pipeline("gh/acme/api", NOW - timedelta(hours=1))
-    workflow = world.add_workflow(pipeline, "build", stopped_at=timedelta(hours=2), jobs=2)
-    first, last = (job["id"] for job in world.rows["jobs"][workflow["id"]])
+    pipeline = world.add_pipeline("gh/acme/api", NOW)
+    workflow = world.add_workflow(pipeline, "build", stopped_at=timedelta(hours=11), jobs=2)
+    names = {job["id"]: job["name"][-1] for job in world.rows["jobs"][workflow["id"]]}
+    runs = []
     with Server(world) as server:
-        world.advance(timedelta(minutes=20))
-        runs = [sync(server, streams=["job_details"])]
-        world.advance(timedelta(hours=2))
-        runs.append(sync(server, streams=["job_details"], state=runs[0].state))
-        assert max(asked(server).values()) == 1
-    assert [jobs_in(run) for run in runs] == [{first}, {last}]
+        for hour in hours:  # the first job ends after five and a half hours
+            world.now = NOW + timedelta(hours=hour)
+            runs.append(sync(server, streams=["job_details"], state=runs[-1].state if runs else None))
+    assert ["".join(names[job] for job in jobs_in(run)) for run in runs] == sent
 
 
-def test_a_job_without_a_time_of_its_end_is_not_final():
-    """Whatever its status says, a job that has not stopped is asked for only once it has."""
+@pytest.mark.parametrize(
+    ("status", "has_ended", "is_read"),
+    [
+        ("canceled", True, True),
+        ("not_run", True, True),
+        ("success", True, True),
+        ("canceled", False, False),
+        ("success", False, False),
+        ("running", True, False),
+        ("blocked", True, False),
+    ],
+)
+def test_a_job_without_a_time_of_its_end_is_final_once_its_workflow_has_ended(status, has_ended, is_read):
+    """Canceled jobs may never get a time: the final status suffices after the workflow's end, and not before."""
     world = world_of(1)
-    (rows,) = [rows for rows in world.rows["jobs"].values() if rows]
-    rows[0]["stopped_at"] = None
+    (workflow,) = [row for rows in world.rows["workflows"].values() for row in rows]
+    rows = world.rows["jobs"][workflow["id"]]
+    rows[0] |= {"stopped_at": None, "status": status}
+    workflow["stopped_at"] = stamp(NOW - timedelta(hours=1))
+    shown = dict(workflow) if has_ended else {**workflow, "status": "running", "stopped_at": None}
     with Server(world) as server:
-        run = sync(server, streams=["job_details"])
-    assert jobs_in(run) == {rows[1]["id"]}
+        server.script(r"/workflow$", [Fault(200, {}, {"items": [shown], "next_page_token": None})])
+        first = sync(server, streams=["job_details"])
+        world.advance(timedelta(hours=1))
+        again = sync(server, streams=["job_details"], state=first.state)
+    assert jobs_in(first) == ({job["id"] for job in rows} if is_read else {rows[1]["id"]})
+    assert jobs_in(again) == ({rows[0]["id"]} if status not in ("running", "blocked") else set())
 
 
 @pytest.mark.parametrize(("status", "is_read"), [("terminated-unknown", True), ("retried", True), ("running", False)])
@@ -144,4 +163,6 @@ def test_versions_are_activated_for_the_full_tables_among_the_extra_streams():
     with Server(world) as server:
         run = sync(server, streams=EXTRAS, activate_version=True)
     activated = {message["stream"] for message in run.messages if message["type"] == "ACTIVATE_VERSION"}
-    assert activated == set(EXTRAS) - {*INSIDE, "insights_workflow_runs"}
+    incremental = {"insights_workflow_runs", "insights_job_days", "policy_decisions", "builds"}
+    below_pipelines = {*INSIDE, "pipeline_values", "pipeline_configs", "steps", "step_outputs"}
+    assert activated == set(EXTRAS) - incremental - below_pipelines

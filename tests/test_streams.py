@@ -50,9 +50,15 @@ SCHEMAS = {
 
 
 def constants(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """The texts in a module that are no docstrings, each with its line."""
+    """The texts in a module that are no docstrings and no nouns of a counted thing, each with its line."""
     documentation = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    documentation |= {
+        id(noun)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "counted"
+        for noun in node.args
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:

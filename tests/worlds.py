@@ -12,13 +12,13 @@ WALK = ("pipelines", "workflows", "jobs")
 
 
 def world_of(pipelines: int = 10, slug: str = "gh/acme/api", world: World | None = None) -> World:
-    """A project with pipelines every seven hours, two jobs each."""
+    """A project with pipelines every seven hours, two jobs each, the last of which ended more than two hours ago."""
     world = world or World(NOW)
     project = world.add_project(slug)
     for number in range(pipelines):
         world.add_pipeline(
             project,
-            NOW - timedelta(hours=1 + 7 * number),
+            NOW - timedelta(hours=3 + 7 * number),
             workflows=[{"name": "build", "stopped_at": timedelta(minutes=9), "jobs": 2}],
         )
     return world

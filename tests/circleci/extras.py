@@ -14,7 +14,7 @@ from typing import Any
 from tests.circleci import v1_1
 from tests.circleci import world as plain_world
 from tests.circleci.inside_jobs import asked, inside
-from tests.circleci.insights import FINAL_WORKFLOWS, HISTORY, insights
+from tests.circleci.insights import HISTORY, insights
 from tests.circleci.server import RefusedError
 from tests.circleci.v1_1 import build_rows, step_rows
 from tests.circleci.world import ABSENT, Row, moment, seconds, stamp
@@ -325,11 +325,10 @@ def truth(world: World, slugs: Iterable[str], start_date: datetime | None = None
     for pipeline in base["pipelines"]:
         for stream, found in _of_pipeline(world, pipeline).items():
             rows[stream] += found
-    ended = {row["id"] for row in base["workflows"] if row["status"] in FINAL_WORKFLOWS and row["stopped_at"]}
-    for job, keys in asked(base["jobs"], ended):
+    for job, keys in asked(base["jobs"], base["workflows"]):
         for stream, found in inside(world, job, keys).items():
             rows[stream] += found
-    rows |= step_rows(world, base["jobs"], ended)
+    rows |= step_rows(world, base["jobs"], base["workflows"])
     return {stream: [_bare(row) for row in found] for stream, found in rows.items()}
 
 

@@ -3,7 +3,7 @@
 Details are derived from jobs and workflows when they are asked for; tests and artifacts are what a test adds.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -126,11 +126,12 @@ class Server(plain_server.Server):
 # What a tap should make of it
 
 
-def asked(jobs: Iterable[Row], ended: Collection[str] = ()) -> Iterator[tuple[Row, Row]]:
-    """The jobs inside which a tap looks, each once, with the columns that tell their rows whose they are.
+def asked(jobs: Iterable[Row], workflows: Iterable[Row]) -> Iterator[tuple[Row, Row]]:
+    """The jobs of these workflows inside which a tap looks, each once, with the columns that tell whose rows they are.
 
-    A job without an end counts once its workflow is among those that have `ended`.
+    A job without a time of its end, as canceled ones may be, is final once its workflow has ended.
     """
+    ended = {row["id"] for row in workflows if row["stopped_at"]}
     done = set()
     for job in jobs:
         key = (job["_pipeline_id"], job["id"])

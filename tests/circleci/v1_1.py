@@ -6,7 +6,7 @@ that belong to no workflow are what a test adds.
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import accumulate
@@ -485,10 +485,10 @@ def _flat(row: Row) -> Row:
     }
 
 
-def step_rows(world: World, jobs: Iterable[Row], ended: Collection[str] = ()) -> dict[str, list[Row]]:
+def step_rows(world: World, jobs: Iterable[Row], workflows: Iterable[Row]) -> dict[str, list[Row]]:
     """The steps of the jobs inside which a tap looks, and the outputs of those that failed."""
     rows: dict[str, list[Row]] = {"steps": [], "step_outputs": []}
-    for job, keys in asked(jobs, ended):
+    for job, keys in asked(jobs, workflows):
         project = (world.project(job["project_slug"]) or {})["id"]
         run = world.job_numbers.run(project, job["job_number"])
         if world.v1_status or run is None or world.refusal("steps", job["id"]) or "steps" in world.gone:
