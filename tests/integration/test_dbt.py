@@ -195,7 +195,8 @@ def test_it_reads_every_stream_as_targets_store_it(target, package, tmp_path, re
     build(package, where, variables=switches())
     for name in ALL_STREAMS:
         (row,) = warehouse.read(f"stg_circleci__{name}")
-        assert [column for column, value in row.items() if value is None] == [], name
+        # Not every target tells when it loaded a row.
+        assert {column for column, value in row.items() if value is None} <= {"loaded_at"}, name
     (run,) = warehouse.read("circleci__job_runs")
     assert run["queue_seconds"] == 0
 

@@ -1,5 +1,6 @@
-{#- A model holds just the rows of a seed, in the seed's columns; fractions are compared to the millionth. -#}
-{% macro holds(model, seed) %}
+{#- A model holds just the rows of a seed, in the seed's columns, of those that fulfil a condition; fractions are compared to
+    the millionth. There are two worlds: the project shop, and tools with its failures, costs and waits. -#}
+{% macro holds(model, seed, condition="project_slug = 'gh/acme/shop'") %}
     {%- set columns = {} -%}
     {%- for column in (adapter.get_columns_in_relation(ref(seed)) if execute else []) -%}
         {%- do columns.update({column.name | lower: none}) -%}
@@ -20,7 +21,7 @@
     {%- set names = columns | map('lower') | list -%}
 select {{ names | join(', ') or '1' }}, sum(unexpected) as unexpected
 from (
-    select {{ have | join(', ') or '1' }}, 1 as unexpected from {{ model }}
+    select {{ have | join(', ') or '1' }}, 1 as unexpected from {{ model }} where {{ condition }}
     union all
     select {{ want | join(', ') or '1' }}, -1 as unexpected from {{ ref(seed) }}
 ) as compared
