@@ -19,7 +19,7 @@ from tap_circleci.streams import STREAMS
 from tests.circleci import Row, Server
 from tests.integration import warehouses
 from tests.integration.conftest import LATER, NOW, lively_world
-from tests.integration.dbt_package import (
+from tests.integration.models_package import (
     PACKAGE,
     build,
     copy_package,
