@@ -43,7 +43,7 @@ sdist: package
 audit: .venv/ready
 	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
 
-# Against real targets, Meltano, Airflow and dbt.
+# Against real targets, Meltano, Airflow, and dbt on every warehouse; each program is installed into .venvs once. Spark needs Java.
 integration: .venv/ready
 	$(BIN)/python -m pytest tests/integration
 

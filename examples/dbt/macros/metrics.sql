@@ -1,18 +1,15 @@
-{#- Seconds from one moment to another, null if one is missing. -#}
-{% macro seconds(first, last) %}
-    {{- return('cast(extract(epoch from (' ~ last ~ ' - ' ~ first ~ ')) as double precision)') -}}
-{% endmacro %}
-
-
 {#- The day on which a moment in UTC falls in circleci_timezone. -#}
-{% macro day(moment) %}
-    {{- return('cast((' ~ moment ~ " at time zone 'UTC') at time zone '" ~ var('circleci_timezone', 'UTC') ~ "' as date)") -}}
-{% endmacro %}
+{% macro day(moment) %}{{ return('cast(' ~ circleci.local(moment) ~ ' as date)') }}{% endmacro %}
 
 
-{#- The Monday of the week of a moment, likewise. -#}
-{% macro week(moment) %}
-    {{- return("cast(date_trunc('week', " ~ circleci.day(moment) ~ ') as date)') -}}
+{#- The Monday of the week, or the first day of the month, of a moment, likewise. -#}
+{% macro week(moment) %}{{ return(circleci.first_day_of('week', circleci.day(moment))) }}{% endmacro %}
+{% macro month(moment) %}{{ return(circleci.first_day_of('month', circleci.day(moment))) }}{% endmacro %}
+
+
+{#- Whether a text matches a regular expression of the variables, whatever the case. -#}
+{% macro matches(text, pattern) %}
+    {{ return('(' ~ circleci.line_with(text, pattern) ~ ' is not null)') }}
 {% endmacro %}
 
 
@@ -28,7 +25,24 @@
 {%- endmacro %}
 
 
-{#- The percentile of an expression's values. -#}
-{% macro percentile(expression, share) %}
-    {{- return('percentile_cont(' ~ share ~ ') within group (order by ' ~ expression ~ ')') -}}
+{#- The share of some among all, null if there are none. -#}
+{% macro share(some, all) %}
+    {{ return('(cast(' ~ some ~ ' as ' ~ circleci.type('double') ~ ') / nullif(' ~ all ~ ', 0))') }}
 {% endmacro %}
+
+
+{#- What credits cost. -#}
+{% macro price(credits) %}{{ return('(' ~ credits ~ ') * ' ~ var('circleci_credit_price', 0.0006)) }}{% endmacro %}
+
+
+{#- The whole numbers from 0 to 999, a row each. -#}
+{% macro numbers() -%}
+    select ones.digit + 10 * tens.digit + 100 * hundreds.digit as number
+    from ({{ circleci.digits() }}) as ones
+    cross join ({{ circleci.digits() }}) as tens
+    cross join ({{ circleci.digits() }}) as hundreds
+{%- endmacro %}
+
+{% macro digits() -%}
+    {%- for digit in range(10) %}select {{ digit }} as digit{{ ' union all ' if not loop.last }}{% endfor -%}
+{%- endmacro %}

@@ -20,8 +20,7 @@ select
     sum(user_credits) as user_credits,
     sum(total_credits) as total_credits,
     sum(coalesce(total_credits, 0) - coalesce(user_credits, 0)) as billed_credits,
-    sum(coalesce(total_credits, 0) - coalesce(user_credits, 0))
-        * {{ var('circleci_credit_price', 0.0006) }} as cost
+    {{ circleci.price('sum(coalesce(total_credits, 0) - coalesce(user_credits, 0))') }} as cost
 from {{ ref('int_circleci__usage') }}
 group by
     cast(usage_date as date), organization_id, project_id, project_slug, project_name, workflow_name, job_name,

@@ -1,8 +1,30 @@
-with deployments as (
+with incidents as (
     select
-        *,
-        {{ circleci.week('deployed_at') }} as deployed_week
-    from {{ ref('circleci__deployments') }}
+        deployment_id,
+        count(*) as incidents,
+        sum(recovery_seconds) as recovery_seconds,
+        count(recovery_seconds) as recoveries
+    from {{ ref('int_circleci__incidents') }}
+    where deployment_id is not null
+    group by deployment_id
+),
+
+deployments as (
+    select
+        deployments.*,
+        {{ circleci.week('deployments.deployed_at') }} as deployed_week,
+        incidents.incidents,
+        incidents.recovery_seconds,
+        incidents.recoveries
+    from {{ ref('circleci__deployments') }} as deployments
+    left join incidents on deployments.deployment_id = incidents.deployment_id
+),
+
+known as (
+    select
+        max({{ circleci.week('created_at') }}) as last_week,
+        (select count(*) from {{ ref('int_circleci__incidents') }}) as incidents
+    from {{ ref('stg_circleci__pipelines') }}
 ),
 
 -- From a target's first deployment to the last week of which anything is known, also those without a deployment.
@@ -13,42 +35,60 @@ spans as (
         environment,
         min(project) as project,
         min(deployed_week) as first_week,
-        greatest(
-            max(deployed_week),
-            (select {{ circleci.week('max(created_at)') }} from {{ ref('stg_circleci__pipelines') }})
-        ) as last_week
+        max(deployed_week) as last_week
     from deployments
     group by project_slug, deployable, environment
 ),
 
+numbers as (
+{{ circleci.numbers() }}
+),
+
 weeks as (
     select
-        project_slug,
-        deployable,
-        environment,
-        project,
-        {{ circleci.weeks('first_week', 'last_week') }} as week_start
+        spans.project_slug,
+        spans.deployable,
+        spans.environment,
+        spans.project,
+        known.incidents as known_incidents,
+        {{ circleci.plus_days('spans.first_week', '(7 * numbers.number)') }} as week
     from spans
+    cross join known
+    cross join numbers
+    where
+        {{ circleci.plus_days('spans.first_week', '(7 * numbers.number)') }}
+        <= case when spans.last_week > known.last_week then spans.last_week else known.last_week end
 )
 
 select
     weeks.project_slug,
-    weeks.project,
+    min(weeks.project) as project,
     weeks.deployable,
     weeks.environment,
-    cast(weeks.week_start as date) as week,
+    weeks.week,
     count(case when deployments.result = 'success' then 1 end) as deployments,
     count(case when deployments.result = 'failed' then 1 end) as failed_deployments,
-    cast(count(case when deployments.result = 'success' then 1 end) as double precision) / 7 as deployments_per_day,
+    {{ circleci.share("count(case when deployments.result = 'success' then 1 end)", 7) }} as deployments_per_day,
     {{ circleci.percentile('deployments.lead_time_seconds', 0.5) }} as p50_lead_time_seconds,
-    cast(count(case when deployments.result = 'failed' then 1 end) as double precision)
-        / nullif(count(deployments.result), 0) as change_failure_rate,
-    avg(deployments.time_to_restore_seconds) as mean_time_to_restore_seconds
+    {{ circleci.share(
+        "count(case when deployments.result = 'failed' then 1 end)", 'count(deployments.result)'
+    ) }} as failed_deployment_share,
+    count(case when deployments.begins_outage then 1 end) as outages,
+    avg(deployments.outage_seconds) as mean_outage_seconds,
+    case
+        when min(weeks.known_incidents) > 0
+            then {{ circleci.share(
+                "count(case when deployments.incidents > 0 then 1 end)",
+                "count(case when deployments.result = 'success' or deployments.incidents > 0 then 1 end)",
+            ) }}
+    end as change_failure_rate,
+    {{ circleci.share('sum(deployments.recovery_seconds)', 'sum(deployments.recoveries)') }}
+        as mean_time_to_restore_seconds
 from weeks
 left join deployments
     on
         weeks.project_slug = deployments.project_slug
         and weeks.deployable = deployments.deployable
         and weeks.environment = deployments.environment
-        and cast(weeks.week_start as date) = deployments.deployed_week
-group by weeks.project_slug, weeks.project, weeks.deployable, weeks.environment, weeks.week_start
+        and weeks.week = deployments.deployed_week
+group by weeks.project_slug, weeks.deployable, weeks.environment, weeks.week

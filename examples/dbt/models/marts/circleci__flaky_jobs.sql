@@ -19,7 +19,7 @@ judged as (
         *,
         coalesce(
             result = 'failed'
-            and passed_at <= started_at + interval '{{ var("circleci_flaky_days", 14) | int }} days',
+            and passed_at <= {{ circleci.plus_hours('started_at', 24 * var('circleci_flaky_days', 14)) }},
             false
         ) as is_flake
     from runs
@@ -34,8 +34,7 @@ select
     count(distinct revision) as commits,
     count(case when is_flake then 1 end) as flakes,
     count(distinct case when is_flake then revision end) as flaky_commits,
-    cast(count(distinct case when is_flake then revision end) as double precision)
-        / count(distinct revision) as flake_rate,
+    {{ circleci.share('count(distinct case when is_flake then revision end)', 'count(distinct revision)') }} as flake_rate,
     sum(case when is_flake then duration_seconds end) as wasted_seconds,
     max(case when is_flake then started_at end) as last_flaked_at
 from judged

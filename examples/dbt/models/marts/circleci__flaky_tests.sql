@@ -1,5 +1,9 @@
 {{ config(enabled=var('circleci_using_tests', false)) }}
 
+{%- set one_test -%}
+partition by project_slug, workflow_name, job_name, classname, test_name, revision order by started_at, job_id, test_index
+{%- endset %}
+
 with results as (
     select
         jobs.project_slug,
@@ -24,13 +28,9 @@ with results as (
 neighbours as (
     select
         *,
-        lag(has_passed) over (one_test) as had_passed,
-        lag(started_at) over (one_test) as earlier_at
+        lag(has_passed) over ({{ one_test }}) as had_passed,
+        lag(started_at) over ({{ one_test }}) as earlier_at
     from results
-    window one_test as (
-        partition by project_slug, workflow_name, job_name, classname, test_name, revision
-        order by started_at, job_id, test_index
-    )
 ),
 
 judged as (
@@ -38,7 +38,7 @@ judged as (
         *,
         coalesce(
             has_passed <> had_passed
-            and started_at <= earlier_at + interval '{{ var("circleci_flaky_days", 14) | int }} days',
+            and started_at <= {{ circleci.plus_hours('earlier_at', 24 * var('circleci_flaky_days', 14)) }},
             false
         ) as is_flip
     from neighbours

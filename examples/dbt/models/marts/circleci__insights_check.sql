@@ -7,8 +7,10 @@ with ours as (
         count(runs.workflow_id) as runs,
         count(case when runs.result = 'success' then 1 end) as successful_runs,
         count(case when runs.result = 'failed' then 1 end) as failed_runs,
-        cast(count(case when runs.result = 'success' then 1 end) as double precision)
-            / nullif(count(case when runs.result in ('success', 'failed') then 1 end), 0) as success_rate,
+        {{ circleci.share(
+            "count(case when runs.result = 'success' then 1 end)",
+            "count(case when runs.result in ('success', 'failed') then 1 end)",
+        ) }} as success_rate,
         {{ circleci.percentile('runs.duration_seconds', 0.5) }} as p50_duration_seconds,
         {{ circleci.percentile('runs.duration_seconds', 0.95) }} as p95_duration_seconds
     from {{ ref('stg_circleci__insights_workflows') }} as insights

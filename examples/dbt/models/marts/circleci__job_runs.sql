@@ -45,6 +45,7 @@ select
     runs.project_slug,
     projects.project,
     pipelines.branch,
+    coalesce(pipelines.branch = projects.default_branch, false) as is_default_branch,
     pipelines.revision,
     workflow_runs.person,
     coalesce(workflow_runs.rerun_number, 0) as rerun_number,

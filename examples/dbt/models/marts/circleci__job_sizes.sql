@@ -16,7 +16,7 @@ with sizes as (
         avg(median_ram_utilization_pct) as median_ram_pct,
         avg(max_ram_utilization_pct) as peak_ram_pct,
         avg(job_run_seconds) as mean_seconds,
-        sum(coalesce(total_credits, 0) - coalesce(user_credits, 0)) * {{ var('circleci_credit_price', 0.0006) }} as cost
+        {{ circleci.price('sum(coalesce(total_credits, 0) - coalesce(user_credits, 0))') }} as cost
     from {{ ref('int_circleci__usage') }}
     where job_id is not null
     group by project_id, workflow_name, job_name, resource_class

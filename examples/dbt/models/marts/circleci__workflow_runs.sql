@@ -13,7 +13,9 @@ own_jobs as (
         workflow_id,
         sum(duration_seconds) as job_seconds,
         sum(queue_seconds) as queue_seconds,
-        sum(credits) as credits
+        sum(credits) as credits,
+        count(case when result = 'failed' then 1 end) as failed_jobs,
+        count(case when status in ('infrastructure_fail', 'terminated-unknown') then 1 end) as infrastructure_failures
     from {{ ref('circleci__job_runs') }}
     group by workflow_id
 ),
@@ -28,11 +30,13 @@ runs as (
 select
     runs.workflow_id,
     runs.name as workflow_name,
+    runs.{{ circleci.column('tag') }} as workflow_tag,
     runs.pipeline_id,
     runs.pipeline_number,
     runs.project_slug,
     projects.project,
     pipelines.branch,
+    coalesce(pipelines.branch = projects.default_branch, false) as is_default_branch,
     pipelines.git_tag,
     pipelines.revision,
     pipelines.commit_subject,
@@ -44,6 +48,10 @@ select
     coalesce(runs.auto_rerun_number, 0) > 0 as is_auto_rerun,
     runs.status,
     runs.result,
+    coalesce(
+        runs.result = 'failed' and own_jobs.failed_jobs > 0 and own_jobs.failed_jobs = own_jobs.infrastructure_failures,
+        false
+    ) as is_infrastructure_failure,
     runs.created_at,
     runs.stopped_at,
     case

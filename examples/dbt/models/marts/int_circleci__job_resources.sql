@@ -1,16 +1,29 @@
--- What job_details and usage tell of a job, one row a job; none where neither is loaded.
+-- What builds, job_details and usage tell of a job, one row a job; none where none of them is loaded.
 with told as (
     select
-        cast(null as text) as job_id,
+        cast(null as {{ circleci.type('text') }}) as job_id,
         cast(null as timestamp) as queued_at,
-        cast(null as text) as resource_class,
-        cast(null as text) as executor,
-        cast(null as bigint) as parallelism,
-        cast(null as double precision) as credits
+        cast(null as {{ circleci.type('text') }}) as resource_class,
+        cast(null as {{ circleci.type('text') }}) as executor,
+        cast(null as {{ circleci.type('bigint') }}) as parallelism,
+        cast(null as {{ circleci.type('double') }}) as credits
+    from (select 1 as nothing) as nothing
     where 1 = 0
+{% if var('circleci_using_builds', false) %}
+    union all
+    select
+        job_id,
+        queued_at,
+        cast(null as {{ circleci.type('text') }}),
+        cast(null as {{ circleci.type('text') }}),
+        parallel,
+        cast(null as {{ circleci.type('double') }})
+    from {{ ref('stg_circleci__builds') }}
+    where job_id is not null
+{% endif %}
 {% if var('circleci_using_job_details', false) %}
     union all
-    select job_id, queued_at, resource_class, executor_type, parallelism, cast(null as double precision)
+    select job_id, queued_at, resource_class, executor_type, parallelism, cast(null as {{ circleci.type('double') }})
     from {{ ref('stg_circleci__job_details') }}
 {% endif %}
 {% if var('circleci_using_usage', false) %}

@@ -3,7 +3,7 @@ with numbered as (
     select
         workflows.*,
         row_number() over (
-            partition by workflows.pipeline_id, workflows.name, coalesce(workflows.tag, '')
+            partition by workflows.pipeline_id, workflows.name, coalesce(workflows.{{ circleci.column('tag') }}, '')
             order by workflows.created_at, workflows.workflow_id
         ) - 1 as rerun_number
     from {{ ref('stg_circleci__workflows') }} as workflows

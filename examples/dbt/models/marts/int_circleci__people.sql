@@ -7,6 +7,6 @@ inner join {{ ref('stg_circleci__pipelines') }} as pipelines on workflows.pipeli
 where
     workflows.started_by is not null
     and pipelines.actor_login <> ''
-    and workflows.created_at < pipelines.created_at + interval '1 minute'
+    and {{ circleci.seconds('pipelines.created_at', 'workflows.created_at') }} < 60
 group by workflows.started_by
 having count(distinct pipelines.actor_login) = 1

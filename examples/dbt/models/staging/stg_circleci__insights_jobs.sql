@@ -18,12 +18,12 @@ select
     window_start,
     window_end,
     metrics,
-    cast({{ circleci.json_text('metrics', ['total_runs']) }} as double precision) as total_runs,
-    cast({{ circleci.json_text('metrics', ['successful_runs']) }} as double precision) as successful_runs,
-    cast({{ circleci.json_text('metrics', ['failed_runs']) }} as double precision) as failed_runs,
-    cast({{ circleci.json_text('metrics', ['success_rate']) }} as double precision) as success_rate,
-    cast({{ circleci.json_text('metrics', ['throughput']) }} as double precision) as throughput,
-    cast({{ circleci.json_text('metrics', ['total_credits_used']) }} as double precision) as total_credits_used,
-    cast({{ circleci.json_text('metrics', ['duration_metrics', 'median']) }} as double precision) as median_duration,
-    cast({{ circleci.json_text('metrics', ['duration_metrics', 'p95']) }} as double precision) as p95_duration
+    cast({{ circleci.json_text('metrics', ['total_runs']) }} as {{ circleci.type('double') }}) as total_runs,
+    cast({{ circleci.json_text('metrics', ['successful_runs']) }} as {{ circleci.type('double') }}) as successful_runs,
+    cast({{ circleci.json_text('metrics', ['failed_runs']) }} as {{ circleci.type('double') }}) as failed_runs,
+    cast({{ circleci.json_text('metrics', ['success_rate']) }} as {{ circleci.type('double') }}) as success_rate,
+    cast({{ circleci.json_text('metrics', ['throughput']) }} as {{ circleci.type('double') }}) as throughput,
+    cast({{ circleci.json_text('metrics', ['total_credits_used']) }} as {{ circleci.type('double') }}) as total_credits_used,
+    cast({{ circleci.json_text('metrics', ['duration_metrics', 'median']) }} as {{ circleci.type('double') }}) as median_duration,
+    cast({{ circleci.json_text('metrics', ['duration_metrics', 'p95']) }} as {{ circleci.type('double') }}) as p95_duration
 from latest

@@ -49,7 +49,8 @@ select
     latest_workflow,
     pipeline,
     project,
-    organization,
+    {{ circleci.column('organization') }},
     {{ circleci.json_text('executor', ['resource_class']) }} as resource_class,
-    {{ circleci.json_text('executor', ['type']) }} as executor_type
+    {{ circleci.json_text('executor', ['type']) }} as executor_type,
+    loaded_at
 from latest

@@ -33,5 +33,6 @@ select
     requires,
     canceled_by,
     approved_by,
-    approval_request_id
+    approval_request_id,
+    loaded_at
 from latest

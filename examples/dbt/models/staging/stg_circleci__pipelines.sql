@@ -24,15 +24,17 @@ select
     updated_at,
     errors,
     warnings,
-    trigger,
+    {{ circleci.column('trigger') }},
     trigger_parameters,
     vcs,
     workflows,
-    {{ circleci.json_text('trigger', ['type']) }} as trigger_type,
-    {{ circleci.json_text('trigger', ['actor', 'login']) }} as actor_login,
+    {{ circleci.json_text(circleci.column('trigger'), ['type']) }} as trigger_type,
+    {{ circleci.json_text(circleci.column('trigger'), ['actor', 'login']) }} as actor_login,
     {{ circleci.json_text('vcs', ['branch']) }} as branch,
     {{ circleci.json_text('vcs', ['tag']) }} as git_tag,
     {{ circleci.json_text('vcs', ['revision']) }} as revision,
     {{ circleci.json_text('vcs', ['commit', 'subject']) }} as commit_subject,
-    {{ circleci.json_text('vcs', ['review_id']) }} as review_id
+    {{ circleci.json_text('vcs', ['review_id']) }} as review_id,
+    {{ circleci.json_text('vcs', ['review_url']) }} as review_url,
+    loaded_at
 from latest

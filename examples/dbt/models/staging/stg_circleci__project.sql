@@ -19,5 +19,6 @@ select
     last_build_finished_at,
     organization_name,
     organization_slug,
-    vcs_info
+    vcs_info,
+    {{ circleci.json_text('vcs_info', ['default_branch']) }} as default_branch
 from latest

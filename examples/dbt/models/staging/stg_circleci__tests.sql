@@ -11,7 +11,7 @@ with latest as (
     'classname': 'text',
     'file': 'text',
     'result': 'text',
-    'run_time': 'double precision',
+    'run_time': 'double',
     'message': 'text',
     'source': 'text',
     'source_type': 'text',

@@ -38,20 +38,20 @@ with latest as (
     'operating_system': 'text',
     'executor': 'text',
     'parallelism': 'bigint',
-    'job_run_seconds': 'double precision',
-    'median_cpu_utilization_pct': 'double precision',
-    'max_cpu_utilization_pct': 'double precision',
-    'median_ram_utilization_pct': 'double precision',
-    'max_ram_utilization_pct': 'double precision',
-    'compute_credits': 'double precision',
-    'dlc_credits': 'double precision',
-    'user_credits': 'double precision',
-    'storage_credits': 'double precision',
-    'network_credits': 'double precision',
-    'lease_credits': 'double precision',
-    'lease_overage_credits': 'double precision',
-    'ipranges_credits': 'double precision',
-    'total_credits': 'double precision',
+    'job_run_seconds': 'double',
+    'median_cpu_utilization_pct': 'double',
+    'max_cpu_utilization_pct': 'double',
+    'median_ram_utilization_pct': 'double',
+    'max_ram_utilization_pct': 'double',
+    'compute_credits': 'double',
+    'dlc_credits': 'double',
+    'user_credits': 'double',
+    'storage_credits': 'double',
+    'network_credits': 'double',
+    'lease_credits': 'double',
+    'lease_overage_credits': 'double',
+    'ipranges_credits': 'double',
+    'total_credits': 'double',
 }) }}
 )
 
@@ -105,5 +105,6 @@ select
     lease_credits,
     lease_overage_credits,
     ipranges_credits,
-    total_credits
+    total_credits,
+    loaded_at
 from latest

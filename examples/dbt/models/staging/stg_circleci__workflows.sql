@@ -29,7 +29,8 @@ select
     started_by,
     canceled_by,
     errored_by,
-    tag,
+    {{ circleci.column('tag') }},
     auto_rerun_number,
-    max_auto_reruns
+    max_auto_reruns,
+    loaded_at
 from latest

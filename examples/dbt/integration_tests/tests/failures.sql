@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__failures'), 'expected_failures', "project_slug = 'gh/acme/tools'") }}

@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__monthly'), 'expected_monthly', "project_slug = 'gh/acme/tools'") }}

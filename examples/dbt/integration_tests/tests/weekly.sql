@@ -1,0 +1,1 @@
+{{ holds(ref('circleci__weekly'), 'expected_weekly', "project_slug = 'gh/acme/tools'") }}

@@ -1,0 +1,1 @@
+{{ circleci.figures_by(circleci.month('created_at'), 'run_month') }}

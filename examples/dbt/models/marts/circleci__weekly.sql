@@ -1,0 +1,1 @@
+{{ circleci.figures_by(circleci.week('created_at'), 'run_week') }}
