@@ -186,14 +186,14 @@ class Walker:
         self._listed = Listed()
         self.refusals = Refusals()
 
-    def events(self, projects: Mapping[str, Marks], numbers: Mapping[str, int | None]) -> Iterator[Event]:
+    def events(self, projects: Mapping[str, Marks], builds: Mapping[str, Mark]) -> Iterator[Event]:
         """What happens on the walk, in order, begun so far ahead that no thread is idle.
 
-        `projects` are the marks of earlier runs by slug, for each stream that is selected; `numbers` are those from
-        which the lists of builds are read on, where that is wanted.
+        `projects` are the marks of earlier runs by slug, for each stream that is selected; `builds` are those that say
+        from where the lists of builds are read on, if that is wanted.
         """
         begun: deque[Event] = deque()
-        for event in self._all(projects, numbers):
+        for event in self._all(projects, builds):
             if isinstance(event, Future):
                 while begun and not _has_come(event):  # what stands before it is written meanwhile
                     yield self._next(begun)
@@ -215,7 +215,7 @@ class Walker:
             self._pool.output_at(event.order)
         return event
 
-    def _all(self, projects: Mapping[str, Marks], numbers: Mapping[str, int | None]) -> Iterator[Pending]:
+    def _all(self, projects: Mapping[str, Marks], builds: Mapping[str, Mark]) -> Iterator[Pending]:
         slugs = list(projects)
         lists: dict[str, PipelineList] = {}
         news: dict[str, Future[News]] = {}
@@ -226,8 +226,8 @@ class Walker:
                 if slug not in lists:
                     listing = pages(self._client, ROOT, {"project_slug": slug}, self._config.page_size)
                     lists[slug] = PipelineList(listing, self._pool, self._order)
-                    if slug in numbers:
-                        news[slug] = self._ask_for_news(slug, projects[slug], numbers[slug])
+                    if slug in builds:
+                        news[slug] = self._ask_for_news(slug, builds[slug])
 
         open_from(0)
         for number, slug in enumerate(slugs, start=1):
@@ -235,9 +235,8 @@ class Walker:
             yield from self._project(slug, projects[slug], lists.pop(slug), news.pop(slug, None), on_last_page)
             yield ProjectDone(slug)
 
-    def _ask_for_news(self, slug: str, marks: Marks, since: int | None) -> Future[News]:
-        synced = [mark.seen.steps[0].as_of for mark in marks.values() if mark.seen.steps]
-        work = partial(read_news, self._client, slug, since, min(synced, default=None), self._time.now())
+    def _ask_for_news(self, slug: str, mark: Mark) -> Future[News]:
+        work = partial(read_news, self._client, slug, mark.next_build, mark.builds_as_of, self._time.now())
         return self._pool.submit((next(self._order),), work)
 
     def _project(
@@ -299,7 +298,7 @@ class Walker:
             yield found
             rows, is_whole = found.result()
             if not is_whole:
-                news = replace(news, next_build=None)
+                news = replace(news, as_of=None)
             yield NewsRead(descent.slug, news)
             yield from self._events(descent, [look for row in rows if (look := descent.hinted(row)) is not None])
         else:

@@ -32,17 +32,22 @@ _SHALLOW = replace(BUILDS, source=replace(BUILDS.source, params={"shallow": "tru
 class News:
     """Workflows that may have run jobs since the last sync, and the number from which the next sync reads on.
 
-    `is_cut`: there were more builds than are read. `problem`: why the list, or some of it, could not be read.
+    `as_of`: when that was true; None where the next sync is to read the same again. `is_cut`: there were more builds
+    than are read. `problem`: why the list could not be read.
     """
 
     workflows: tuple[str, ...] = ()
     next_build: int | None = None
+    as_of: datetime | None = None
     is_cut: bool = False
     problem: LocalError | None = None
 
 
-def read_news(client: Client, slug: str, since: int | None, last_sync: datetime | None, now: datetime) -> News:
-    """The news of a project's builds from the number `since` on; a first sync (None) only finds the number."""
+def read_news(client: Client, slug: str, since: int | None, last: datetime | None, now: datetime) -> News:
+    """The news of a project's builds from the number `since` on; a first sync (None) only finds the number.
+
+    What had stopped well before they were read `last` was in the tables by then.
+    """
     extent = Extent({}, partial(is_known, 0 if since is None else since, now))
     listing = pages(client, _SHALLOW, {"project_slug": slug}, 0, extent)
     builds: list[Row] = []
@@ -54,9 +59,9 @@ def read_news(client: Client, slug: str, since: int | None, last_sync: datetime 
             if since is None or number == MOST_PAGES:
                 break
     except LocalError as problem:
-        return News(next_build=since, problem=problem)
+        return News(problem=problem)
     following = next_build([] if is_cut else builds, now, _after(builds, since) if is_cut else since)
-    return News(tuple(_workflows(builds, since, last_sync)), following, is_cut)
+    return News(tuple(_workflows(builds, since, last)), following, now, is_cut)
 
 
 def _after(builds: Iterable[Row], since: int | None) -> int | None:
@@ -64,12 +69,12 @@ def _after(builds: Iterable[Row], since: int | None) -> int | None:
     return max((number + 1 for build in builds if (number := number_of(build)) is not None), default=since)
 
 
-def _workflows(builds: Iterable[Row], since: int | None, last_sync: datetime | None) -> dict[str, None]:
-    """The ids of the workflows of builds from the number `since` on, less those that stopped before the last sync."""
+def _workflows(builds: Iterable[Row], since: int | None, last: datetime | None) -> dict[str, None]:
+    """The ids of the workflows of builds from the number `since` on, less those that had stopped the `last` time."""
     found: dict[str, None] = {}
     for build in builds:
         number, stopped_at = number_of(build), moment(build.get("stop_time"))
-        is_old = last_sync is not None and stopped_at is not None and stopped_at < last_sync - SETTLED
+        is_old = last is not None and stopped_at is not None and stopped_at < last - SETTLED
         workflow = build.get("workflows")
         name = usable_id(workflow.get("workflow_id")) if isinstance(workflow, dict) else None
         if since is not None and number is not None and number >= since and not is_old and name is not None:
@@ -89,12 +94,20 @@ def pipelines_of(client: Client, workflows: Iterable[str], known: Collection[str
             found = _look_up(client, WORKFLOWS, workflow)
             name = usable_id(value_of(found, "pipeline_id"))
             if name is not None and name not in known and name not in rows:
-                rows[name] = _look_up(client, ROOT, name)
+                rows[name] = _pipeline(client, name)
         except NotFound:
             continue
         except LocalError:
             is_whole = False
     return list(rows.values()), is_whole
+
+
+def _pipeline(client: Client, name: str) -> Row:
+    """The row of a pipeline, or its id alone where there is no more to be had."""
+    try:
+        return _look_up(client, ROOT, name)
+    except NotFound:
+        return {"id": name}
 
 
 def _look_up(client: Client, stream: Stream, name: str) -> Row:

@@ -8,7 +8,8 @@
        "retry": ["<pipeline id>", ...], "recent": ["<digest>", ...],
                                                           the streams of the walk, see `seen.py`
        "job_names": ["<pattern>", ...],                   streams that are limited to parents of some names
-       "next_build": N,                                   the root of the walk, and lists that are read by numbers
+       "next_build": N, "builds_as_of": T,
+                                                          the root of the walk, and lists that are read by numbers
        "export": {"id": "<of the service>", "start": T, "end": T, "asked_at": T}}}}}   streams of exports
 
 Which keys an entry has follows from the stream alone, and every key is always there: null or [] where there is nothing.
@@ -62,6 +63,7 @@ class Mark:
     names: tuple[str, ...] | None = None
     next_build: int | None = None
     export: Export | None = None
+    builds_as_of: datetime | None = None
 
 
 @dataclass
@@ -147,6 +149,8 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
         entry[stream.timing.names] = None if mark.names is None else list(mark.names)
     if stream.name == ROOT.name or stream.timing.number is not None:
         entry["next_build"] = mark.next_build
+    if stream is ROOT:
+        entry["builds_as_of"] = _text(mark.builds_as_of)
     if stream.is_export:
         entry["export"] = _export_as_json(mark.export)
     return entry
@@ -227,6 +231,7 @@ def _mark(stream: Stream, entry: Mapping[str, Any] | str | None) -> Mark:
         None if names is None else tuple(names),
         entry.get("next_build"),
         _export(entry.get("export") or {}),
+        _moment(entry.get("builds_as_of")),
     )
 
 
@@ -276,6 +281,7 @@ _FIELDS: Mapping[str, Shape] = {
     "retry": Items(_NAME),
     "recent": Items(_NAME),
     "next_build": Value("a whole number", lambda value: type(value) is int and value >= 0),
+    "builds_as_of": _MOMENT,
     "export": Object(
         {
             "id": Value("the id of an export", lambda value: isinstance(value, str) and usable_id(value) is not None),

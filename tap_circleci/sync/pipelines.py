@@ -13,6 +13,7 @@ from tap_circleci.errors import Forbidden, NotFound
 from tap_circleci.output.outcomes import NO_PROJECT
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.pipelines import Branch, ListEnded, NewsRead, Node, PageRead, Pipeline, Walker
+from tap_circleci.reading.reruns import News
 from tap_circleci.state.state import Mark
 from tap_circleci.streams import ROOT, STREAMS, family_of
 from tap_circleci.sync.run import Run, higher
@@ -32,7 +33,7 @@ class _Project:
     slug: str
     progress: Progress
     highest: dict[str, str] = field(default_factory=dict)
-    next_build: int | None = None
+    news: News | None = None
     done: set[Future[Branch]] = field(default_factory=set)
 
 
@@ -59,7 +60,7 @@ class PipelineWriter:
         marks = {slug: {name: run.mark(name, slug) for name in self._selected} for slug in slugs}
         unread, number = 0, 0
         project: _Project | None = None
-        for event in self._walker.events(marks, self._numbers(slugs)):
+        for event in self._walker.events(marks, self._builds(slugs)):
             if project is None:
                 project = self._begin(slugs, number, marks[slugs[number]])
                 number += 1
@@ -70,7 +71,7 @@ class PipelineWriter:
             elif isinstance(event, ListEnded):
                 unread += self._list_ended(event)
             elif isinstance(event, NewsRead):
-                project.next_build = self._news_read(event, project)
+                project.news = self._news_read(event)
             else:
                 self._project_done(project)
                 project = None
@@ -84,8 +85,7 @@ class PipelineWriter:
         slug = slugs[number]
         part = f"reading project {number + 1} of {len(slugs)}"
         self._run.report.begin_part(part, f"; {slug}", number / len(slugs))
-        progress = Progress.of({name: mark.seen for name, mark in marks.items()})
-        return _Project(slug, progress, next_build=self._run.state.mark(ROOT.name, slug).next_build)
+        return _Project(slug, Progress.of({name: mark.seen for name, mark in marks.items()}))
 
     def _announce(self, slugs: list[str]) -> None:
         """Say what is walked, and since when."""
@@ -181,29 +181,31 @@ class PipelineWriter:
         self._run.outcomes.judge(f"{event.slug}: the {ROOT.name}", ROOT.name, event.slug, event.problem)
         return False
 
-    def _numbers(self, slugs: Iterable[str]) -> Mapping[str, int | None]:
-        """The numbers from which the lists of builds are read for news, if the user wants that."""
+    def _builds(self, slugs: Iterable[str]) -> Mapping[str, Mark]:
+        """The marks that say from where the lists of builds are read for news, if the user wants that."""
         below_root = {child.name for child in family_of(ROOT)[1:] if child.name in self._selected}
         if not self._run.config.find_reruns or not below_root:
             return {}
-        return {slug: self._run.state.mark(ROOT.name, slug).next_build for slug in slugs}
+        return {slug: self._run.state.mark(ROOT.name, slug) for slug in slugs}
 
-    def _news_read(self, event: NewsRead, project: _Project) -> int | None:
-        """Report what hinders the finding of reruns; gives the number from which the next sync reads on."""
+    def _news_read(self, event: NewsRead) -> News:
+        """Report what hinders the finding of reruns."""
         news = event.news
         if news.problem is not None and not self._has_warned:
             LOGGER.warning("find_reruns: API v1.1 cannot be read (%s); reruns show by the schedule", news.problem)
             self._has_warned = True
         if news.is_cut:
             LOGGER.info("%s: too many builds since the last sync; older reruns show by the schedule", event.slug)
-        return project.next_build if news.next_build is None else news.next_build
+        return news
 
     def _project_done(self, project: _Project) -> None:
         self._run.report.log_not_found(project.slug)
         project.progress.ended()
-        if self._run.config.find_reruns:
+        news = project.news
+        if news is not None and news.as_of is not None:
             mark = self._run.state.mark(ROOT.name, project.slug)
-            self._run.state.keep(ROOT.name, project.slug, replace(mark, next_build=project.next_build))
+            kept = replace(mark, next_build=news.next_build, builds_as_of=news.as_of)
+            self._run.state.keep(ROOT.name, project.slug, kept)
         self._checkpoint(project)
 
     def _checkpoint(self, project: _Project) -> None:

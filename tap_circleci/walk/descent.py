@@ -236,7 +236,8 @@ class Descent:
         as_of = self._as_of(row, created_at, name, has_news=True)
         if not as_of:  # created before the start date
             return None
-        return self._look(row, self._is_sent(row, created_at, name), as_of, created_at, None)
+        is_sent = created_at is not None and self._is_sent(row, created_at, name)
+        return self._look(row, is_sent, as_of, created_at, None)
 
     @property
     def met(self) -> frozenset[str]:

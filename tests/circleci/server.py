@@ -330,11 +330,21 @@ class Server:
                     raise RefusedError(404, "Organization not found")
                 owned = [row for row in self.world.projects.values() if row["organization_id"] == owner["id"]]
                 return self._pipelines(owned, query)
+            case ["api", "v2", "pipeline", pipeline]:
+                return self._found(self.world.pipeline(pipeline))
+            case ["api", "v2", "workflow", workflow]:
+                return self._found(self.world.workflow(workflow))
             case ["api", "v2", "pipeline", pipeline, "workflow"]:
                 return self._list("workflows", pipeline, query)
             case ["api", "v2", "workflow", workflow, "job"]:
                 return self._list("jobs", workflow, query, last={})
         raise RefusedError(404, "Route Not Found.")
+
+    @staticmethod
+    def _found(row: Row | None) -> Row:
+        if row is None:
+            raise RefusedError(404, "Not found.")
+        return row
 
     def _project(self, stream: str, slug: list[str]) -> Row:
         row = self.world.project("/".join(slug))

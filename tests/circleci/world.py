@@ -516,6 +516,12 @@ class World:
         kind, row = self.index.get(identifier, ("", {}))
         return self._pipeline_at(row) if kind == "pipelines" and row["created_at"] <= stamp(self.now) else None
 
+    def workflow(self, identifier: str) -> Row | None:
+        """The workflow of this id as it shows now."""
+        kind, row = self.index.get(identifier, ("", {}))
+        now = stamp(self.now)
+        return self._workflow_at(row, now) if kind == "workflows" and row["created_at"] <= now else None
+
     def _pipeline_at(self, row: Row) -> Row:
         is_young = row["created_at"] > stamp(self.now - PENDING)
         return row | {"state": "pending", "updated_at": row["created_at"]} if is_young else row
