@@ -57,14 +57,14 @@ class Denied:
 
 
 @dataclass(frozen=True)
-class Unavailable:
+class Unknown:
     """The request failed for another reason, so that nothing is known of the export."""
 
     problem: LocalError
 
 
-OrderAnswer = Export | Limited | Denied | Unavailable
-LookAnswer = Ready | NotReady | Limited | Failed | Denied | Unavailable
+OrderAnswer = Export | Limited | Denied | Unknown
+LookAnswer = Ready | NotReady | Limited | Failed | Denied | Unknown
 
 
 def order(client: Client, stream: Stream, ids: Ids, span: Span, now: datetime) -> OrderAnswer:
@@ -77,7 +77,7 @@ def order(client: Client, stream: Stream, ids: Ids, span: Span, now: datetime) -
     except Forbidden as problem:
         return Denied(problem)
     except LocalError as problem:
-        return Unavailable(problem)
+        return Unknown(problem)
     asked_at = min(answer.date or now, now).replace(microsecond=0)  # one of the clocks may be ahead
     return Export(str(answer.body["usage_export_job_id"]), span.start, span.end, asked_at)
 
@@ -94,7 +94,7 @@ def look(client: Client, stream: Stream, ids: Ids, export: Export) -> LookAnswer
     except Forbidden as problem:
         return Denied(problem)
     except LocalError as problem:
-        return Unavailable(problem)
+        return Unknown(problem)
     body = answer.body
     if body["state"] == "completed":
         return Ready(tuple(body.get("download_urls") or ()), answer.date)

@@ -23,7 +23,7 @@ from tap_circleci.exports.answers import (
     NotReady,
     OrderAnswer,
     Ready,
-    Unavailable,
+    Unknown,
     look,
     order,
 )
@@ -168,7 +168,7 @@ class Exports:
                 return [self._later(_UnderWay(ids, answer, todo[1:], 0.0, before=before))]
             case Limited():
                 self._tell_rest(ids, todo, "CircleCI makes no more exports now (429)")
-            case Denied(problem) | Unavailable(problem):
+            case Denied(problem) | Unknown(problem):
                 yield Ended(ids, problem)
         return []
 
@@ -191,7 +191,7 @@ class Exports:
                 return (yield from self._again(one, outcome, reason))
             case NotReady() if is_late:
                 return (yield from self._again(one, outcome, "is not ready a day after it was ordered"))
-            case Broken(reason) | Unavailable(reason) if is_late:
+            case Broken(reason) | Unknown(reason) if is_late:
                 return (yield from self._again(one, outcome, f"cannot be read ({reason})"))
             case NotReady():
                 return self._wait_on(one, 0.0)
@@ -199,7 +199,7 @@ class Exports:
                 return self._wait_on(one, seconds)
             case Broken(reason):
                 yield Ended(one.ids, Damaged(f"the export of {span_of(one.export)}: {reason}"))
-            case Denied(problem) | Unavailable(problem):
+            case Denied(problem) | Unknown(problem):
                 yield Ended(one.ids, problem)
         return []
 

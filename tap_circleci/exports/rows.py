@@ -13,7 +13,7 @@ from typing import Any
 from tap_circleci.client import Client
 from tap_circleci.discover import schema_of
 from tap_circleci.errors import Damaged, LinkExpired, LocalError, Unreadable
-from tap_circleci.exports.answers import LookAnswer, Ready, Unavailable, look
+from tap_circleci.exports.answers import LookAnswer, Ready, Unknown, look
 from tap_circleci.exports.files import LeftOut, tables
 from tap_circleci.exports.keys import Equals, Keys
 from tap_circleci.output.records import Records, Table, table_converter
@@ -97,7 +97,7 @@ class ExportRows:
                 equals, left_out = yield from self._file(url, ids, export, ready.date, done.equals)
             except LinkExpired as expired:
                 tries += 1
-                answer = self._fresh(ids, export, tries) if tries < FRESH_ADDRESSES else Unavailable(expired)
+                answer = self._fresh(ids, export, tries, str(expired))
                 if not isinstance(answer, Ready):
                     return answer
                 ready, done = answer, _still_done(done, answer)
@@ -105,7 +105,7 @@ class ExportRows:
             except Damaged as damaged:
                 return Broken(f"{place} cannot be read: {damaged}")
             except LocalError as problem:
-                return Unavailable(problem)
+                return Unknown(problem)
             done = done.with_file(name, equals, left_out.of(place))
             if len(done.names) > furthest:  # other names come with new addresses, so that the same file may come again
                 furthest, tries = len(done.names), 0
@@ -133,13 +133,15 @@ class ExportRows:
         while some := self._ask(lambda: list(islice(found, BLOCKS_AT_ONCE))):
             yield from some
 
-    def _fresh(self, ids: Ids, export: Export, tries: int) -> LookAnswer:
-        """What CircleCI answers when it is asked for new addresses for so many times."""
+    def _fresh(self, ids: Ids, export: Export, tries: int, problem: str) -> LookAnswer:
+        """What CircleCI answers when it is asked for new addresses, for the `problem` after so many tries."""
+        if tries == FRESH_ADDRESSES:
+            return Unknown(Unreadable(problem))
         self._ask(partial(self._clock.wait, WAITS[tries - 1]))
         answer: LookAnswer = self._ask(partial(look, self._client, self._stream, ids, export))
         match answer:
             case Ready(urls=()):
-                return Unavailable(Unreadable("CircleCI has no address any more for a file that it had"))
+                return Unknown(Unreadable("CircleCI has no address any more for a file that it had"))
             case _:
                 return answer
 
