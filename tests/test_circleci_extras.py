@@ -41,11 +41,14 @@ def test_days_count_the_runs_of_the_default_branch_that_began_on_them() -> None:
         server.insights_page_size = 3
         rows = days(server, granularity="daily")
         other = days(server, granularity="daily", branch="spike/search")
+        hours = days(server, granularity="hourly")
         cut = days(server, granularity="daily", start_date=seconds(NOW - 5 * HOUR), end_date=seconds(NOW))
         server.world.insights_delay = DAY
         late = days(server, granularity="daily")
     assert len({(row["name"], row["timestamp"]) for row in rows}) == len(rows) == 12
     assert sum(row["metrics"]["total_runs"] for row in (*rows, *other)) == 40
+    assert {NOW - moment(row["timestamp"]) < timedelta(hours=49) for row in hours} == {True}
+    assert len({row["timestamp"] for row in hours}) == 6
     assert {row["name"]: row["metrics"]["total_runs"] for row in cut} == {"lint": 1, "test": 1}
     assert {row["metrics"]["total_runs"] for row in rows if moment(row["timestamp"]) == MIDNIGHT} == {2}
     assert max(row["timestamp"] for row in late) < max(row["timestamp"] for row in rows)
@@ -78,6 +81,9 @@ def test_the_truth_of_days_has_whole_days_only() -> None:
     world = world_of_days()
     rows = truth(world, ["gh/acme/api"], NOW - DAY)["insights_job_days"]
     every = truth(world, ["gh/acme/api"])["insights_job_days"]
+    with Server(world) as server:
+        told = days(server, granularity="daily")
+    assert every == [row | {"_project_slug": "gh/acme/api", "_workflow_name": "build / test"} for row in told]
     assert min(moment(row["timestamp"]) for row in rows) == MIDNIGHT - DAY
     assert all(row in every for row in rows)
     world.advance(88 * DAY)
@@ -133,6 +139,7 @@ def decisions(server: Server, query: str = "", meanwhile: Callable[[], object] =
     rows: list[Row] = []
     while page := ask(server, f"{path}?offset={len(rows)}{query}").body:
         rows += page
+        assert len(rows) < 200, "the list does not end"
         meanwhile()
     return rows
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.circleci import TOKEN, Fault, Row, Server, World, demo_world, history, moment
+from tests.circleci import ABSENT, TOKEN, Fault, Row, Server, World, demo_world, history, moment
 from tests.circleci.extras import furnish, truth
 from tests.circleci.v1_1 import KEPT_CHARACTERS, SHALLOW, Output, cleaned
 from tests.test_circleci_server import HOUR, NOW, ask, only
@@ -39,6 +39,7 @@ def builds(server: Server, limit: int = 100, meanwhile: Callable[[], object] = l
     while True:
         page = ask(server, f"{list_of(server.world)}?limit={limit}&offset={len(rows)}").body
         rows += page
+        assert len(rows) < 10_000, "the list does not end"
         if len(page) < limit:
             return rows
         meanwhile()
@@ -90,8 +91,9 @@ def test_builds_are_numbered_as_they_start_and_approvals_leave_gaps(server: Serv
 
 
 def test_a_build_that_comes_later_has_a_higher_number() -> None:
-    """Whatever was listed, what starts afterwards is above it, also in workflows that had begun before."""
+    """Whatever was listed, what starts afterwards is above it, also reruns and jobs of older workflows."""
     world = demo_world(NOW)
+    oldest = world.rows["pipelines"][next(iter(world.projects))][0]
     seen: set[tuple[str, int]] = set()
     for _ in range(40):
         for project in world.projects:
@@ -99,7 +101,22 @@ def test_a_build_that_comes_later_has_a_higher_number() -> None:
             highest = max(number for home, number in seen | {(project, 0)} if home == project)
             assert all(number > highest for _, number in found - seen)
             seen |= found
+        world.rerun(oldest, world.now)
         world.advance(timedelta(minutes=37))
+
+
+def test_jobs_are_numbered_anew_on_request() -> None:
+    """A world that was filled from its end has the numbers of one that was filled from its beginning."""
+    world = World(NOW)
+    for number in range(9):
+        parts: Row = {"stopped_at": 2 * HOUR, "jobs": ["build", HOLD, "deploy"]}
+        world.add_pipeline("gh/acme/web", NOW - number * HOUR, workflows=[parts])
+    world.number_jobs()
+    project = only(world)["id"]
+    runs = world.builds(project)
+    assert [run.at for run in runs] == sorted((run.at for run in runs), reverse=True)
+    assert runs == [world.job_numbers.run(project, run.number) for run in runs]
+    assert [run.job["job_number"] for run in runs] == [run.number for run in runs]
 
 
 def test_new_builds_push_rows_down(server: Server) -> None:
@@ -255,6 +272,19 @@ def test_the_last_step_is_the_one_that_failed(server: Server, status: str, told:
     assert (build["status"], build["outcome"]) == (status, status)
     assert last_action(build).items() >= ({"status": status} | told).items()
     assert all(action["status"] == "success" for step in build["steps"][:-1] for action in step["actions"])
+
+
+def test_jobs_that_never_ran_have_details_and_no_steps(server: Server) -> None:
+    """A job may end with its workflow, without times of its own."""
+    pipeline = server.world.add_pipeline(only(server.world), NOW - 3 * HOUR)
+    unrun: Row = {"name": "old", "status": "not_run", "started_at": None, "stopped_at": ABSENT}
+    workflow = server.world.add_workflow(pipeline, "build", stopped_at=HOUR, jobs=[unrun, "test"])
+    job = server.world.rows["jobs"][workflow["id"]][0]
+    build = ask(server, f"{list_of(server.world)}/{job['job_number']}").body
+    rows = truth(server.world, ["gh/acme/big"])
+    assert (build["status"], build["steps"], "queued_at" in build) == ("not_run", [], False)
+    assert job["id"] in {row["_job_id"] for row in rows["job_details"]}
+    assert job["id"] not in {row["_job_id"] for row in rows["steps"]}
 
 
 def test_steps_vanish_and_builds_stay(server: Server) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.circleci import insights
 from tests.circleci import world as plain_world
-from tests.circleci.inside_jobs import asked
+from tests.circleci.inside_jobs import FINAL_JOBS, asked
 from tests.circleci.job_numbers import JobRun
 from tests.circleci.server import Answer, RefusedError, Request
 from tests.circleci.world import Row, moment, seconds, stamp
@@ -172,7 +172,7 @@ class World(insights.World):
             "lifecycle": "running" if begun else "queued",
             "status": "running" if begun else "queued",
         }
-        if not stopped and status != "canceled":
+        if not stopped and status not in FINAL_JOBS:
             return row
         return row | {
             "stop_time": _zoned(details["stopped_at"], zone) if stopped else None,
@@ -506,4 +506,4 @@ def step_rows(world: World, jobs: Iterable[Row], workflows: Iterable[Row]) -> di
 
 def _has_failed(action: Row) -> bool:
     """Whether an action failed and wrote something."""
-    return bool(action.get("has_output") and (action.get("failed") or action.get("exit_code")))
+    return bool(action.get("has_output", True) and (action.get("failed") or action.get("exit_code")))
