@@ -1,4 +1,4 @@
-"""What the user is told on stderr: progress on the way, a summary and the failures at the end."""
+"""What the user reads on stderr: progress during the run, and at its end a summary, metrics and failures."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Report:
         self._messages = messages
         self._client = client
         self._is_strict = is_strict
-        self._began = self._told_at = self._share_at = clock.now()
+        self._began = self._shown_at = self._share_at = clock.now()
         self._part, self._detail, self._share, self._first_share = "", "", 0.0, 0.0
         self._line = TerminalLine() if TerminalLine.is_possible() else None
         self._retries = 0
@@ -67,12 +67,12 @@ class Report:
         self.older: Counter[str] = Counter()
 
     def begin_part(self, part: str, detail: str = "", share: float = 0.0) -> None:
-        """Say which part of the run is being written, where in it, and which share of the run is done."""
+        """Set what the progress says: the part of the run, the place in it, and the share of the run that is done."""
         self._part = part
         self.progress(detail, share)
 
     def progress(self, detail: str, share: float) -> None:
-        """Say where in the same part the run has come to."""
+        """Set how far the same part has come."""
         if share <= self._first_share:
             self._first_share, self._share_at = share, self._clock.now()
         self._detail, self._share = detail, share
@@ -132,7 +132,7 @@ class Report:
         self._empty.add(NOT_OFFERED, stream, owner)
 
     def log_not_found(self, owner: str) -> None:
-        """Tell, in one line, how much was missing there."""
+        """Log, in one line, how many lists of a project were not found."""
         found = self._empty.of(owner)
         if found:
             LOGGER.info("%s: read as empty: %s (%s)", owner, ", ".join(found), NOT_FOUND)
@@ -143,11 +143,11 @@ class Report:
             LOGGER.info("%s", line)
 
     def tick(self) -> None:
-        """Tell of the progress if the last time is a while ago: on the terminal's last line, or in the log."""
+        """Show the progress if the last time is a while ago: on the terminal's last line, or in the log."""
         now = self._clock.now()
-        if now - self._told_at < (EVERY_LIVE if self._line else EVERY):
+        if now - self._shown_at < (EVERY_LIVE if self._line else EVERY):
             return
-        self._told_at = now
+        self._shown_at = now
         if self._line:
             self._line.show(self._progress(now))
         else:
@@ -233,7 +233,7 @@ class Report:
             if count:
                 yield f"Skipped: {counted(count, 'rows')} of {name} without a usable key"
         for (name, path, problem), count in self._messages.unfit.items():
-            yield f"Dropped: {name}.{'.'.join(path)} ({problem}, {counted(count, 'times')})"
+            yield f"Dropped: {name}.{'.'.join(path)} ({problem}; {counted(count, 'times')})"
         for name, count in self.older.items():
             if count:
                 yield f"Not sent: {counted(count, 'rows')} of {name} last changed before start_date"
