@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import re
+import threading
 from datetime import timedelta
 
+from tap_circleci.client import Client
+from tap_circleci.config import check, keys
+from tap_circleci.discover import EXTRA, Selected
+from tap_circleci.output.messages import Messages
+from tap_circleci.output.report import Report
 from tests.circleci import Fault, Server, history
-from tests.tap import EagerClock, sync
+from tests.tap import EagerClock, FastClock, config_for, sync, until
 from tests.worlds import NOW, WALK, furnished, world_of
 
 
@@ -106,3 +115,41 @@ def test_a_route_that_fails_for_each_project_is_one_sentence():
     assert sentence.startswith("17 lists of schedule could not be read to the end (status 503 in each of 5 attempts): ")
     assert sentence.count("schedule of gh/acme/") == 10
     assert sentence.endswith(" and 7 more. https://status.circleci.com tells whether CircleCI has an incident.")
+
+
+class StoppedClock(FastClock):
+    """Time that stands still for whoever waits, until the gate opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def wait(self, seconds: float) -> None:
+        self.gate.wait()
+        super().wait(seconds)
+
+
+def test_the_progress_says_that_the_run_waits_for_the_rate_limit():
+    """While the service asks to wait for 42 seconds, the line says so, with the seconds that are left."""
+    clock, output = StoppedClock(), io.StringIO()
+    logger, handler = logging.getLogger("tap_circleci.output.report"), logging.StreamHandler(output)
+    world = world_of(1)
+    owner = {"owner-id": world.organizations[0]["id"], "owner-type": "organization"}
+    with Server(world) as server:
+        server.script("/context", [Fault(429, {"Retry-After": "42"})])
+        client = Client(check(config_for(server), "config.json", keys(EXTRA)), clock)
+        report = Report(clock, Messages(Selected({}), clock), client)
+        report.begin_part("reading context")
+        asking = threading.Thread(target=client.get, args=("/api/v2/context", owner, "context", lambda _: True))
+        asking.start()
+        until(lambda: client.rate_limiter.waiting() is not None)
+        logger.addHandler(handler)
+        try:
+            clock.waited += 6
+            report.tick()
+        finally:
+            logger.removeHandler(handler)
+            clock.gate.set()
+            asking.join()
+            client.close()
+    assert re.match("reading context, waiting for the rate limit, 3[5-6] s; so far 0 rows, 1 call,", output.getvalue())

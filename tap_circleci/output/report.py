@@ -157,11 +157,15 @@ class Report:
         traffic = self._client.traffic()
         calls = traffic.calls.total()
         rate = calls / max(now - self._began, 0.001)
-        waiting = f", waiting for the rate limit, {traffic.waiting:.0f} s" if traffic.waiting >= WORTH_A_WORD else ""
-        return (
-            f"{self._part}{waiting}{self._time_left(now)}; so far {self._messages.rows.total()} rows, {calls} calls,"
-            f" {rate:.1f} calls/s{self._detail}{self._trouble(traffic)}"
-        )
+        so_far = f"{counted(self._messages.rows.total(), 'rows')}, {counted(calls, 'calls')}, {rate:.1f} calls/s"
+        where = f"{self._part}{self._pause(now)}{self._time_left(now)}"
+        return f"{where}; so far {so_far}{self._detail}{self._trouble(traffic)}"
+
+    def _pause(self, now: float) -> str:
+        """How long requests still wait for the rate limit."""
+        waiting = self._client.rate_limiter.waiting()
+        seconds = 0.0 if waiting is None else waiting[1] - now
+        return f", waiting for the rate limit, {seconds:.0f} s" if seconds >= WORTH_A_WORD else ""
 
     def _time_left(self, now: float) -> str:
         """How long the rest will take at the pace since the share of the work was first known."""
