@@ -1,4 +1,4 @@
-"""The command line: discovers, syncs or looks, ends on signals, and turns errors into exit codes."""
+"""The command line: discovers, syncs or looks, stops on signals, and turns errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SHUTDOWN_SECONDS = 1.5
-"""Seconds that a run which was told to stop may take to end in order."""
+"""Seconds after a signal in which the run may still write its last state."""
 
 OUT_OF_MEMORY = (
     "The tap ran out of memory: give it more, or use fewer max_workers or extra_streams. The rows sent so far are safe:"
@@ -49,7 +49,7 @@ state.json holds the last line that the target printed in the run before.
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are sentences like all others."""
+    """A parser whose errors are sentences like all others."""
 
     def error(self, message: str) -> NoReturn:
         """Raise `BadInput` instead of printing the usage."""

@@ -176,8 +176,8 @@ def test_a_machine_with_few_threads_left_does_with_those(tmp_path: Path):
             assert found.returncode == (0 if stacks else 1)
 
 
-def test_a_bug_is_told_with_its_traceback_and_without_the_token(tmp_path: Path):
-    """What nobody has foreseen ends with exit 1; no line of it can be taken for one of the log's own."""
+def test_a_bug_is_shown_with_its_traceback_and_without_the_token(tmp_path: Path):
+    """An unforeseen error ends with exit 1; no line of its traceback looks like a line of the log."""
     token = "t0ken-that-nobody-may-see"
     config = config_in(tmp_path, {"token": token, "project_slugs": "gh/a/b"})
     found = python(
@@ -194,7 +194,7 @@ def test_a_bug_is_told_with_its_traceback_and_without_the_token(tmp_path: Path):
     assert "  CRITICAL forged \\x1b[2J ***" in lines
 
 
-def test_a_machine_without_memory_is_told_in_a_sentence(tmp_path: Path):
+def test_a_machine_without_memory_ends_in_a_sentence(tmp_path: Path):
     """No traceback: exit 1, and what to do."""
     config = config_in(tmp_path, {"token": "t0ken", "project_slugs": "gh/a/b"})
     found = python(
@@ -208,7 +208,7 @@ def test_a_machine_without_memory_is_told_in_a_sentence(tmp_path: Path):
     assert line.startswith("CRITICAL The tap ran out of memory: give it more, or use fewer max_workers")
 
 
-def test_what_the_tap_is_and_takes_is_told_as_json():
+def test_what_the_tap_is_and_takes_is_shown_as_json():
     """--about needs no config and names all settings and streams, also the way hubs ask for it."""
     found = run(["--about", "--format=json"])
     told = json.loads("\n".join(found.lines))

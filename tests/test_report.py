@@ -1,4 +1,4 @@
-"""What the user is told: progress, and at the end what was done and what was skipped."""
+"""What the user reads: progress, and at the end what was done and what was skipped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.worlds import NOW, WALK, furnished, world_of
 
 
 def test_thousands_of_absent_projects_are_named_in_a_few_lines():
-    """The first ones have a line each, the summary tells how many there are; the run is not an error."""
+    """The first ten have a line each, the summary counts all; the run does not fail."""
     slugs = ["gh/acme/api", *(f"gh/acme/gone-{number}" for number in range(1000))]
     with Server(world_of(1)) as server:
         run = sync(server, project_slugs=slugs, streams=["pipelines"])
@@ -46,7 +46,7 @@ def test_many_forbidden_lists_are_one_line_and_a_count():
 
 
 def test_the_summary_counts_rows_and_calls():
-    """Each selected stream has its count, and metrics tell the same as lines that programs read."""
+    """Each selected stream has its count, in the summary and in the metrics."""
     with Server(furnished(world_of(3))) as server:
         run = sync(server)
         calls = server.calls
@@ -58,7 +58,7 @@ def test_the_summary_counts_rows_and_calls():
     assert "pipelines 3, workflows 3, jobs 6" in run.log
 
 
-def test_progress_tells_the_project_and_how_far_back_it_has_come():
+def test_progress_names_the_project_and_how_far_back_it_has_come():
     """On a long walk a line now and then says where the run is."""
     with Server(history(130, NOW)) as server:
         run = sync(server, streams=WALK, clock=EagerClock())
@@ -67,7 +67,7 @@ def test_progress_tells_the_project_and_how_far_back_it_has_come():
 
 
 def test_a_run_that_looks_further_back_says_so():
-    """The log tells why a sync cost more calls than the one before."""
+    """The log says why a sync made more calls than the one before."""
     with Server(history(30, NOW)) as server:
         runs = [sync(server)]
         for pause in (timedelta(days=43), timedelta(seconds=1)):
@@ -114,11 +114,11 @@ def test_a_route_that_fails_for_each_project_is_one_sentence():
     (sentence,) = run.criticals()
     assert sentence.startswith("17 lists of schedule could not be read to the end (status 503 in each of 5 attempts): ")
     assert sentence.count("schedule of gh/acme/") == 10
-    assert sentence.endswith(" and 7 more. https://status.circleci.com tells whether CircleCI has an incident.")
+    assert sentence.endswith(" and 7 more. https://status.circleci.com shows whether CircleCI has an incident.")
 
 
 class StoppedClock(FastClock):
-    """Time that stands still for whoever waits, until the gate opens."""
+    """A clock whose waits do not end until the gate opens."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ EVERY = 5.0
 EVERY_LIVE = 0.25
 """Seconds between two updates of the line on a terminal."""
 WORTH_A_WORD = 1.0
-"""Seconds of waiting for the rate limit that the progress mentions."""
+"""Seconds of waiting for the rate limit from which on the progress mentions them."""
 NOT_OFFERED = "CircleCI does not offer this here"
 NOT_FOUND = "404: aged out, deleted, or not visible to the token"
 
@@ -83,33 +83,33 @@ class Report:
         return [*self._broken.sentences(), *self._strict_failures(), *self._failures]
 
     def failed(self, *sentences: str) -> None:
-        """Take note of something that could not be delivered."""
+        """Record something that could not be delivered."""
         self._failures |= dict.fromkeys(sentences)
 
     def ended_by(self, error: TapError) -> None:
-        """Take note of what ended the run."""
+        """Record what ended the run."""
         self.failed(*error.args)
         self._retry_helps |= isinstance(error, Unavailable)
 
     def broken(self, name: str, stream: str, problem: LocalError) -> None:
-        """Take note of a list that could not be read to the end."""
+        """Record a list that could not be read to the end."""
         self._broken.add(name, stream, str(problem))
         self._retry_helps |= not isinstance(problem, Rejected)
 
     def left_out(self, sentence: str) -> None:
-        """Take note of something that the user named and that is left out; it has a line."""
+        """Record something that the user named and that is left out; it has a line."""
         if sentence not in self._left_out:
             LOGGER.warning("%s", sentence)
         self._left_out[sentence] = None
 
     def forbidden(self, name: str, stream: str, owner: str, status: int) -> None:
-        """Take note of what the token may not see, as this status says."""
+        """Record what the token may not see, as this status says."""
         if self._skipped.add(f"permission denied ({status})", stream, owner):
             first = "" if name == f"{stream} of {owner}" else f" (first: {name})"
             LOGGER.warning("%s of %s: permission denied (%d); skipped%s", stream, owner, status, first)
 
     def project_skipped(self, slug: str, problem: LocalError) -> None:
-        """Take note of a named project that is not there, or that the token may not see."""
+        """Record a named project that is not there, or that the token may not see."""
         reason = "there is no such project, or the token does not see it (404)"
         if isinstance(problem, Forbidden):
             reason = f"permission denied ({problem.status})"
@@ -118,7 +118,7 @@ class Report:
         self._projects_skipped[slug] = reason
 
     def looked_back(self, days: int) -> None:
-        """Take note of a project in which pipelines of up to this age were looked at."""
+        """Record a project in which pipelines of up to this age were looked at."""
         self._looked_back[days] += 1
 
     def not_found(self, stream: str, owner: str) -> None:
