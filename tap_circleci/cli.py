@@ -1,4 +1,4 @@
-"""The command line: discovers, syncs or looks, ends on signals, and turns errors into exit codes."""
+"""The command line: discovers, syncs or looks, stops on signals, and turns errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SHUTDOWN_SECONDS = 1.5
-"""Seconds that a run which was told to stop may take to end in order."""
+"""Seconds after a signal in which the run may still write its last state."""
 
 OUT_OF_MEMORY = (
     "The tap ran out of memory: give it more, or use fewer max_workers or extra_streams. The rows sent so far are safe:"
@@ -49,7 +49,7 @@ state.json holds the last line that the target printed in the run before.
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are sentences like all others."""
+    """A parser whose errors are sentences like all others."""
 
     def error(self, message: str) -> NoReturn:
         """Raise `BadInput` instead of printing the usage."""
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--catalog", metavar="FILE", help="the catalog with what is selected (JSON)")
     parser.add_argument("-p", "--properties", metavar="FILE", help="the old name of --catalog")
     parser.add_argument("-d", "--discover", action="store_true", help="print the catalog and end")
-    parser.add_argument("--check", action="store_true", help="tell on stderr whether the config works, and end")
+    parser.add_argument("--check", action="store_true", help="say on stderr whether the config works, and end")
     parser.add_argument("--get", metavar="PATH", help="print what the API has at PATH, /me for instance, and end")
     parser.add_argument("--all", action="store_true", help="with --get: the items of all pages")
     parser.add_argument("--about", action="store_true", help="print version, settings and streams (JSON), and end")
@@ -173,37 +173,44 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> Result:
         return Result()
     if raw is None:
         raise BadInput("--config is needed; see tap-circleci --help.")
-    mistakes: list[str] = []
-    is_look = arguments.check or arguments.get is not None
-    optional = ("project_slugs",) if is_look else ()
-    settings = _read(partial(_settings, raw, arguments.config, keys, optional), mistakes)
     if arguments.all and arguments.get is None:
         raise BadInput("--all belongs to --get; see tap-circleci --help.")
-    if is_look:
-        if settings is None:
-            raise BadInput(*mistakes)
-        if arguments.check:
-            return Result(check(settings, clock))
-        get(settings, clock, arguments.get, every_page=arguments.all)
-        return Result()
+    if arguments.check or arguments.get is not None:
+        return _look(arguments, raw, keys, clock)
+    return _sync(arguments, raw, keys, clock)
+
+
+def _look(arguments: argparse.Namespace, raw: dict[str, Any], keys: Sequence[config.Key], clock: Clock) -> Result:
+    """Do what --check or --get asks for; a token is enough for both. Raises `TapError`, `Stopped`."""
+    settings = _settings(raw, arguments.config, keys, optional=("project_slugs",))
+    if arguments.check:
+        return Result(check(settings, clock))
+    get(settings, clock, arguments.get, every_page=arguments.all)
+    return Result()
+
+
+def _sync(arguments: argparse.Namespace, raw: dict[str, Any], keys: Sequence[config.Key], clock: Clock) -> Result:
+    """Sync, unless config, catalog or state are wrong: then all that is wrong with them is a failure."""
+    settings, wrong_settings = _read(partial(_settings, raw, arguments.config, keys))
     extra_streams = settings.extra_streams if settings is not None else ()
-    selected = _read(partial(_selected, arguments.catalog or arguments.properties, extra_streams), mistakes)
-    state = _read(partial(_state, arguments.state), mistakes)
+    selected, wrong_catalog = _read(partial(_selected, arguments.catalog or arguments.properties, extra_streams))
+    state, wrong_state = _read(partial(_state, arguments.state))
     if settings is None or selected is None or state is None:
-        return Result(mistakes, figures={})
+        return Result([*wrong_settings, *wrong_catalog, *wrong_state], figures={})
     return sync(settings, selected, state, clock)
 
 
-def _read(reader: Callable[[], T], mistakes: list[str]) -> T | None:
-    """What an input gives; the mistakes of all inputs are told together."""
+def _read(reader: Callable[[], T]) -> tuple[T | None, Sequence[str]]:
+    """What an input gives, or None and what is wrong with it."""
     try:
-        return reader()
+        return reader(), ()
     except BadInput as error:
-        mistakes += error.args
-        return None
+        return None, error.args
 
 
-def _settings(raw: dict[str, Any], path: str, keys: Sequence[config.Key], optional: Sequence[str]) -> config.Config:
+def _settings(
+    raw: dict[str, Any], path: str, keys: Sequence[config.Key], optional: Sequence[str] = ()
+) -> config.Config:
     unknown = config.unknown(raw, keys)
     if unknown:
         LOGGER.warning("%s: unknown keys (ignored): %s", path, ", ".join(unknown))
@@ -218,7 +225,11 @@ def _selected(path: str | None, extra: Sequence[str]) -> Selected:
 
 
 def _state(path: str | None) -> states.State:
-    state, warnings = states.load(path)
+    try:
+        state, warnings = states.load(path)
+    except BadInput as error:
+        *others, last = error.args
+        raise BadInput(*others, f"{last} {states.WITHOUT_STATE}") from None
     for warning in warnings:
         LOGGER.warning("%s", warning)
     return state

@@ -85,8 +85,7 @@ class Answer:
 class Traffic:
     """What has been asked so far, `calls` and their `seconds` by the label of the endpoint.
 
-    `retries` are requests repeated after a failure, the last of them for a `reason`; `refusals` are 429s. `waiting` is
-    how many seconds requests still wait for the rate limit.
+    `retries` are requests repeated after a failure, the last of them for a `reason`; `refusals` are 429s.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -94,7 +93,6 @@ class Traffic:
     refusals: int = 0
     retries: int = 0
     reason: str = ""
-    waiting: float = 0.0
 
 
 class _Retriable(Exception):

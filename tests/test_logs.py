@@ -53,7 +53,7 @@ def test_a_token_of_a_few_letters_spoils_no_word():
 
 
 def test_the_live_line_is_as_safe_as_the_log(monkeypatch):
-    """What stands on the terminal's last line goes the same way."""
+    """The terminal's last line is masked and made printable in the same way."""
     output = io.StringIO()
     monkeypatch.setattr(sys, "stderr", output)
     protect("t0ken-that-nobody-may-see")
@@ -111,7 +111,7 @@ def test_the_token_stands_nowhere(tmp_path: Path):
     assert token not in (tmp_path / "log").read_text()
 
 
-def test_the_log_tells_why_a_pipeline_is_read_or_not_to_whoever_asks(monkeypatch):
+def test_the_log_says_why_a_pipeline_is_read_or_not_on_request(monkeypatch):
     """TAP_CIRCLECI_LOGLEVEL=debug brings a line for each pipeline listed: due or not, as of when, the next look."""
     with Server(world_of(3)) as server:
         assert "DEBUG" not in sync(server).log
@@ -121,7 +121,7 @@ def test_the_log_tells_why_a_pipeline_is_read_or_not_to_whoever_asks(monkeypatch
     assert all("row sent: True; due, and in the tables as of: {" in line and "; next look: " in line for line in lines)
 
 
-def test_a_level_that_is_none_is_told_in_a_sentence(monkeypatch):
+def test_an_unknown_level_ends_in_a_sentence(monkeypatch):
     """The environment is an input like the config."""
     monkeypatch.setenv("TAP_CIRCLECI_LOGLEVEL", "chatty")
     (sentence,) = run(["--about"]).criticals()
@@ -140,8 +140,8 @@ def logged_by_a_process(folder: Path, **environment: str) -> str:
 
 
 def test_each_line_that_no_terminal_shows_has_its_level_its_time_and_its_process(tmp_path: Path):
-    """The level comes first, as runners expect; two runs in one log are told apart, and the first line names the
-    run."""
+    """The level comes first, as runners expect; two runs in one log can be told apart, and the first line names
+    the run."""
     before = datetime.now(timezone.utc).replace(microsecond=0)
     lines = logged_by_a_process(tmp_path).splitlines()
     found = [re.fullmatch(r"(INFO|WARNING) (\S+) \[(\d+)\] (.+)", line) for line in lines]
@@ -216,7 +216,7 @@ def result_of(found: Run) -> dict[str, Any]:
     return result
 
 
-def test_a_format_that_is_none_is_told_in_a_sentence(monkeypatch):
+def test_an_unknown_format_ends_in_a_sentence(monkeypatch):
     """The environment is an input like the config."""
     monkeypatch.setenv("TAP_CIRCLECI_LOG", "xml")
     (sentence,) = run(["--about"]).criticals()

@@ -104,7 +104,7 @@ def test_a_file_that_may_not_grow_ends_the_run_with_a_sentence(tmp_path: Path, u
     assert plain(found.stderr) == "CRITICAL Standard output cannot be written: File too large.\n"
 
 
-def test_a_closed_standard_output_is_told():
+def test_a_closed_standard_output_ends_in_a_sentence():
     """Without anywhere to write to, exit 1 and a sentence."""
     found = subprocess.run(
         ["bash", "-c", f"exec {PROGRAM} --discover >&-"], stderr=subprocess.PIPE, text=True, check=False

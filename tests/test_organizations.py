@@ -142,7 +142,7 @@ def test_slugs_of_the_api_that_are_none_are_named_and_never_asked_for():
     assert not [path for path in paths if ".." in path or path.endswith("/me/schedule")]
     assert names(run) == {"gh/acme/api"}
     for row in rows[1:]:
-        assert f"schedule of project {row['id']}: skipped: it has no slug" in run.log
+        assert f"schedule of project {row['id']}: skipped: the project has no usable slug" in run.log
         assert f"gh/acme/*: project {row['id']} is left out; its slug is" in run.log
 
 
@@ -173,7 +173,7 @@ def test_an_organization_that_cannot_be_listed_is_a_clear_error():
 
 
 def test_an_organization_whose_list_goes_round_in_circles_is_listed():
-    """A pattern takes the projects that a list without an end gave before it came round, and exit 0 stands."""
+    """A pattern takes the projects that a list without an end gave before it repeated itself; exit 0."""
     world = world_of("gh/acme/api", "gh/acme/web")
     with Server(world) as server:
         list_projects(server, list(world.projects.values()), "again")
@@ -201,7 +201,7 @@ def test_a_configured_project_whose_organization_is_closed_is_looked_up():
 
 
 def test_a_project_that_is_looked_up_belongs_to_the_organization_in_its_slug():
-    """Where the answer names no organization, that of the slug stands in its row; where there is none, it is told."""
+    """Its row gets the organization of the slug if the answer names none; without one, a warning says so."""
     world = world_of("gh/acme/api")
     organization = world.organization("gh/acme")
     world.forbidden.add(("project", organization["id"]))
@@ -212,7 +212,7 @@ def test_a_project_that_is_looked_up_belongs_to_the_organization_in_its_slug():
         server.script("/me/collaborations", [Fault(403)])
         alone = sync(server, streams=["project", "pipeline_definition"])
     assert [row["organization_id"] for row in run.rows("project")] == [organization["id"]]
-    assert "skipped: it has no organization_id" in alone.log
+    assert "skipped: the project has no usable organization_id" in alone.log
 
 
 def test_incremental_streams_send_what_changed_since_their_bookmark():
@@ -257,7 +257,7 @@ def test_schedules_of_projects_with_unheard_of_slugs_are_apart(slugs):
 
 
 def test_a_schedule_keeps_its_own_slug_and_is_given_one_only_where_it_has_none():
-    """What the API says of a schedule's project stands, in either spelling; null and nothing are filled."""
+    """The slug that the API gives a schedule is kept, in either spelling; null and nothing are filled."""
     world = world_of("gh/acme/api")
     project = world.project("gh/acme/api")
     rows = [world.add_schedule(project, f"schedule-{number}", NOW) for number in range(3)]

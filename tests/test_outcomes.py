@@ -1,4 +1,4 @@
-"""What became of lists: what is gone, forbidden or broken is told, and a service that is down ends the run."""
+"""What is gone, forbidden or broken is named, and a service that is down ends the run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_many_neighbours_that_cannot_be_read_do_not_end_the_run_of_a_service_tha
     assert sentence.startswith(
         "30 lists of workflows could not be read to the end (status 503 in each of 5 attempts): gh/acme/api: the work"
     )
-    assert sentence.endswith(" and 20 more. https://status.circleci.com tells whether CircleCI has an incident.")
+    assert sentence.endswith(" and 20 more. https://status.circleci.com shows whether CircleCI has an incident.")
     assert len(run.rows("pipelines")) == 60
     assert len(run.rows("workflows")) == 30
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tap_circleci.discover import schema_of
 from tap_circleci.output.records import Table, converter, date_time, masked, table_converter
 from tap_circleci.streams import STREAMS
+from tap_circleci.values.text import type_name
 from tests.circleci import Fault, Server, World, odd_world
 from tests.circleci.extras import furnish
 from tests.tap import DEFAULT, sync
@@ -77,7 +78,7 @@ def test_what_is_no_date_becomes_null_and_is_reported(value):
     """A value that is no date-time is never made one."""
     assert convert({"type": ["null", "string"], "format": "date-time"}, value) == (
         None,
-        [f"field has a {type(value).__name__} that is no date-time"],
+        [f"field {type_name(value)} that is no date-time"],
     )
 
 

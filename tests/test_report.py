@@ -1,17 +1,26 @@
-"""What the user is told: progress, and at the end what was done and what was skipped."""
+"""What the user reads: progress, and at the end what was done and what was skipped."""
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import re
+import threading
 from datetime import timedelta
 
+from tap_circleci.client import Client
+from tap_circleci.config import check, keys
+from tap_circleci.discover import EXTRA, Selected
+from tap_circleci.output.messages import Messages
+from tap_circleci.output.report import Report
 from tests.circleci import Fault, Server, history
-from tests.tap import EagerClock, sync
+from tests.tap import EagerClock, FastClock, config_for, sync, until
 from tests.worlds import NOW, WALK, furnished, world_of
 
 
 def test_thousands_of_absent_projects_are_named_in_a_few_lines():
-    """The first ones have a line each, the summary tells how many there are; the run is not an error."""
+    """The first ten have a line each, the summary counts all; the run does not fail."""
     slugs = ["gh/acme/api", *(f"gh/acme/gone-{number}" for number in range(1000))]
     with Server(world_of(1)) as server:
         run = sync(server, project_slugs=slugs, streams=["pipelines"])
@@ -37,7 +46,7 @@ def test_many_forbidden_lists_are_one_line_and_a_count():
 
 
 def test_the_summary_counts_rows_and_calls():
-    """Each selected stream has its count, and metrics tell the same as lines that programs read."""
+    """Each selected stream has its count, in the summary and in the metrics."""
     with Server(furnished(world_of(3))) as server:
         run = sync(server)
         calls = server.calls
@@ -49,7 +58,7 @@ def test_the_summary_counts_rows_and_calls():
     assert "pipelines 3, workflows 3, jobs 6" in run.log
 
 
-def test_progress_tells_the_project_and_how_far_back_it_has_come():
+def test_progress_names_the_project_and_how_far_back_it_has_come():
     """On a long walk a line now and then says where the run is."""
     with Server(history(130, NOW)) as server:
         run = sync(server, streams=WALK, clock=EagerClock())
@@ -58,7 +67,7 @@ def test_progress_tells_the_project_and_how_far_back_it_has_come():
 
 
 def test_a_run_that_looks_further_back_says_so():
-    """The log tells why a sync cost more calls than the one before."""
+    """The log says why a sync made more calls than the one before."""
     with Server(history(30, NOW)) as server:
         runs = [sync(server)]
         for pause in (timedelta(days=43), timedelta(seconds=1)):
@@ -105,4 +114,42 @@ def test_a_route_that_fails_for_each_project_is_one_sentence():
     (sentence,) = run.criticals()
     assert sentence.startswith("17 lists of schedule could not be read to the end (status 503 in each of 5 attempts): ")
     assert sentence.count("schedule of gh/acme/") == 10
-    assert sentence.endswith(" and 7 more. https://status.circleci.com tells whether CircleCI has an incident.")
+    assert sentence.endswith(" and 7 more. https://status.circleci.com shows whether CircleCI has an incident.")
+
+
+class StoppedClock(FastClock):
+    """A clock whose waits do not end until the gate opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def wait(self, seconds: float) -> None:
+        self.gate.wait()
+        super().wait(seconds)
+
+
+def test_the_progress_says_that_the_run_waits_for_the_rate_limit():
+    """While the service asks to wait for 42 seconds, the line says so, with the seconds that are left."""
+    clock, output = StoppedClock(), io.StringIO()
+    logger, handler = logging.getLogger("tap_circleci.output.report"), logging.StreamHandler(output)
+    world = world_of(1)
+    owner = {"owner-id": world.organizations[0]["id"], "owner-type": "organization"}
+    with Server(world) as server:
+        server.script("/context", [Fault(429, {"Retry-After": "42"})])
+        client = Client(check(config_for(server), "config.json", keys(EXTRA)), clock)
+        report = Report(clock, Messages(Selected({}), clock), client)
+        report.begin_part("reading context")
+        asking = threading.Thread(target=client.get, args=("/api/v2/context", owner, "context", lambda _: True))
+        asking.start()
+        until(lambda: client.rate_limiter.waiting() is not None)
+        logger.addHandler(handler)
+        try:
+            clock.waited += 6
+            report.tick()
+        finally:
+            logger.removeHandler(handler)
+            clock.gate.set()
+            asking.join()
+            client.close()
+    assert re.match("reading context, waiting for the rate limit, 3[5-6] s; so far 0 rows, 1 call,", output.getvalue())

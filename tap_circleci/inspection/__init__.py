@@ -1,1 +1,1 @@
-"""Looking at CircleCI without a sync: `--check` tells what the token and the config give, `--get` shows an answer."""
+"""Looking at CircleCI without a sync: `--check` says what token and config give access to, `--get` shows an answer."""

@@ -30,9 +30,9 @@ from tap_circleci.workers import Clock, Pool, result
 LOGGER = logging.getLogger(__name__)
 
 PROJECTS_TRIED = 20
-"""Projects below which lists are asked for: what the token may read seldom differs more than that."""
+"""Projects below which lists are tried; permissions seldom differ between more of them."""
 SLUGS_SHOWN = 50
-"""Slugs that are shown one by one; where there are more, a pattern stands for each organization."""
+"""Slugs that are shown one by one; if there are more, a pattern for each organization is shown."""
 OLD_API = "/api/v1.1/"
 """What the paths of the streams begin with that need the older API."""
 

@@ -1,4 +1,4 @@
-"""How a line of the log looks, and that it can neither forge another one, move the cursor, nor tell the token.
+"""How a line of the log looks. No message can forge another line, move the cursor or show the token.
 
 A line begins with its level, as singer-python writes it: runners read the first word of a line as that. On a terminal
 the message follows; elsewhere time and process come first, so that a log to which `cron` appends can be read. With
@@ -33,14 +33,14 @@ WITH_FIELDS = ("METRIC: ", RESULT)
 """What messages begin with whose rest is JSON."""
 
 run_id = uuid.uuid4().hex[:8]
-"""Tells the lines of this run from those of others in the same log."""
+"""Identifies the lines of this run in a log that several runs share."""
 
 
 def protect(secret: str) -> None:
-    """From now on have every record of every logger shown printable, on one line and without the secret.
+    """Make every record of every logger printable, on one line and without the secret.
 
-    The records themselves are made so, since singer replaces the handlers of the root logger with its own again and
-    again. The lines of a traceback are indented, so that none of them looks like a record.
+    The records themselves are changed, since singer replaces the handlers of the root logger. The lines of a traceback
+    are indented, so that none of them looks like a record.
     """
     secret = secret if len(secret) >= SHORTEST else ""
 
@@ -61,8 +61,8 @@ def protect(secret: str) -> None:
 def set_up() -> None:
     """Log as the environment says: TAP_CIRCLECI_LOG the format, TAP_CIRCLECI_LOGLEVEL the least level.
 
-    DEBUG tells why each pipeline is read or not. The level is that of our own loggers, since singer resets the root's
-    again and again. Raises `BadInput`.
+    DEBUG says why each pipeline is read or not. The level is that of our own loggers, since singer resets the root's.
+    Raises `BadInput`.
     """
     level = (os.environ.get("TAP_CIRCLECI_LOGLEVEL") or "INFO").upper()
     if level not in LEVELS:
@@ -74,7 +74,7 @@ def set_up() -> None:
 
 
 def set_format() -> None:
-    """Have what is logged to stderr look as the environment says, and as is fit for what stderr is."""
+    """Set the format of what is logged to stderr: for a terminal, for a file, or as JSON."""
     formatter: logging.Formatter | None = None
     if is_json():
         formatter = _JsonFormatter()

@@ -43,8 +43,7 @@ STATE_SHARE = 0.04
 class Messages:
     """Writes messages for the selected streams; used by one thread.
 
-    `rows` counts the RECORDs by stream, `unfit` the values and fields that did not fit, `keyless` the rows without a
-    usable key.
+    `rows` counts the RECORDs by stream, `unfit` the fields that were dropped, `keyless` the rows without a usable key.
     """
 
     def __init__(self, selected: Selected, clock: Clock) -> None:
@@ -96,7 +95,7 @@ class Messages:
         message: dict[str, Any] = {"type": "RECORD", "stream": name, "record": record}
         if version is not None:
             message["version"] = version
-        # As singer writes it, in a third of the time: most of a run's messages are these.
+        # The same as singer writes, in a third of the time; most messages of a run are records.
         message["time_extracted"] = written(extracted)
         self._unwritten.append(json.dumps(message, allow_nan=False) + "\n")
         self.rows[name] += 1
@@ -107,11 +106,11 @@ class Messages:
             self._misfit(name, path, problem, times)
         head = f'{{"type": "RECORD", "stream": "{name}", "record": {{'
         tail = f'}}, "time_extracted": "{written(extracted)}"}}\n'
-        self._unwritten += [head, f"{tail}{head}".join(records.fields), tail]  # at once: each line costs
+        self._unwritten += [head, f"{tail}{head}".join(records.fields), tail]  # one string: each list item costs
         self.rows[name] += len(records.fields)
 
     def activate(self, name: str, version: int) -> None:
-        """Tell the target that rows of other versions are gone."""
+        """Have the target drop the rows of other versions."""
         self._add(singer.ActivateVersionMessage(name, version))
 
     def state(self, state: State, *, now: bool = False) -> None:
@@ -139,8 +138,8 @@ class Messages:
         return self._state_bytes + size <= STATE_SHARE * (self._bytes + size)
 
     def flush(self) -> None:
-        """Hand over what has been written; called after each unit of work, since a call for each line costs more than
-        the line: with busy threads, the writing one has to wait for its turn after every call."""
+        """Write out what has been added. Called after each unit of work: a call for each line costs more than the line,
+        since the thread has to wait for its turn after every call."""
         lines, self._unwritten = "".join(self._unwritten), []
         if lines:
             _put(lines)
@@ -155,7 +154,7 @@ class Messages:
     def _misfit(self, name: str, path: Path, problem: str, times: int) -> None:
         """Count a field that does not fit; the first one with this problem has a line."""
         if not self.unfit[name, path, problem]:
-            LOGGER.warning("%s: the field %s %s; it is not sent on.", name, ".".join(path), problem)
+            LOGGER.warning("%s: dropped the field %s (%s)", name, ".".join(path), problem)
         self.unfit[name, path, problem] += times
 
 
@@ -193,8 +192,8 @@ def _put(lines: str) -> None:
 
 
 def _blocks(lines: bytes) -> Iterator[bytes]:
-    """The lines in blocks that a pipe takes wholly or not at all, as far as they are not longer than that: so a run
-    that is ended while its target does not read leaves no part of a line behind."""
+    """The lines in blocks that a pipe takes wholly or not at all, except for longer lines: so a run that is ended while
+    its target does not read leaves no part of a line behind."""
     start = 0
     while start < len(lines):
         end = lines.rfind(b"\n", start, start + PIPE_BUF) + 1 or lines.index(b"\n", start) + 1
@@ -203,8 +202,8 @@ def _blocks(lines: bytes) -> Iterator[bytes]:
 
 
 def _write(block: bytes) -> None:
-    """Write all of a block to standard output, past Python's own buffering, which may lose the rest of a write that
-    was cut short."""
+    """Write all of a block to standard output without Python's buffering, which may lose the rest of a write that was
+    cut short."""
     try:
         output = sys.stdout.fileno()
     except io.UnsupportedOperation:  # something in Python has taken its place

@@ -1,4 +1,4 @@
-"""What became of the lists that were asked for: what is missing is named, and a service that is down ends the run."""
+"""What follows from the result of each list: what is missing is named, and a service that is down ends the run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tap_circleci.output.tally import STATUS_PAGE
 LOGGER = logging.getLogger(__name__)
 
 FAILURES_TO_ASK = 20
-"""Failures without a success between them after which `GET /me` tells whether the service is there at all."""
+"""Failures in a row after which `GET /me` is asked, to see whether the service answers at all."""
 FAILURES_TO_END = 100
-"""Failures without a success between them until the service counts as down, whatever else it says."""
+"""Failures in a row after which the service counts as down, even if `GET /me` answers."""
 MISSING_TO_ASK = 5
-"""404s in a row after which `GET /me` tells whether the token is valid still, and then after five times as many."""
+"""404s in a row after which `GET /me` is asked, to see whether the token is still valid; then five times as many."""
 NO_PROJECT = "None of the projects in project_slugs can be read: they do not exist, or the token does not see them."
 
 
@@ -70,7 +70,7 @@ class Outcomes:
         return problem is None
 
     def failed(self, sentence: str) -> None:
-        """Take note of something that was left out; raises `Unavailable` when nothing can be read any more."""
+        """Record something that was left out; raises `Unavailable` when nothing can be read any more."""
         self._report.failed(sentence)
         self._count_failure()
 
@@ -90,7 +90,7 @@ class Outcomes:
         if self._in_a_row == FAILURES_TO_END:
             raise Unavailable(
                 f"{FAILURES_TO_END} resources in a row could not be read: the service seems to be down."
-                f" {STATUS_PAGE} tells whether CircleCI has an incident."
+                f" {STATUS_PAGE} shows whether CircleCI has an incident."
             )
         if self._in_a_row % FAILURES_TO_ASK == 0:
             who_am_i(self._client)

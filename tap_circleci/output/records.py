@@ -1,8 +1,8 @@
 """From a row of the API to a record of its schema: typed, with nothing lost in silence.
 
 The results are those of singer-python's Transformer, with its date-times, but null stays null, and what does not fit is
-reported instead of raised. A schema is compiled once into nested functions, since stock transformation costs more than
-all the rest of the tap together.
+reported instead of raised. A schema is compiled once into nested functions: the Transformer costs more than the rest
+of the tap together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from itertools import repeat
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from tap_circleci.values.text import UNPAIRED, other_spelling
+from tap_circleci.values.text import UNPAIRED, other_spelling, type_name
 from tap_circleci.values.times import lenient, written
 
 Schema = Mapping[str, Any]
@@ -32,7 +32,7 @@ Column = Sequence[str | None]
 
 @dataclass(frozen=True)
 class Table:
-    """So many rows of texts, column by column: of each name as many values as there are rows, None for null."""
+    """Rows of texts, column by column: each column has as many values as there are rows, None for null."""
 
     columns: Mapping[str, Column]
     rows: int
@@ -43,7 +43,7 @@ class Table:
 
 
 Misfits = Counter[tuple[Path, str]]
-"""How often a field had something wrong with it: by its path, and what is wrong."""
+"""How often a field did not fit, by its path and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Records:
 
 TableConvert = Callable[[Table], Records]
 INT64 = 2**63
-NOT_IN_SCHEMA = "is not in the schema"
+NOT_IN_SCHEMA = "not in the schema"
 _JSON: Mapping[type, Callable[[Any], str]] = {
     str: encode_basestring_ascii,
     int: repr,
@@ -64,8 +64,9 @@ _JSON: Mapping[type, Callable[[Any], str]] = {
     bool: json.dumps,
     type(None): json.dumps,
 }
-"""What `json.dumps` makes of single values, without its preparations for each."""
-SECRET = "**REDACTED**"  # noqa: S105 - what stands in place of one
+"""What `json.dumps` makes of single values, without its cost for each call."""
+_KINDS: Mapping[type, str] = {dict: "an object", list: "a list"}
+SECRET = "**REDACTED**"  # noqa: S105 - what replaces one
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _PLAIN = re.compile(r"(\d{4}-\d\d-\d\d)[T ](?!24)(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z?", re.ASCII)
 
@@ -80,9 +81,8 @@ def converter(
 ) -> Convert:
     """A function from a row to a record with every field of `wanted`, a part of `schema`; null where the row has none.
 
-    Fields that `schema` does not name, and values that do not fit it, are left out and given to `report`. Paths in
-    `secrets` lead to URLs whose query is masked, those in `left_out` to fields that no schema names and nobody is told
-    of.
+    Fields that `schema` does not name, and values that do not fit it, are dropped and given to `report`. Paths in
+    `secrets` lead to URLs whose query is masked. Paths in `left_out` lead to fields that are dropped without a report.
     """
     special = _Special(frozenset(secrets), frozenset(left_out), report)
     convert = _object(schema["properties"], wanted["properties"], (), special)
@@ -92,7 +92,8 @@ def converter(
 
 @dataclass(frozen=True)
 class _Special:
-    """What is told to every part of a schema: the paths that are not treated as their types say, and who is told."""
+    """What every part of a schema has to know: the paths that are not treated as their types say, and whom to report
+    to."""
 
     secrets: frozenset[Path]
     left_out: frozenset[Path]
@@ -169,7 +170,7 @@ def _leaf_of(schema: Schema) -> Convert:
 
 
 def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path: Path, special: _Special) -> Convert:
-    """A function for maps whose fields are declared; also knows them by the other spelling, `a_b` for `a-b`."""
+    """A function for maps whose fields are declared; it also knows them by the other spelling, `a_b` for `a-b`."""
     known: dict[str, tuple[str, Convert | None]] = {
         name: (name, None) for *parent, name in special.left_out if tuple(parent) == path
     }
@@ -201,10 +202,10 @@ def _expecting(kind: type, convert: Convert, path: Path, report: ReportMisfit) -
             try:
                 return convert(value)
             except RecursionError:
-                report(path, "is nested too deeply")
+                report(path, "nested too deeply")
                 return None
         if value is not None and value != "":
-            report(path, f"is {type(value).__name__} where the schema has {kind.__name__}")
+            report(path, f"{type_name(value)} instead of {_KINDS[kind]}")
         return None
 
     return checked
@@ -217,7 +218,7 @@ def _leaf(convert: Convert, path: Path, report: ReportMisfit) -> Convert:
         try:
             return convert(value)
         except RecursionError:
-            report(path, "is nested too deeply")
+            report(path, "nested too deeply")
             return None
         except (ValueError, OverflowError):
             report(path, _is_no(convert, value))
@@ -227,7 +228,7 @@ def _leaf(convert: Convert, path: Path, report: ReportMisfit) -> Convert:
 
 
 def _is_no(convert: Convert, value: Any) -> str:
-    return f"has a {type(value).__name__} that is no {convert.__name__.replace('_', '-')}"
+    return f"{type_name(value)} that is no {convert.__name__.replace('_', '-')}"
 
 
 def text(value: Any) -> str:
@@ -286,7 +287,7 @@ def number(value: Any) -> int | float | None:
 
 
 def boolean(value: Any) -> bool | None:
-    """true, false, or what says so; raises ValueError."""
+    """true, false, or a text or number that means one of them; raises ValueError."""
     if isinstance(value, bool):
         return value
     said = {"": None, "true": True, "false": False, "1": True, "0": False, "y": True, "n": False}

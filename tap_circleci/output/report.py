@@ -1,4 +1,4 @@
-"""What the user is told on stderr: progress on the way, a summary and the failures at the end."""
+"""What the user reads on stderr: progress during the run, and at its end a summary, metrics and failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVERY = 5.0
 EVERY_LIVE = 0.25
 """Seconds between two updates of the line on a terminal."""
 WORTH_A_WORD = 1.0
-"""Seconds of waiting for the rate limit that the progress mentions."""
+"""Seconds of waiting for the rate limit from which on the progress mentions them."""
 NOT_OFFERED = "CircleCI does not offer this here"
 NOT_FOUND = "404: aged out, deleted, or not visible to the token"
 
@@ -54,7 +54,7 @@ class Report:
         self._messages = messages
         self._client = client
         self._is_strict = is_strict
-        self._began = self._told_at = self._share_at = clock.now()
+        self._began = self._shown_at = self._share_at = clock.now()
         self._part, self._detail, self._share, self._first_share = "", "", 0.0, 0.0
         self._line = TerminalLine() if TerminalLine.is_possible() else None
         self._retries = 0
@@ -67,12 +67,12 @@ class Report:
         self.older: Counter[str] = Counter()
 
     def begin_part(self, part: str, detail: str = "", share: float = 0.0) -> None:
-        """Say which part of the run is being written, where in it, and which share of the run is done."""
+        """Set what the progress says: the part of the run, the place in it, and the share of the run that is done."""
         self._part = part
         self.progress(detail, share)
 
     def progress(self, detail: str, share: float) -> None:
-        """Say where in the same part the run has come to."""
+        """Set how far the same part has come."""
         if share <= self._first_share:
             self._first_share, self._share_at = share, self._clock.now()
         self._detail, self._share = detail, share
@@ -83,33 +83,33 @@ class Report:
         return [*self._broken.sentences(), *self._strict_failures(), *self._failures]
 
     def failed(self, *sentences: str) -> None:
-        """Take note of something that could not be delivered."""
+        """Record something that could not be delivered."""
         self._failures |= dict.fromkeys(sentences)
 
     def ended_by(self, error: TapError) -> None:
-        """Take note of what ended the run."""
+        """Record what ended the run."""
         self.failed(*error.args)
         self._retry_helps |= isinstance(error, Unavailable)
 
     def broken(self, name: str, stream: str, problem: LocalError) -> None:
-        """Take note of a list that could not be read to the end."""
+        """Record a list that could not be read to the end."""
         self._broken.add(name, stream, str(problem))
         self._retry_helps |= not isinstance(problem, Rejected)
 
     def left_out(self, sentence: str) -> None:
-        """Take note of something that the user named and that is left out; it has a line."""
+        """Record something that the user named and that is left out; it has a line."""
         if sentence not in self._left_out:
             LOGGER.warning("%s", sentence)
         self._left_out[sentence] = None
 
     def forbidden(self, name: str, stream: str, owner: str, status: int) -> None:
-        """Take note of what the token may not see, as this status says."""
+        """Record what the token may not see, as this status says."""
         if self._skipped.add(f"permission denied ({status})", stream, owner):
             first = "" if name == f"{stream} of {owner}" else f" (first: {name})"
             LOGGER.warning("%s of %s: permission denied (%d); skipped%s", stream, owner, status, first)
 
     def project_skipped(self, slug: str, problem: LocalError) -> None:
-        """Take note of a named project that is not there, or that the token may not see."""
+        """Record a named project that is not there, or that the token may not see."""
         reason = "there is no such project, or the token does not see it (404)"
         if isinstance(problem, Forbidden):
             reason = f"permission denied ({problem.status})"
@@ -118,7 +118,7 @@ class Report:
         self._projects_skipped[slug] = reason
 
     def looked_back(self, days: int) -> None:
-        """Take note of a project in which pipelines of up to this age were looked at."""
+        """Record a project in which pipelines of up to this age were looked at."""
         self._looked_back[days] += 1
 
     def not_found(self, stream: str, owner: str) -> None:
@@ -132,7 +132,7 @@ class Report:
         self._empty.add(NOT_OFFERED, stream, owner)
 
     def log_not_found(self, owner: str) -> None:
-        """Tell, in one line, how much was missing there."""
+        """Log, in one line, how many lists of a project were not found."""
         found = self._empty.of(owner)
         if found:
             LOGGER.info("%s: read as empty: %s (%s)", owner, ", ".join(found), NOT_FOUND)
@@ -143,11 +143,11 @@ class Report:
             LOGGER.info("%s", line)
 
     def tick(self) -> None:
-        """Tell of the progress if the last time is a while ago: on the terminal's last line, or in the log."""
+        """Show the progress if the last time is a while ago: on the terminal's last line, or in the log."""
         now = self._clock.now()
-        if now - self._told_at < (EVERY_LIVE if self._line else EVERY):
+        if now - self._shown_at < (EVERY_LIVE if self._line else EVERY):
             return
-        self._told_at = now
+        self._shown_at = now
         if self._line:
             self._line.show(self._progress(now))
         else:
@@ -157,11 +157,15 @@ class Report:
         traffic = self._client.traffic()
         calls = traffic.calls.total()
         rate = calls / max(now - self._began, 0.001)
-        waiting = f", waiting for the rate limit, {traffic.waiting:.0f} s" if traffic.waiting >= WORTH_A_WORD else ""
-        return (
-            f"{self._part}{waiting}{self._time_left(now)}; so far {self._messages.rows.total()} rows, {calls} calls,"
-            f" {rate:.1f} calls/s{self._detail}{self._trouble(traffic)}"
-        )
+        so_far = f"{counted(self._messages.rows.total(), 'rows')}, {counted(calls, 'calls')}, {rate:.1f} calls/s"
+        where = f"{self._part}{self._pause(now)}{self._time_left(now)}"
+        return f"{where}; so far {so_far}{self._detail}{self._trouble(traffic)}"
+
+    def _pause(self, now: float) -> str:
+        """How long requests still wait for the rate limit."""
+        waiting = self._client.rate_limiter.waiting()
+        seconds = 0.0 if waiting is None else waiting[1] - now
+        return f", waiting for the rate limit, {seconds:.0f} s" if seconds >= WORTH_A_WORD else ""
 
     def _time_left(self, now: float) -> str:
         """How long the rest will take at the pace since the share of the work was first known."""
@@ -233,7 +237,7 @@ class Report:
             if count:
                 yield f"Skipped: {counted(count, 'rows')} of {name} without a usable key"
         for (name, path, problem), count in self._messages.unfit.items():
-            yield f"Dropped: {name}.{'.'.join(path)} ({problem}, {counted(count, 'times')})"
+            yield f"Dropped: {name}.{'.'.join(path)} ({problem}; {counted(count, 'times')})"
         for name, count in self.older.items():
             if count:
                 yield f"Not sent: {counted(count, 'rows')} of {name} last changed before start_date"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tap_circleci.values.text import NAMED, counted, first_few
 
 LINES = 100
-"""How many projects or organizations have a line of their own for the same trouble with the same stream."""
+"""Projects or organizations that have a line of their own for the same trouble with the same stream."""
 STATUS_PAGE = "https://status.circleci.com"
 
 
@@ -20,7 +20,7 @@ class Skips:
         self._counts: dict[tuple[str, str], Counter[str]] = {}
 
     def add(self, reason: str, stream: str, owner: str) -> bool:
-        """Count one; tells whether it is the first of its kind, so that it deserves a line."""
+        """Count one. Returns whether it is the first of its kind, which has a line of its own."""
         owners = self._counts.setdefault((reason, stream), Counter())
         owners[owner] += 1
         return owners[owner] == 1 and len(owners) <= LINES
@@ -87,7 +87,7 @@ class Broken:
                 yield group.sentence
                 continue
             more = f" and {group.count - NAMED} more" if group.count > NAMED else ""
-            advice = f" {STATUS_PAGE} tells whether CircleCI has an incident." if "status 5" in group.reason else ""
+            advice = f" {STATUS_PAGE} shows whether CircleCI has an incident." if "status 5" in group.reason else ""
             yield (
                 f"{group.count} lists of {stream} could not be read to the end ({group.reason}):"
                 f" {', '.join(group.names)}{more}.{advice}"

@@ -1,4 +1,4 @@
-"""One live line at the bottom of a terminal, which makes way for every line of the log."""
+"""One live line at the bottom of a terminal. Each line of the log replaces it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TerminalLine:
 
     @staticmethod
     def is_possible() -> bool:
-        """Whether somebody reads stderr, and neither the messages on stdout nor lines of JSON stand there."""
+        """Whether stderr is a terminal that shows neither the messages on stdout nor lines of JSON."""
         watched, piped = sys.stderr, sys.stdout
         is_watched = watched is not None and watched.isatty() and not is_json()
         return is_watched and not (piped is not None and piped.isatty())

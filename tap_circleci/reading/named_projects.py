@@ -12,7 +12,7 @@ from tap_circleci.values.slugs import ProjectSlugs, normalise, short_host, usabl
 
 @dataclass(frozen=True)
 class Named:
-    """The slugs that the user's patterns and slugs stand for. `is_whole`: none of them is missing."""
+    """The slugs of the projects that the user names. `is_whole`: none of them is missing."""
 
     slugs: tuple[str, ...]
     is_whole: bool
@@ -44,7 +44,7 @@ class Listed:
 
 
 def identity(project: Row) -> str:
-    """What tells a project from others, however its slug is spelled: its id, or without one its slug."""
+    """What identifies a project, however its slug is spelled: its id, or without one its slug."""
     return usable_id(project.get("id")) or str(project.get("slug"))
 
 
@@ -68,7 +68,7 @@ def matching(pattern: str, organization: Row, projects: Iterable[Row], named: Pr
 
 
 def _names(project: Row) -> set[str]:
-    """What may stand for a project at the end of a slug."""
+    """The names that the last part of a slug may have for a project."""
     slug = normalise(str(project.get("slug")))
     names = {str(project.get("name")), str(project.get("id"))}
     return names | {slug.rpartition("/")[2]} if slug is not None else names

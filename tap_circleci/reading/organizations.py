@@ -1,4 +1,4 @@
-"""The organization-wide streams: every parent asked once in a run, whichever of its children are wanted."""
+"""The organization-wide streams: each list is fetched once in a run, however many of its children are selected."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Organizations:
         self._order = count()
         self._asked: dict[tuple[str, ...], Future[Rows]] = {}
         self._looked_up_as: dict[str, str] = {}
-        self._told: set[Future[Rows]] = set()
+        self._reported: set[Future[Rows]] = set()
         self._warned: set[str] = set()
         self._incomplete: set[str] = set()
 
@@ -107,7 +107,7 @@ class Organizations:
         lacks = ", ".join(sorted(columns.get(name, name) for name in lacking))
         of = " ".join([parent.name, *(str(row[column]) for column in parent.row.identity)])
         self._incomplete.add(stream.name)
-        self._warn(f"{stream.name} of {of}: skipped: it has no {lacks} that can be asked for")
+        self._warn(f"{stream.name} of {of}: skipped: the {parent.name} has no usable {lacks}")
 
     def _ask(self, stream: Stream, ids: Ids) -> Future[Rows]:
         """Have a list read, once: for all children of its rows, and for all parents, if several share it."""
@@ -118,11 +118,11 @@ class Organizations:
         return self._asked[key]
 
     def _listing(self, stream: Stream, ids: Ids, future: Future[Rows]) -> Listing:
-        """The list that was asked for; what is wrong with it is told the first time."""
+        """The list that was asked for; what is wrong with it is reported once."""
         found: Rows = self._wait(future)
-        if future not in self._told:
-            self._told.add(future)
-            self._tell(stream, ids, found.problem)
+        if future not in self._reported:
+            self._reported.add(future)
+            self._report(stream, ids, found.problem)
         # A list that several parents share has the ids of the one that asked first.
         own = {column: ids[name] for column, name in stream.row.parent_columns.items() if name in ids}
         rows = tuple({**row, **own} for row in found.rows)
@@ -135,7 +135,7 @@ class Organizations:
         self._incomplete.update(() if is_whole and keyed else {stream.name})
         return Listing(stream, ids, rows, found.date, is_whole, found.broken)
 
-    def _tell(self, stream: Stream, ids: Ids, problem: LocalError | None) -> None:
+    def _report(self, stream: Stream, ids: Ids, problem: LocalError | None) -> None:
         if stream.parent is None and isinstance(problem, NotFound):
             LOGGER.warning("%s: not there (404), so no organization can be read", stream.name)
         if stream.source.look_up and "project_slug" in ids:
@@ -144,7 +144,7 @@ class Organizations:
             self._outcomes.judge(title_of(stream, ids), stream.name, owner_of(ids), problem, may_be_endless=True)
 
     def _warn(self, sentence: str) -> None:
-        """Tell once what is left out."""
+        """Warn once of what is left out."""
         if sentence not in self._warned:
             self._warned.add(sentence)
             LOGGER.warning("%s", sentence)
@@ -157,12 +157,12 @@ class Organizations:
 
     @cached_property
     def _named(self) -> Named:
-        """What the user's slugs and patterns stand for."""
+        """The projects that the user's slugs and patterns name."""
         found = [Named(self._typed, True), *map(self._matching, self._config.project_slugs.patterns)]
         slugs = dict.fromkeys(slug for named in found for slug in named.slugs)
         is_whole = all(named.is_whole for named in found)
         if not slugs and is_whole:
-            self._outcomes.failed("project_slugs names no project: its patterns match none, or all are left out.")
+            self._outcomes.failed("project_slugs names no project: its patterns match none, or all are excluded.")
         return Named(tuple(slugs), is_whole)
 
     @property

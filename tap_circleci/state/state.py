@@ -33,6 +33,9 @@ from tap_circleci.values.slugs import normalise, usable_id
 from tap_circleci.values.times import EPOCH, brief, iso, written
 from tap_circleci.walk.seen import Seen, Step
 
+WITHOUT_STATE = "Restore the last state that the target printed, or leave out --state to read everything again."
+"""What to do about a state that is refused."""
+
 
 @dataclass(frozen=True)
 class Export:

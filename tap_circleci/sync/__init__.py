@@ -18,7 +18,7 @@ from tap_circleci.output.messages import Messages
 from tap_circleci.output.outcomes import Outcomes
 from tap_circleci.output.report import Report, Result
 from tap_circleci.reading.organizations import Organizations
-from tap_circleci.state.state import State
+from tap_circleci.state.state import WITHOUT_STATE, State
 from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
 from tap_circleci.sync.exports import write_exports
 from tap_circleci.sync.organizations import extent_of, write_streams
@@ -113,11 +113,14 @@ def _refuse_the_future(run: Run) -> None:
     if not run.time.is_told:
         return
     latest = run.state.latest()
-    moments = [("start_date", run.config.start_date)] if run.config.start_date else []
-    moments += [(f"The state's {latest[0]}", latest[1])] if latest else []
-    future = [(name, moment) for name, moment in moments if moment > run.begun + CLOCK_BEHIND]
-    now = whole_seconds(run.begun)
+    config = "Correct it in the config."
+    moments = [("start_date", run.config.start_date, config)] if run.config.start_date else []
+    moments += [(f"The state's {latest[0]}", latest[1], WITHOUT_STATE)] if latest else []
+    now = run.begun
+    future = [
+        f"{name} is {whole_seconds(at)}, in the future: CircleCI's clock says {whole_seconds(now)}. {advice}"
+        for name, at, advice in moments
+        if at > now + CLOCK_BEHIND
+    ]
     if future:
-        raise BadInput(
-            *(f"{name} is {whole_seconds(at)}, in the future: CircleCI's clock says {now}." for name, at in future)
-        )
+        raise BadInput(*future)
