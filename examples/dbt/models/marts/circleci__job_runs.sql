@@ -1,9 +1,67 @@
-with owners as (
-    select * from {{ ref('int_circleci__listed_jobs') }} where listing = 1
+{{ config(materialized=circleci.growing(), unique_key='job_id') }}
+
+-- depends_on: {{ ref('stg_circleci__workflows') }}
+{%- set sources = [] %}
+{%- for stream in ['builds', 'job_details', 'usage'] if var('circleci_using_' ~ stream, false) %}
+{%- do sources.append(ref('stg_circleci__' ~ stream)) %}
+{%- endfor %}
+
+with listed as (
+    select * from {{ ref('int_circleci__listed_jobs') }}
+),
+
+{% if is_incremental() -%}
+watermark as (
+    {{ circleci.watermark() }}
+),
+
+loads as (
+    select pipeline_id, loaded_at from {{ ref('stg_circleci__pipelines') }}
+    union all
+    select pipeline_id, loaded_at from {{ ref('stg_circleci__workflows') }}
+    union all
+    select pipeline_id, loaded_at from listed
+    {%- for source in sources %}
+    union all
+    select listed.pipeline_id, told.loaded_at
+    from {{ source }} as told
+    inner join listed on told.job_id = listed.job_id
+    {%- endfor %}
+),
+
+changed as (
+    select loads.pipeline_id
+    from loads
+    cross join watermark
+    where {{ circleci.is_new('loads.loaded_at') }}
+    union
+    select old.pipeline_id
+    from {{ this }} as old
+    left join {{ ref('stg_circleci__pipelines') }} as pipelines on old.pipeline_id = pipelines.pipeline_id
+    left join {{ ref('int_circleci__projects') }} as projects on old.project_slug = projects.project_slug
+    left join {{ ref('int_circleci__numbered_workflows') }} as workflow_runs
+        on old.workflow_id = workflow_runs.workflow_id
+    where
+        {{ circleci.differs('old', 'projects', ['project']) }}
+        or {{ circleci.differs('old', 'workflow_runs', ['person']) }}
+        or old.is_default_branch <> coalesce(pipelines.branch = projects.default_branch, false)
+),
+
+due as (
+    select * from listed where pipeline_id in (select pipeline_id from changed)
+),
+{%- else -%}
+due as (
+    select * from listed
+),
+{%- endif %}
+
+owners as (
+    select * from due where listing = 1
 ),
 
 states as (
-    select * from {{ ref('int_circleci__listed_jobs') }} where state_rank = 1
+    select * from due where state_rank = 1
 ),
 
 runs as (
@@ -28,7 +86,8 @@ runs as (
         states.approved_by,
         states.canceled_by,
         states.started_at,
-        states.stopped_at
+        states.stopped_at,
+        states.loaded_at
     from owners
     inner join states on owners.job_id = states.job_id
 )
@@ -65,7 +124,8 @@ select
     resources.resource_class,
     resources.executor,
     resources.parallelism,
-    resources.credits
+    resources.credits,
+    runs.loaded_at
 from runs
 left join {{ ref('stg_circleci__pipelines') }} as pipelines on runs.pipeline_id = pipelines.pipeline_id
 left join {{ ref('int_circleci__projects') }} as projects on runs.project_slug = projects.project_slug

@@ -1,7 +1,40 @@
-{{ config(enabled=var('circleci_using_steps', false)) }}
+{{ config(
+    enabled=var('circleci_using_steps', false),
+    materialized=circleci.growing(),
+    unique_key=['job_id', 'step_number'],
+) }}
+{%- set context = ['project', 'workflow_name', 'job_name', 'branch', 'is_default_branch', 'job_result', 'job_seconds'] %}
 
 -- Parallel runs of a step count once, with the slowest of them.
-with steps as (
+with jobs as (
+    select *, result as job_result, duration_seconds as job_seconds from {{ ref('circleci__job_runs') }}
+),
+
+{% if is_incremental() -%}
+watermark as (
+    {{ circleci.watermark() }}
+),
+
+changed as (
+    select steps.job_id
+    from {{ ref('stg_circleci__steps') }} as steps
+    cross join watermark
+    where {{ circleci.is_new('steps.loaded_at') }}
+    union
+    -- Steps that were there before their job was.
+    select steps.job_id
+    from {{ ref('stg_circleci__steps') }} as steps
+    left join {{ this }} as old on steps.job_id = old.job_id
+    where old.job_id is null
+    union
+    select old.job_id
+    from {{ this }} as old
+    inner join jobs on old.job_id = jobs.job_id
+    where {{ circleci.differs('old', 'jobs', context) }}
+),
+{%- endif %}
+
+steps as (
     select
         job_id,
         step_number,
@@ -14,8 +47,12 @@ with steps as (
         min(run_time_millis) / cast(1000 as {{ circleci.type('double') }}) as fastest_seconds,
         max(case when background then 1 else 0 end) = 1 as is_background,
         max(case when coalesce(exit_code, 0) <> 0 or failed or status in ('failed', 'timedout') then 1 else 0 end) = 1
-            as has_failed
+            as has_failed,
+        max(loaded_at) as loaded_at
     from {{ ref('stg_circleci__steps') }}
+    {%- if is_incremental() %}
+    where job_id in (select job_id from changed)
+    {%- endif %}
     group by job_id, step_number
 )
 
@@ -31,7 +68,7 @@ select
     jobs.pipeline_id,
     jobs.branch,
     jobs.is_default_branch,
-    jobs.result as job_result,
+    jobs.job_result,
     steps.parallel_runs,
     steps.started_at,
     steps.stopped_at,
@@ -39,6 +76,7 @@ select
     steps.fastest_seconds,
     steps.is_background,
     steps.has_failed,
-    jobs.duration_seconds as job_seconds
+    jobs.job_seconds,
+    steps.loaded_at
 from steps
-inner join {{ ref('circleci__job_runs') }} as jobs on steps.job_id = jobs.job_id
+inner join jobs on steps.job_id = jobs.job_id

@@ -1,4 +1,12 @@
-{{ config(enabled=var('circleci_using_usage', false) or var('circleci_using_insights_workflow_runs', false)) }}
+{{ config(
+    enabled=var('circleci_using_usage', false) or var('circleci_using_insights_workflow_runs', false),
+    materialized=circleci.growing(),
+    unique_key='cost_id',
+) }}
+{%- set all = [
+    'cost_day', 'project_slug', 'project', 'pipeline_id', 'workflow_id', 'job_id', 'pull_request', 'branch', 'author', 'team',
+    'is_rerun', 'result', 'seconds', 'credits', 'user_credits',
+] %}
 
 -- What was paid for what: a row each of usage, or of insights' workflow runs where usage is not loaded.
 with teams as (
@@ -48,26 +56,35 @@ paid as (
     left join {{ ref('circleci__workflow_runs') }} as runs on insights.id = runs.workflow_id
     left join {{ ref('int_circleci__projects') }} as projects on insights.project_slug = projects.project_slug
 {% endif %}
+),
+
+costed as (
+    select
+        paid.cost_id,
+        paid.cost_day,
+        paid.project_slug,
+        paid.project,
+        paid.pipeline_id,
+        paid.workflow_id,
+        paid.job_id,
+        changes.pull_request,
+        coalesce(changes.branch, paid.branch) as branch,
+        coalesce(changes.author, paid.person) as author,
+        teams.team,
+        coalesce(runs.rerun_number, 0) > 0 as is_rerun,
+        paid.result,
+        paid.seconds,
+        paid.credits,
+        paid.user_credits
+    from paid
+    left join {{ ref('int_circleci__changes') }} as changes on paid.pipeline_id = changes.pipeline_id
+    left join {{ ref('int_circleci__numbered_workflows') }} as runs on paid.workflow_id = runs.workflow_id
+    left join teams on lower(coalesce(changes.author, paid.person)) = teams.login
 )
 
-select
-    paid.cost_id,
-    paid.cost_day,
-    paid.project_slug,
-    paid.project,
-    paid.pipeline_id,
-    paid.workflow_id,
-    paid.job_id,
-    changes.pull_request,
-    coalesce(changes.branch, paid.branch) as branch,
-    coalesce(changes.author, paid.person) as author,
-    teams.team,
-    coalesce(runs.rerun_number, 0) > 0 as is_rerun,
-    paid.result,
-    paid.seconds,
-    paid.credits,
-    paid.user_credits
-from paid
-left join {{ ref('int_circleci__changes') }} as changes on paid.pipeline_id = changes.pipeline_id
-left join {{ ref('int_circleci__numbered_workflows') }} as runs on paid.workflow_id = runs.workflow_id
-left join teams on lower(coalesce(changes.author, paid.person)) = teams.login
+select costed.*
+from costed
+{%- if is_incremental() %}
+left join {{ this }} as old on costed.cost_id = old.cost_id
+where old.cost_id is null or {{ circleci.differs('costed', 'old', all) }}
+{%- endif %}
