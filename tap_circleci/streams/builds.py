@@ -17,9 +17,10 @@ NOT_THERE = frozenset({410})
 """Where v1.1 is switched off."""
 _PRIVATE_OR_DULL = """
 all_commit_details all_commit_details_truncated author_date author_email author_name body build_parameters build_url
-canceler circle_yml committer_date committer_email committer_name compare context_ids failed fleet has_artifacts
-is_first_green_build jira_issue messages no_dependency_cache node oss owners picard previous previous_successful_build
-pull_requests reponame retries ssh_disabled ssh_users steps user username vcs_type vcs_url workflows
+canceler circle_yml committer_date committer_email committer_name compare context_ids failed feature_flags fleet
+has_artifacts is_first_green_build jira_issue messages no_dependency_cache node oss owners picard previous
+previous_successful_build pull_requests reponame retries ssh_disabled ssh_enabled ssh_users steps user username
+vcs_type vcs_url workflows
 """
 """Mail addresses, bodies of commits, configs and parameters, which are private; and what other columns tell already."""
 _ACTION = {**JOB_COLUMNS, "index": "index", "step": "step"}
@@ -78,7 +79,7 @@ STEPS = Stream(
         identity=("index", "step"),
         child_context={"step": "step", "index": "index", "output_url": "output_url"},
         parent_columns=JOB_COLUMNS,
-        left_out=("bash_command", "output_url", "source"),  # the script and a signed address
+        left_out=("bash_command", "messages", "output_url", "source", "truncation_len"),  # the script, a signed address
     ),
     timing=Timing(once=True, is_below=has_run, names="job_names"),
     is_extra=True,
