@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tap_circleci.errors import BadInput
 from tap_circleci.state import state
 from tap_circleci.state.state import Export, Mark, State
-from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream
+from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_read_once, names_key
 from tap_circleci.values.times import written
 from tap_circleci.walk.seen import Seen, Step
 from tests.circleci import Server
@@ -31,7 +31,6 @@ MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2999, 1, 1), timezones=st.
 MAYBE = st.none() | MOMENTS
 NAMES = st.lists(st.text(min_size=1), max_size=3).map(tuple)
 STEPS = st.builds(Step, MOMENTS, MOMENTS, MAYBE)
-SEEN = st.builds(Seen, st.lists(STEPS, max_size=4).map(tuple), MAYBE, NAMES, NAMES, NAMES)
 SLUGS = st.sampled_from([SLUG, "gh/acme/web", "bb/acme/api", "circleci/AB/CD", "gh/a.b/ç"])
 PARENTS = st.sampled_from(["o1", "gitlab/acme/api", SLUG, f"{SLUG}/build and test"])
 EXPORTS = st.builds(
@@ -42,6 +41,14 @@ KEPT = [
 ]
 
 
+def seen_of(stream: Stream) -> st.SearchStrategy[Seen]:
+    """Anything that a stream of the walk can have seen."""
+    once = is_read_once(stream)
+    none = st.just(())
+    pending, ids = (MAYBE, NAMES) if once or stream == ROOT else (st.none(), none)
+    return st.builds(Seen, st.lists(STEPS, max_size=4).map(tuple), pending, ids, NAMES, NAMES if once else none)
+
+
 @st.composite
 def marks(draw: st.DrawFn, stream: Stream) -> Mark:
     """Any mark that a run can keep of a stream."""
@@ -49,10 +56,11 @@ def marks(draw: st.DrawFn, stream: Stream) -> Mark:
     return Mark(
         draw(st.just("") | MOMENTS.map(written)) if stream.replication_key else "",
         draw(MAYBE),
-        draw(SEEN) if is_walk else Seen(),
-        draw(st.none() | NAMES) if stream.timing.names else None,
+        draw(seen_of(stream)) if is_walk else Seen(),
+        draw(st.none() | NAMES) if names_key(stream) else None,
         draw(st.none() | st.integers(0)) if stream == ROOT or stream.timing.number else None,
         draw(st.none() | EXPORTS) if stream.is_export else None,
+        draw(MAYBE) if stream == ROOT else None,
     )
 
 
@@ -116,7 +124,7 @@ def test_an_entry_has_the_same_keys_whatever_is_kept(data):
             if isinstance(value, dict):
                 assert empty[key].keys() == value.keys()
             else:
-                assert (empty[key] == []) is isinstance(value, list) or key == stream.timing.names
+                assert (empty[key] == []) is isinstance(value, list) or key == names_key(stream)
                 assert not isinstance(empty[key], dict)
 
 

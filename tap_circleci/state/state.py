@@ -4,12 +4,13 @@
      "bookmarks": {"<stream>": {"<project slug, or the parent's ids>": {
        "<replication key>": "<highest value sent>",       streams that have one
        "start_date": T,                                   those, and the streams of the walk
-       "seen": [{"as_of": T, "looked_back_to": T, "since": T}, ...], "pending": T, "pending_ids": ["<id>", ...],
-       "retry": ["<pipeline id>", ...], "recent": ["<digest>", ...],
+       "seen": [{"as_of": T, "looked_back_to": T, "since": T}, ...], "retry": ["<pipeline id>", ...],
                                                           the streams of the walk, see `seen.py`
+       "pending": T, "pending_ids": ["<id>", ...],        its root, and what is read once below pipelines
+       "recent": ["<digest>", ...],                       what is read once below pipelines
        "job_names": ["<pattern>", ...],                   streams that are limited to parents of some names
-       "next_build": N, "builds_as_of": T,
-                                                          the root of the walk, and lists that are read by numbers
+       "next_build": N,                                   the root of the walk, and lists that are read by numbers
+       "builds_as_of": T,                                 the root of the walk
        "export": {"id": "<of the service>", "start": T, "end": T, "asked_at": T}}}}}   streams of exports
 
 Which keys an entry has follows from the stream alone, and every key is always there: null or [] where there is nothing.
@@ -27,7 +28,7 @@ from typing import Any
 from tap_circleci.config import load_text, parsed
 from tap_circleci.errors import BadInput
 from tap_circleci.state.takeover import from_tap_circle_ci, is_tap_circle_ci
-from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream
+from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_read_once, names_key
 from tap_circleci.values.checks import ANYTHING, Entries, Items, Object, Shape, Value, mistakes
 from tap_circleci.values.slugs import normalise, usable_id
 from tap_circleci.values.times import EPOCH, brief, iso, written
@@ -145,11 +146,13 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
             {"as_of": brief(step.as_of), "looked_back_to": brief(step.looked_back_to), "since": _text(step.since)}
             for step in mark.seen.steps
         ]
-        seen = mark.seen
-        entry |= {"seen": steps, "pending": _text(seen.pending), "pending_ids": list(seen.pending_ids)}
-        entry |= {"retry": list(seen.retry), "recent": list(seen.recent)}
-    if stream.timing.names is not None:
-        entry[stream.timing.names] = None if mark.names is None else list(mark.names)
+        entry |= {"seen": steps, "retry": list(mark.seen.retry)}
+        if stream is ROOT or is_read_once(stream):
+            entry |= {"pending": _text(mark.seen.pending), "pending_ids": list(mark.seen.pending_ids)}
+        if is_read_once(stream):
+            entry["recent"] = list(mark.seen.recent)
+    if names_key(stream) is not None:
+        entry[str(names_key(stream))] = None if mark.names is None else list(mark.names)
     if stream.name == ROOT.name or stream.timing.number is not None:
         entry["next_build"] = mark.next_build
     if stream is ROOT:
@@ -220,7 +223,7 @@ def _mark(stream: Stream, entry: Mapping[str, Any] | str | None) -> Mark:
     if not isinstance(entry, dict):
         entry = {str(stream.replication_key): entry}
     value = _moment(entry.get(stream.replication_key or ""))
-    names = entry.get(stream.timing.names or "")
+    names = entry.get(names_key(stream) or "")
     return Mark(
         "" if value is None else written(value),
         _moment(entry.get("start_date")),
@@ -300,7 +303,7 @@ _FIELDS: Mapping[str, Shape] = {
 def _shape_of_entry(stream: Stream, entry: object) -> Shape:
     if isinstance(entry, str) and stream.replication_key is not None and stream.name not in WALK_NAMES:
         return _AFTER_1970  # as version 1.1 wrote it
-    fields = {**_FIELDS, str(stream.replication_key): _AFTER_1970, str(stream.timing.names): Items(_NAME)}
+    fields = {**_FIELDS, str(stream.replication_key): _AFTER_1970, str(names_key(stream)): Items(_NAME)}
     return Object({name: fields[name] for name in _entry(stream, Mark())})
 
 

@@ -22,6 +22,8 @@ __all__ = [
     "Stream",
     "children_of",
     "family_of",
+    "is_read_once",
+    "names_key",
 ]
 
 STREAMS: Mapping[str, Stream] = {
@@ -59,6 +61,20 @@ def children_of(stream: Stream) -> tuple[Stream, ...]:
 def family_of(stream: Stream) -> tuple[Stream, ...]:
     """The stream and all below it."""
     return (stream, *(one for child in children_of(stream) for one in family_of(child)))
+
+
+def is_read_once(stream: Stream) -> bool:
+    """Whether a stream lies right below the root of the walk in a list that never changes, or below such a list."""
+    while stream.parent not in (None, ROOT.name):
+        stream = STREAMS[str(stream.parent)]
+    return stream.timing.once
+
+
+def names_key(stream: Stream) -> str | None:
+    """The key of the config that limits a stream, or one above it, to parents of some names."""
+    if stream.timing.names is not None or stream.parent is None:
+        return stream.timing.names
+    return names_key(STREAMS[stream.parent])
 
 
 WALK = family_of(ROOT)

@@ -15,7 +15,7 @@ from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.pipelines import Branch, ListEnded, NewsRead, Node, PageRead, Pipeline, Walker
 from tap_circleci.reading.reruns import News
 from tap_circleci.state.state import Mark
-from tap_circleci.streams import ROOT, STREAMS, family_of
+from tap_circleci.streams import ROOT, STREAMS, family_of, names_key
 from tap_circleci.sync.run import Run, higher
 from tap_circleci.values.rows import Row
 from tap_circleci.values.text import first_few
@@ -46,6 +46,7 @@ class PipelineWriter:
         self._selected = tuple(selected)
         self._walker = Walker(run.config, run.client, run.pool, run.wait, run.time, run.start)
         self._doubted: list[_Project] = []
+        self._marks: Mapping[str, Mapping[str, Mark]] = {}
         self._has_warned = False
 
     def write(self) -> None:
@@ -57,12 +58,12 @@ class PipelineWriter:
         run.report.begin_part("finding the projects")
         slugs = self._organizations.slugs()
         self._announce(slugs)
-        marks = {slug: {name: run.mark(name, slug) for name in self._selected} for slug in slugs}
+        self._marks = {slug: {name: self._mark(name, slug) for name in self._selected} for slug in slugs}
         unread, number = 0, 0
         project: _Project | None = None
-        for event in self._walker.events(marks, self._builds(slugs)):
+        for event in self._walker.events(self._marks, self._builds(slugs)):
             if project is None:
-                project = self._begin(slugs, number, marks[slugs[number]])
+                project = self._begin(slugs, number)
                 number += 1
             if isinstance(event, Pipeline):
                 self._pipeline(event, project)
@@ -81,11 +82,17 @@ class PipelineWriter:
         if slugs and unread == len(slugs):
             run.outcomes.failed(NO_PROJECT)
 
-    def _begin(self, slugs: list[str], number: int, marks: Mapping[str, Mark]) -> _Project:
+    def _begin(self, slugs: list[str], number: int) -> _Project:
         slug = slugs[number]
         part = f"reading project {number + 1} of {len(slugs)}"
         self._run.report.begin_part(part, f"; {slug}", number / len(slugs))
-        return _Project(slug, Progress.of({name: mark.seen for name, mark in marks.items()}))
+        return _Project(slug, Progress.of({name: mark.seen for name, mark in self._marks[slug].items()}))
+
+    def _mark(self, name: str, slug: str) -> Mark:
+        """What was kept of a stream; nothing where it is limited to other names now, so that it is read anew."""
+        mark = self._run.mark(name, slug)
+        has_changed = mark.names is not None and mark.names != self._names(name)
+        return Mark(mark.value) if has_changed else mark
 
     def _announce(self, slugs: list[str]) -> None:
         """Say what is walked, and since when."""
@@ -108,7 +115,10 @@ class PipelineWriter:
         date = event.look.date or self._run.time.now()
         project.done.clear()
         lacking = self._node(ROOT.name, event.node, date, project)
-        stopped = project.progress.looked(event.look, lacking)
+        project.progress.looked(event.look, lacking)
+        if project.progress.overfull() and project.progress.doubted_since is not None:
+            self._prove(project)
+        stopped = project.progress.stop(project.progress.overfull())
         if stopped:
             LOGGER.warning(
                 "%s: more than %d pipelines could not be read whole; older pipelines are retried in the next run: %s",
@@ -210,16 +220,16 @@ class PipelineWriter:
 
     def _checkpoint(self, project: _Project) -> None:
         """Vouch for all that has been sent of a project so far, and for the 404s that were certain since."""
-        if project.progress.doubted_since is not None and project not in self._doubted:
-            self._doubted.append(project)
-        self._settle()
+        self._settle(project)
         self._keep(project)
         for name, value in project.highest.items():
             self._run.state.note(name, project.slug, value)
         self._run.messages.state(self._run.state)
 
-    def _settle(self) -> None:
+    def _settle(self, current: _Project | None = None) -> None:
         """Take the 404s from before the last proof of the token for what they say."""
+        if current is not None and current.progress.doubted_since is not None and current not in self._doubted:
+            self._doubted.append(current)
         proven_at = self._run.client.proven_at()
         for project in list(self._doubted):
             since = project.progress.doubted_since
@@ -228,9 +238,9 @@ class PipelineWriter:
             project.progress.settle(proven_at)
             self._keep(project)
 
-    def _prove(self) -> None:
+    def _prove(self, current: _Project | None = None) -> None:
         """Ask whether the token is valid still, where the last answers leave it open: see `errors.NotFound`."""
-        self._settle()
+        self._settle(current)
         if self._doubted:
             me = self._run.pool.submit((), lambda: who_am_i(self._run.client))
             self._run.wait(me)
@@ -240,14 +250,13 @@ class PipelineWriter:
         """Put into the state what may be claimed of a project."""
         for name, seen in project.progress.seen.items():
             before = self._run.state.mark(name, project.slug)
-            kept = self._run.mark(name, project.slug)
-            start = start_of(seen, kept.start, self._run.start)
+            start = start_of(seen, self._marks[project.slug][name].start, self._run.start)
             names = self._names(name)
             self._run.state.keep(name, project.slug, replace(before, seen=seen, start=start, names=names))
 
     def _names(self, name: str) -> tuple[str, ...] | None:
         """The patterns of names to which a stream is limited, where it can be."""
-        key = STREAMS[name].timing.names
+        key = names_key(STREAMS[name])
         return None if key is None else self._run.config.job_names.patterns
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from tap_circleci.streams import ROOT, STREAMS, Stream, children_of, family_of
+from tap_circleci.streams import ROOT, STREAMS, Stream, children_of, family_of, is_read_once
 from tap_circleci.streams.addresses import context_of
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.rows import Ids, Row, value_of
@@ -286,7 +286,7 @@ class Descent:
         for stream, plan in self.plans.items():
             if stream == ROOT.name or not (plan.reaches(created_at) or name in plan.retry):
                 continue
-            if _is_read_once(STREAMS[stream]):
+            if is_read_once(STREAMS[stream]):
                 if _is_final(ROOT, row) and not plan.has_read_once(created_at, name):
                     found[stream] = None
             elif has_news or plan.is_due(created_at, name):
@@ -327,10 +327,3 @@ class Descent:
         length = (now - self.horizon).total_seconds()
         by_time = (now - down_to).total_seconds() / length if down_to is not None and length > 0 else 0.0
         return min(max(by_number, by_time, 0.0), 1.0)
-
-
-def _is_read_once(stream: Stream) -> bool:
-    """Whether a stream lies below pipelines in a list that never changes, or below such a list."""
-    while stream.parent not in (None, ROOT.name):
-        stream = STREAMS[str(stream.parent)]
-    return stream.timing.once

@@ -34,15 +34,17 @@ class Progress:
         """The beginning of a walk, after what was seen before."""
         return Progress(dict(seen), {name: dict.fromkeys(one.retry) for name, one in seen.items()})
 
-    def looked(self, look: Look, lacking: Lacking) -> frozenset[str]:
-        """A pipeline was looked at; gives the streams that stop because too much of them has failed."""
-        for name in look.as_of:
+    def looked(self, look: Look, lacking: Lacking) -> None:
+        """A pipeline was looked at, and these streams lack something below it."""
+        for name in look.as_of.keys() - self.stopped:
             retry = self.retries.setdefault(name, {})
             retry.pop(look.pipeline_id, None)
             if name in lacking:
                 retry[look.pipeline_id] = lacking[name]
-        full = {name for name, retry in self.retries.items() if len(retry) > MOST_RETRIES}
-        return self.stop(full)
+
+    def overfull(self) -> frozenset[str]:
+        """The streams of which more has failed than can be kept for another try."""
+        return frozenset(name for name, retry in self.retries.items() if len(retry) > MOST_RETRIES)
 
     def stop(self, names: Iterable[str]) -> frozenset[str]:
         """Leave the claims of these streams, and of all below them, as they are; gives those that stop now."""
