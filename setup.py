@@ -20,7 +20,7 @@ setup(
     zip_safe=False,
     install_requires=[
         "singer-python>=6.8,<7",
-        "requests>=2.32,<3",
+        "requests>=2.32.3,<3",
         "backoff>=2.2.1,<3",
         "python-dateutil>=2.9,<3",
     ],

@@ -1,59 +1,47 @@
-"""One request: authenticated, paced, retried, checked, decoded. The only place that asks CircleCI anything."""
+"""One request: authenticated, paced, retried, judged. The only place that asks CircleCI anything.
+
+`get` and `post` are four layers, each around the one before: send once (`_send`), when the rate limiter allows it
+(`_paced`), again after each 429 (`_allowed`) and after each failure that may pass (`Attempts`), and judge what came
+(`_judged`).
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import random
 import threading
-import zlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-import backoff
-
-from tap_circleci.config import Config, is_loopback
-from tap_circleci.errors import (
-    Forbidden,
-    LinkExpired,
-    LocalError,
-    NotFound,
-    NotOffered,
-    Refused,
-    Rejected,
-    Throttled,
-    Unavailable,
-    Unreadable,
-)
+from tap_circleci.config import Config
+from tap_circleci.errors import LocalError, NotFound, Refused, Unavailable, Unreadable
+from tap_circleci.http.downloads import Downloads
 from tap_circleci.http.limit_headers import asked_to_wait, remaining, until_reset
 from tap_circleci.http.rate_limit import Permit, RateLimiter
+from tap_circleci.http.replies import PROXY_ASKS, Answer, Expected, Reply, Shape, asked_for, judge, throttled
+from tap_circleci.http.retries import Attempts, Retriable
+from tap_circleci.http.traffic import Meter, Traffic
 from tap_circleci.http.transport import (
     LARGEST,
+    Certificates,
     Failed,
     Params,
+    ProxyRefused,
     Response,
     Session,
     TooLarge,
     Untrusted,
-    blocks,
     content,
     exchange,
     session,
-    unpacked,
 )
-from tap_circleci.values.text import mask, quoted
-from tap_circleci.values.times import http_date
 from tap_circleci.workers import Clock
+
+__all__ = ["Answer", "Client", "Traffic", "has_id", "is_object", "who_am_i"]
 
 LOGGER = logging.getLogger(__name__)
 
-ATTEMPTS = 5
-"""Attempts at a request that fails in a way that may pass: 408, 5xx, the network, a broken body."""
 REFUSALS = 6
 """429 answers to one request until the run ends."""
 MAX_RATE_LIMIT_WAIT = 60.0
@@ -62,59 +50,31 @@ QUIET = 60.0
 """Seconds between two lines about the rate limit in the log."""
 LARGEST_ERROR = 65_536
 """Bytes of the body of an error that are read for its message."""
-REDIRECTS = frozenset({300, 301, 302, 303, 305, 307, 308})
-"""Statuses that name another address. 304 does not: nothing here asks whether a resource has changed."""
-EXPIRED = frozenset({400, 401, 403, 404, 410})
-"""What hosts of files answer to a pre-signed address that is not valid any more."""
-
-Shape = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A decoded body and when the service answered.
+class _Request:
+    """What is asked for, the same in each attempt. `own_limit`: its 429s tell nothing of the limit of the others."""
 
-    `date` is the service's time, to the second; None where the answer tells none, or one that cannot be.
-    """
+    method: str
+    path: str
+    label: str
+    params: Params | None = None
+    body: Mapping[str, Any] | None = None
+    own_limit: bool = False
 
-    body: Any
-    date: datetime | None
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.method} {self.path}"
 
 
 @dataclass
-class Traffic:
-    """What has been asked so far, `calls` and their `seconds` by the label of the endpoint.
+class _Patience:
+    """How often one request was refused, and how many seconds it may still wait for the rate limit."""
 
-    `retries` are requests repeated after a failure, the last of them for a `reason`; `refusals` are 429s.
-    """
-
-    calls: Counter[str] = field(default_factory=Counter)
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     refusals: int = 0
-    retries: int = 0
-    reason: str = ""
-
-
-class _Retriable(Exception):
-    """A failure that another attempt may mend; `after` is how long the service asked to wait, in seconds.
-
-    `may_be_done`: the service may have done what it was asked for.
-    """
-
-    def __init__(self, reason: str, after: float = 0.0, *, may_be_done: bool = False) -> None:
-        super().__init__(reason)
-        self.after = after
-        self.may_be_done = may_be_done
-
-
-@dataclass(frozen=True)
-class _Reply:
-    """An answer before it is judged; the body of an error may be cut or missing."""
-
-    name: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes | bytearray
+    left: float = MAX_RATE_LIMIT_WAIT
 
 
 class Client:
@@ -123,10 +83,12 @@ class Client:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
         self._clock = clock
+        self._meter = Meter(clock)
+        self._certificates = Certificates()
+        self._downloads = Downloads(config.user_agent, config.request_timeout, clock, self._meter, self._certificates)
         self._local = threading.local()
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
-        self._traffic = Traffic()
         self._proven_at = self._told_at = -math.inf
         self.base_url = config.base_url
         self.rate_limiter = RateLimiter(clock)
@@ -145,35 +107,21 @@ class Client:
         """The JSON that the service has at `path` (from the root of the host, already escaped).
 
         Makes up to 5 attempts, also when the body is not of the `shape` that is expected, and waits up to a minute for
-        the rate limit.
-        `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` and `NotOffered` (for these statuses),
-        `Rejected`, `Unreadable` (all attempts failed) for this resource, `Refused` for the run, `Stopped`. A route with
-        an `own_limit` raises `Throttled` for a 429, and holds nobody else up.
+        the rate limit. `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` and `NotOffered` (for
+        these statuses), `Rejected`, `Unreadable` (all attempts failed) for this resource, `Refused` for the run,
+        `Stopped`. A route with an `own_limit` raises `Throttled` for a 429, and holds nobody else up.
         """
-        attempts = _Attempts(self, f"GET {path}")
-        refusals = 0
-        wait_left = MAX_RATE_LIMIT_WAIT
-        while True:
-            try:
-                reply, permit = self._ask(self._session(), "GET", path, label, own_limit=own_limit, params=params)
-                if reply.status != 429:
-                    answer = self._read(reply, shape, forbidden, not_offered)
-                    self._prove(permit.left_at)
-                    return answer
-            except _Retriable as retriable:
-                attempts.failed(retriable)
-                continue
-            if own_limit:
-                raise _throttled(reply)
-            refusals += 1
-            self._count(refusals=1)
-            asked = asked_to_wait(reply.headers)
-            pause, waited_before = self.rate_limiter.on_throttled(permit, asked)
-            wait_left = min(wait_left, MAX_RATE_LIMIT_WAIT - waited_before)
-            self._tell(f"CircleCI's rate limit is reached (429): all requests wait for {pause:.3g} s")
-            if refusals == REFUSALS or pause > wait_left:
-                self._give_up(asked, refusals, 0.0 if refusals == REFUSALS else wait_left)
-            wait_left -= pause
+        request = _Request("GET", path, label, params=params, own_limit=own_limit)
+        expected = Expected(shape, forbidden, not_offered)
+        patience = _Patience()
+
+        def attempt() -> Answer:
+            reply, permit = self._allowed(self._session(), request, patience)
+            answer = self._judged(reply, expected)
+            self._prove(permit)
+            return answer
+
+        return self._attempts(request).until_it_succeeds(attempt)
 
     def post(self, path: str, body: Mapping[str, Any], label: str, shape: Shape) -> Answer:
         """What the service answers when it is asked to do something, and has done so: once, not twice.
@@ -183,191 +131,95 @@ class Client:
         may have been done is `Unreadable` at once: a cut or undecodable answer, or none. 429 is `Throttled`, and 401
         `Forbidden` like 403, since the limit and the right are those of the route. Otherwise like `get`.
         """
-        attempts = _Attempts(self, f"POST {path}")
-        while True:
+        request = _Request("POST", path, label, body=body, own_limit=True)
+        expected = Expected(shape, forbidden=(401, 403))
+
+        def attempt() -> Answer:
             try:
                 # A connection of its own: one that was kept may be closed by the service while the request is sent.
                 with self._new_session() as fresh:
-                    reply, _ = self._ask(fresh, "POST", path, label, own_limit=True, body=body)
-                if reply.status == 429:
-                    raise _throttled(reply)
-                return self._read(reply, shape, (401, 403))
-            except _Retriable as retriable:
-                if retriable.may_be_done:
-                    raise Unreadable(
-                        f"POST {path}: {retriable}; it may have been done all the same, so it is not asked for again"
-                    ) from None
-                attempts.failed(retriable)
+                    reply, _ = self._allowed(fresh, request, _Patience())
+                return self._judged(reply, expected)
+            except Retriable as failure:
+                if not failure.may_be_done:
+                    raise
+                raise Unreadable(
+                    f"{request.name}: {failure}; it may have been done all the same, so it is not asked for again"
+                ) from None
+
+        return self._attempts(request).until_it_succeeds(attempt)
 
     def download(self, url: str, label: str) -> Iterator[bytes]:
-        """The file at a pre-signed address of any host, unpacked if it is gzip, in blocks of bounded size.
+        """The file at a pre-signed address, in blocks: see `Downloads.read`."""
+        return self._downloads.read(url, label)
 
-        The request carries our user agent and nothing else; the query of the address is a secret. A download that
-        breaks off is begun anew, five attempts in all, and goes on where it was: no byte is given twice. Each read is
-        bounded, the whole is not, unless it drips. Raises `LinkExpired` (a fresh address may work; what has been given
-        by then will come again from its start) and `Unreadable`, which also means a file that is not what it was in the
-        attempt before; `Refused` for a certificate that cannot be verified; `Stopped`.
-        """
-        host, on_loopback = _file_host(url)
-        name = f"the file at {host}"
-        attempts = _Attempts(self, name)
-        given = digest = 0
-        headers = {"User-Agent": self._config.user_agent}
-        with session(url, headers, on_loopback=on_loopback, download=True) as files:
-            while True:
-                position = check = 0
-                try:
-                    with self._exchange(files, "GET", url, label) as response:
-                        _judge_file(_Reply(name, response.status_code, response.headers, b""))
-                        for block in unpacked(unpacked(blocks(response))):  # the file, and perhaps its transport
-                            self._clock.check()
-                            known = block[: max(given - position, 0)]
-                            fresh = block[len(known) :]
-                            position += len(block)
-                            check = zlib.crc32(known, check)
-                            if known and position >= given and check != digest:
-                                raise Unreadable(f"{name}: it has changed while it was read")
-                            if fresh:
-                                digest = zlib.crc32(fresh, digest)
-                                given += len(fresh)
-                                yield fresh
-                    if position < given:
-                        raise Unreadable(f"{name}: it has changed while it was read")
-                    return
-                except Failed as failed:
-                    attempts.failed(_Retriable(str(failed)))
-                except _Retriable as retriable:
-                    attempts.failed(retriable)
-                except Untrusted as untrusted:
-                    raise Unreadable(f"{name}: its host cannot be trusted: {untrusted}") from None
+    def _attempts(self, request: _Request) -> Attempts:
+        return Attempts(request.name, self._clock, self._meter)
 
-    def _give_up(self, asked: float | None, refusals: int, wait_left: float) -> None:
+    def _judged(self, reply: Reply, expected: Expected) -> Answer:
+        """What the reply means; what ends the run ends all other requests, too."""
+        try:
+            return judge(reply, expected, self._config.token, self._clock.now())
+        except Refused as reason:
+            self.rate_limiter.close(reason)
+            raise
+
+    def _allowed(self, via: Session, request: _Request, patience: _Patience) -> tuple[Reply, Permit]:
+        """The first reply that is no 429, and the permit with which its request left."""
+        while True:
+            reply, permit = self._paced(via, request)
+            if reply.status != 429:
+                return reply, permit
+            if request.own_limit:
+                raise throttled(reply)
+            self._wait_for_limit(asked_to_wait(reply.headers), permit, patience)
+
+    def _wait_for_limit(self, asked: float | None, permit: Permit, patience: _Patience) -> None:
+        """Have all requests wait as a 429 asks; end the run where one would wait for too long."""
+        self._meter.refusal()
+        wait, waited_before = self.rate_limiter.on_throttled(permit, asked)
+        self._tell(f"CircleCI's rate limit is reached (429): all requests wait for {wait:.3g} s")
+        patience.refusals += 1
+        patience.left = min(patience.left, MAX_RATE_LIMIT_WAIT - waited_before)
+        if patience.refusals == REFUSALS or wait > patience.left:
+            self._give_up(asked, patience)
+        patience.left -= wait
+
+    def _give_up(self, asked: float | None, patience: _Patience) -> None:
         """End the run for its rate limit, after what is left of the allowed wait: instant restarts must not hammer the
         API."""
-        told = "without saying for how long" if asked is None else f"and asked to wait {asked:g} s"
-        limit = f"{REFUSALS} refusals" if refusals == REFUSALS else f"{MAX_RATE_LIMIT_WAIT:g} s of waiting"
+        is_last = patience.refusals == REFUSALS
         reason = Unavailable(
-            f"CircleCI refused a request for its rate limit (429) {told}; given up after {limit}."
+            f"CircleCI refused a request for its rate limit (429) {asked_for(asked)}; given up after"
+            f" {f'{REFUSALS} refusals' if is_last else f'{MAX_RATE_LIMIT_WAIT:g} s of waiting'}."
             " Run again later, or with fewer max_workers."
         )
-        self._clock.wait(wait_left)
-        self.rate_limiter.close(reason)
+        self.rate_limiter.give_up(0.0 if is_last else patience.left, reason)
         raise reason
 
-    def _ask(
-        self,
-        via: Session,
-        method: str,
-        path: str,
-        label: str,
-        *,
-        own_limit: bool,
-        params: Params | None = None,
-        body: Mapping[str, Any] | None = None,
-    ) -> tuple[_Reply, Permit]:
-        """`_send` with a permit. Reports the outcome to the rate limiter, except for a 429, which `get` reports."""
+    def _paced(self, via: Session, request: _Request) -> tuple[Reply, Permit]:
+        """The reply to one request, sent when it may leave. The rate limiter hears of it, unless it is a 429."""
         permit = self.rate_limiter.acquire()
         try:
-            reply = self._send(via, method, path, label, params=params, body=body)
+            reply = self._send(via, request)
         except BaseException:
             self.rate_limiter.on_failure()
             raise
-        if own_limit and reply.status == 429:
-            self.rate_limiter.on_failure()  # it tells nothing of the limit of the others
-        elif own_limit:
-            self.rate_limiter.on_success(permit)
-        elif reply.status != 429:
-            self._heed_limit(reply, permit)
+        if reply.status != 429:
+            self._served(reply, permit, request)
+        elif request.own_limit:
+            self.rate_limiter.on_failure()  # no answer to the question of how fast the others may go
         return reply, permit
 
-    def _send(
-        self,
-        via: Session,
-        method: str,
-        path: str,
-        label: str,
-        *,
-        params: Params | None = None,
-        body: Mapping[str, Any] | None = None,
-    ) -> _Reply:
-        name = f"{method} {path}"
-        try:
-            with self._exchange(via, method, self._config.base_url + path, label, params, body) as response:
-                status, headers = response.status_code, response.headers
-                if 200 <= status < 300:
-                    return _Reply(name, status, headers, content(response))
-                try:
-                    said = content(response, LARGEST_ERROR)
-                except (Failed, TooLarge):
-                    said = bytearray()  # its status says enough
-                return _Reply(name, status, headers, said)
-        except Failed as failed:
-            raise _Retriable(str(failed), may_be_done=not failed.unsent) from None
-        except Untrusted as untrusted:
-            reason = Refused(
-                f"{self._config.base_url} cannot be trusted: {untrusted}; REQUESTS_CA_BUNDLE may name a file with the"
-                " certificates to trust."
-            )
-            self.rate_limiter.close(reason)  # no other request would fare better
-            raise reason from None
-        except TooLarge:
-            raise Unreadable(f"{name}: the answer is larger than {LARGEST // 2**20} MB") from None
-        except UnicodeError:
-            raise Unreadable(f"{name}: the page token that the service gave is no text") from None
-
-    def _exchange(
-        self,
-        via: Session,
-        method: str,
-        url: str,
-        label: str,
-        params: Params | None = None,
-        body: Mapping[str, Any] | None = None,
-    ) -> Response:
-        """An answer, its body unread, counted and timed until its headers came."""
-        began = self._clock.now()
-        try:
-            return exchange(via, method, url, self._config.request_timeout, params=params, json=body)
-        finally:
-            self._count(label=label, seconds=self._clock.now() - began)
-
-    def _read(
-        self, reply: _Reply, shape: Shape, forbidden: Collection[int], not_offered: Collection[int] = ()
-    ) -> Answer:
-        status, name = reply.status, reply.name
-        if 200 <= status < 300:
-            date = http_date(reply.headers.get("Date"))
-            return Answer(_decode(reply, shape), date)
-        if _is_retriable(status):
-            raise _retriable(reply)
-        said = self._said(reply)
-        if status in forbidden:
-            raise Forbidden(f"{name}: {status}{said}", status)
-        if status in not_offered:
-            raise NotOffered(f"{name}: {status}{said}")
-        if status == 401:
-            reason = Refused(
-                f"CircleCI does not accept the token (401{said}): it is wrong, expired, or a project token;"
-                " a personal API token is needed."
-            )
-            self.rate_limiter.close(reason)  # no other request would fare better
-            raise reason
-        if status == 404:
-            raise NotFound(f"{name}: 404{said}", self._clock.now())
-        if status == 407:
-            reason = Refused(f"A proxy in front of {self._config.base_url} asks for a user name and password (407).")
-            self.rate_limiter.close(reason)
-            raise reason
-        if status in REDIRECTS:
-            raise Rejected(f"{name}: a redirect ({status}), which is never followed with the token; check base_url")
-        raise Rejected(f"{name}: {status}{said}")
-
-    def _heed_limit(self, reply: _Reply, permit: Permit) -> None:
-        """Hand on how many more requests the service says it serves, and for how many seconds, a minute at most."""
+    def _served(self, reply: Reply, permit: Permit, request: _Request) -> None:
+        """Tell the rate limiter how many more requests the service says it serves, for a minute at most."""
+        if request.own_limit:
+            self.rate_limiter.on_success(permit)
+            return
         reset = until_reset(reply.headers)
         seconds = None if reset is None else min(reset, MAX_RATE_LIMIT_WAIT)
-        if self.rate_limiter.on_success(permit, remaining(reply.headers), seconds) and seconds:
-            self._tell(f"CircleCI's rate limit is used up: all requests wait for {seconds:.3g} s")
+        if self.rate_limiter.on_success(permit, remaining(reply.headers), seconds):
+            self._tell(f"CircleCI's rate limit is used up: all requests wait for {seconds or 0.0:.3g} s")
 
     def _tell(self, sentence: str) -> None:
         """Log a wait for the rate limit, once a minute at most: the summary has the counts."""
@@ -378,15 +230,42 @@ class Client:
         if is_due:
             LOGGER.info("%s", sentence)
 
-    def _said(self, reply: _Reply) -> str:
-        """The API's own message, fit for a sentence."""
+    def _send(self, via: Session, request: _Request) -> Reply:
+        """The reply to one request that is sent now, once. Raises `Retriable`, `Unreadable`, `Refused`."""
         try:
-            message = json.loads(reply.body)["message"]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            return ""
-        text = message if isinstance(message, str) else quoted(message)
-        text = mask(" ".join(text.split()), self._config.token)  # before a cut can leave a part of it
-        return f": {text[:200]}" if text else ""
+            with self._meter.call(request.label):
+                response = exchange(
+                    via,
+                    request.method,
+                    self._config.base_url + request.path,
+                    self._config.request_timeout,
+                    params=request.params,
+                    json=request.body,
+                )
+            with response:
+                return Reply(request.name, response.status_code, response.headers, _body(response))
+        except Failed as failed:
+            raise Retriable(str(failed), may_be_done=not failed.unsent) from None
+        except ProxyRefused as refused:
+            raise self._refused(_proxy_sentence(str(refused))) from None
+        except Untrusted as untrusted:
+            raise self._refused(self._untrusted(untrusted)) from None
+        except TooLarge:
+            raise Unreadable(f"{request.name}: the answer is larger than {LARGEST // 2**20} MB") from None
+        except UnicodeError:
+            raise Unreadable(f"{request.name}: the page token that the service gave is no text") from None
+
+    def _untrusted(self, reason: Untrusted) -> str:
+        return (
+            f"{self._config.base_url} cannot be trusted: {reason}; REQUESTS_CA_BUNDLE may name a file with the"
+            " certificates to trust."
+        )
+
+    def _refused(self, sentence: str) -> Refused:
+        """What ends the run: no other request would fare better."""
+        reason = Refused(sentence)
+        self.rate_limiter.close(reason)
+        return reason
 
     def _session(self) -> Session:
         """The connection of the thread that asks."""
@@ -404,60 +283,29 @@ class Client:
             "Circle-Token": self._config.token,
             "User-Agent": self._config.user_agent,
         }
-        return session(self._config.base_url, headers, on_loopback=self._config.on_loopback)
+        try:
+            return session(self.base_url, headers, self._certificates, on_loopback=self._config.on_loopback)
+        except Untrusted as untrusted:
+            raise self._refused(self._untrusted(untrusted)) from None
 
     def proven_at(self) -> float:
         """When the newest request left, by the clock, to which `get` has an answer: the token was valid then."""
         with self._lock:
             return self._proven_at
 
-    def _prove(self, left_at: float) -> None:
+    def _prove(self, permit: Permit) -> None:
         with self._lock:
-            self._proven_at = max(self._proven_at, left_at)
-
-    def _count(
-        self, *, label: str = "", seconds: float = 0.0, retries: int = 0, reason: str = "", refusals: int = 0
-    ) -> None:
-        with self._lock:
-            if label:
-                self._traffic.calls[label] += 1
-                self._traffic.seconds[label] += seconds
-            self._traffic.retries += retries
-            self._traffic.reason = reason or self._traffic.reason
-            self._traffic.refusals += refusals
-
-    def _repeat(self, reason: str, seconds: float) -> None:
-        """Count an attempt that failed, and wait for the next."""
-        self._count(retries=1, reason=reason)
-        self._clock.wait(seconds)
+            self._proven_at = max(self._proven_at, permit.left_at)
 
     def traffic(self) -> Traffic:
         """What has been asked so far, in figures that stay as they are while others ask on."""
-        with self._lock:
-            return replace(self._traffic, calls=self._traffic.calls.copy(), seconds=self._traffic.seconds.copy())
+        return self._meter.read()
 
     def close(self) -> None:
         """Give the connections back."""
         with self._lock:
             for kept in self._sessions:
                 kept.close()
-
-
-class _Attempts:
-    """The attempts at one request that fails in a way that may pass."""
-
-    def __init__(self, client: Client, name: str) -> None:
-        self._client = client
-        self._name = name
-        self._waits = _growing_waits()
-        self._failures = 0
-
-    def failed(self, retriable: _Retriable) -> None:
-        """Wait for the next attempt; after the last one raise `Unreadable`."""
-        self._failures += 1
-        if self._failures == ATTEMPTS:
-            raise Unreadable(f"{self._name}: {retriable} in each of {ATTEMPTS} attempts") from None
-        self._client._repeat(str(retriable), max(next(self._waits), retriable.after))
 
 
 def who_am_i(client: Client) -> Answer:
@@ -477,14 +325,6 @@ def who_am_i(client: Client) -> Answer:
         raise Refused(f"CircleCI does not tell whose token it is: {error}.") from None
 
 
-def _growing_waits() -> Iterator[float]:
-    """1, 2, 4, 8 … seconds, each between half and the whole of it."""
-    doubling = backoff.expo(base=2, factor=1, max_value=30)
-    next(doubling)
-    for seconds in doubling:
-        yield seconds / 2 + random.uniform(0, seconds / 2)  # noqa: S311 - nothing secret about it
-
-
 def is_object(body: Any) -> bool:
     """Whether a body is one resource, with anything in it."""
     return isinstance(body, dict) and bool(body)
@@ -495,64 +335,17 @@ def has_id(body: Any) -> bool:
     return is_object(body) and bool(body.get("id"))
 
 
-def _decode(reply: _Reply, shape: Shape) -> Any:
+def _body(response: Response) -> bytearray:
+    """The whole body; of an error as much as its message may take, or nothing where it cannot be read."""
+    if 200 <= response.status_code < 300:
+        return content(response)
     try:
-        body = json.loads(reply.body, parse_constant=_refuse_constant, parse_float=_finite)
-    except (ValueError, RecursionError):
-        raise _Retriable(f"status {reply.status} with a body that is not JSON", may_be_done=True) from None
-    if not shape(body):
-        raise _Retriable(f"status {reply.status} with JSON of an unexpected shape", may_be_done=True)
-    return body
+        return content(response, LARGEST_ERROR)
+    except (Failed, TooLarge):
+        return bytearray()  # the status says enough
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float | str:
-    """A number as a float, or as its text where a float cannot hold it."""
-    number = float(text)
-    return number if math.isfinite(number) else text
-
-
-def _is_retriable(status: int) -> bool:
-    """Whether this status may be another one in a moment."""
-    return status == 408 or status >= 500
-
-
-def _retriable(reply: _Reply) -> _Retriable:
-    """That another attempt may be answered otherwise; a gateway does not know what became of the request."""
-    after = min(asked_to_wait(reply.headers) or 0.0, MAX_RATE_LIMIT_WAIT)
-    return _Retriable(f"status {reply.status}", after, may_be_done=reply.status in (502, 504))
-
-
-def _throttled(reply: _Reply) -> Throttled:
-    asked = asked_to_wait(reply.headers)
-    told = "without saying for how long" if asked is None else f"and asked to wait {asked:g} s"
-    return Throttled(f"{reply.name}: refused for a rate limit of its own (429) {told}", asked)
-
-
-def _file_host(url: str) -> tuple[str, bool]:
-    """The host of a file, and whether it is this machine. Raises `Unreadable` for an address that is not used."""
-    try:
-        parts = urlsplit(url if isinstance(url, str) and url.isascii() else "")
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        host = ""
-    if not host or "@" in parts.netloc:
-        raise Unreadable("a file that the service offers: its address is no URL that can be used")
-    on_loopback = is_loopback(host)
-    if parts.scheme != "https" and not (parts.scheme == "http" and on_loopback):
-        raise Unreadable(f"the file at {host}: its address does not begin with https")
-    return host, on_loopback
-
-
-def _judge_file(reply: _Reply) -> None:
-    """Let a file through; anything else that its host may answer is raised."""
-    if reply.status in EXPIRED:
-        raise LinkExpired(f"{reply.name}: its address is not valid any more ({reply.status})")
-    if reply.status == 429 or _is_retriable(reply.status):
-        raise _retriable(reply)
-    if not 200 <= reply.status < 300:
-        why = " a redirect, which is never followed" if reply.status in REDIRECTS else ""
-        raise Unreadable(f"{reply.name}: its host answered{why} ({reply.status})")
+def _proxy_sentence(said: str) -> str:
+    if said.startswith("407"):
+        return f"The proxy that the environment names {PROXY_ASKS}."
+    return f"The proxy that the environment names refused the connection ({said})."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tap_circleci.errors import BadInput
+from tap_circleci.values.hosts import is_loopback
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.slugs import ProjectSlugs, normalise, pasted, sort_out
 from tap_circleci.values.text import quoted, type_name
@@ -262,14 +262,6 @@ def _base_url(value: object) -> str:
         raise _Wrong
     path = re.sub(r"(/api)?(/v2)?/*$", "", parts.path.rstrip("/"))
     return f"{parts.scheme}://{parts.netloc}{path}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _number(low: float, high: float, *, whole: bool = False, above_low: bool = False) -> Callable[[object], float]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap_circleci.http.transport import BLOCK, Failed, session, unpacked
+from tap_circleci.http.transport import BLOCK, Certificates, Failed, Untrusted, session, unpacked
+from tests.wire import certificate
 
 CONTENTS = st.one_of(
     st.binary(max_size=300),
@@ -53,13 +57,12 @@ def test_what_is_no_gzip_file_comes_as_it_is(content, sizes):
     assert b"".join(unpacked(cut_up(content, sizes))) == content
 
 
-def test_a_session_takes_proxies_and_certificates_from_the_environment_once(monkeypatch):
-    """What counts for a host is settled when the session is made; loopback never goes through a proxy."""
+def test_a_session_takes_proxies_from_the_environment_once(monkeypatch):
+    """Which proxy counts for a host is settled when the session is made; loopback never goes through one."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "inside.example")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/own.pem")
     made = [
-        session(url, {}, on_loopback=on_loopback)
+        session(url, {}, Certificates(), on_loopback=on_loopback)
         for url, on_loopback in (
             ("https://circleci.com", False),
             ("https://inside.example", False),
@@ -67,4 +70,35 @@ def test_a_session_takes_proxies_and_certificates_from_the_environment_once(monk
         )
     ]
     assert [one.proxies.get("https") for one in made] == ["http://proxy.example:3128", None, None]
-    assert [(one.verify, one.trust_env) for one in made] == [("/own.pem", False)] * 3
+    assert not any(one.trust_env for one in made)
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificates_are_those_that_the_environment_names(variable, tmp_path: Path, monkeypatch):
+    """A file or a folder of certificates; without either variable those that come with requests."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    assert len(Certificates().context().get_ca_certs()) > 50
+    monkeypatch.setenv(variable, str(certificate(tmp_path)))
+    context = Certificates().context()
+    assert [dict(sum(one["subject"], ()))["commonName"] for one in context.get_ca_certs()] == ["test"]
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert Certificates().context().get_ca_certs() == []  # those of a folder are read when they are needed
+
+
+def test_certificates_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch):
+    """Neither a path that leads nowhere nor a file of something else trusts anybody."""
+    (tmp_path / "empty.pem").write_text("no certificate")
+    for name in ("nowhere.pem", "empty.pem"):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / name))
+        with pytest.raises(Untrusted, match=name):
+            session("https://circleci.com", {}, Certificates(), on_loopback=False)
+
+
+def test_all_sessions_share_one_tls_context():
+    """The certificates are parsed once, also where many threads begin at the same time, and not at all for http."""
+    certificates = Certificates()
+    with ThreadPoolExecutor(16) as threads:
+        contexts = list(threads.map(lambda _: certificates.context(), range(64)))
+    assert len({id(context) for context in contexts}) == 1

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain, cycle
 from pathlib import Path
 from types import TracebackType
 
@@ -22,12 +23,12 @@ def answer(body: bytes, headers: str = "", status: str = "200 OK") -> bytes:
     return lines.encode("latin-1") + body
 
 
-def drip(text: bytes, seconds: float) -> Write:
-    """Send a byte each so many seconds."""
+def drip(text: bytes, seconds: float, again: bytes = b"") -> Write:
+    """Send a byte each so many seconds; at the end these, again and again."""
 
     def write(connection: socket.socket) -> None:
-        for number in range(len(text)):
-            connection.sendall(text[number : number + 1])
+        for number in chain(text, cycle(again)):
+            connection.sendall(bytes([number]))
             time.sleep(seconds)
 
     return write
@@ -49,7 +50,8 @@ class Wire:
         self.requests: list[str] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Wire:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -107,11 +109,68 @@ class Wire:
         return False
 
 
+class Proxy:
+    """An HTTP proxy on loopback that connects every tunnel to one port, or answers with this status instead.
+
+    `asked` are the hosts that were asked for, `heads` the requests for tunnels as they came.
+    """
+
+    def __init__(self, port: int, status: str = "200 Connection established") -> None:
+        self._port = port
+        self._status = status
+        self.heads: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    @property
+    def asked(self) -> list[str]:
+        return [head.split(" ")[1] for head in self.heads]
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._tunnel, args=(connection,), daemon=True).start()
+
+    def _tunnel(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            text = b""
+            while b"\r\n\r\n" not in text:
+                text += connection.recv(65536)
+            self.heads.append(text.decode("latin-1"))
+            connection.sendall(f"HTTP/1.1 {self._status}\r\n\r\n".encode())
+            if self._status.startswith("200"):
+                with socket.create_connection(("127.0.0.1", self._port)) as onward:
+                    back = threading.Thread(target=_pass_on, args=(onward, connection), daemon=True)
+                    back.start()
+                    _pass_on(connection, onward)
+                    back.join()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    """Send on what comes, until nothing more does."""
+    with suppress(OSError):
+        while block := source.recv(65536):
+            target.sendall(block)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
 def certificate(folder: Path, name: str = "127.0.0.1") -> Path:
-    """A key and a certificate that it has signed itself, in one file."""
+    """A key and a certificate for this host that it has signed itself, in one file."""
     found = folder / f"{name}.pem"
+    kind = "IP" if name[0].isdigit() else "DNS"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=test", "-addext", f"subjectAltName=IP:{name}"]
+    command += ["-days", "2", "-subj", "/CN=test", "-addext", f"subjectAltName={kind}:{name}"]
     command += ["-keyout", str(folder / "key"), "-out", str(folder / "cert")]
     subprocess.run(command, check=True, capture_output=True)
     found.write_bytes((folder / "key").read_bytes() + (folder / "cert").read_bytes())

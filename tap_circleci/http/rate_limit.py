@@ -266,8 +266,16 @@ class RateLimiter:
             self._changed.notify()
             return waits
 
+    def give_up(self, seconds: float, reason: Exception) -> None:
+        """Wait so long, which counts as waited, and then close."""
+        with self._changed:
+            self._waiting_since = self._clock.now() if self._waiting_since is None else self._waiting_since
+        self._clock.wait(seconds)
+        self.close(reason)
+
     def close(self, reason: Exception) -> None:
         """Let no request leave any more: whoever asks gets `reason`."""
         with self._changed:
             self._closed = reason
+            self._waited, self._waiting_since = self._waited_until_now(), None
             self._changed.notify()

@@ -5,23 +5,28 @@ from __future__ import annotations
 import io
 import logging
 import math
+import re
 import socket
 import ssl
+import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import requests
 from requests import exceptions
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.util import SKIP_HEADER
+from urllib3.util.ssl_ import create_urllib3_context
 
 Session = requests.Session
 Response = requests.Response
@@ -37,6 +42,8 @@ LARGEST = 256 * 2**20
 """Bytes of a body, unpacked."""
 GZIP = b"\x1f\x8b"
 BROKEN = "the answer ended early or could not be decoded"
+TUNNEL = re.compile(r"Tunnel connection failed: ((\d+).*)")
+"""How http.client says that a proxy did not answer CONNECT with 200."""
 
 # It logs whole URLs, and the query of a file's is a secret.
 logging.getLogger("urllib3").setLevel(logging.CRITICAL)
@@ -54,25 +61,60 @@ class Untrusted(Exception):
     """The other side's certificate could not be verified, and will not be in another attempt."""
 
 
+class ProxyRefused(Exception):
+    """The proxy that the environment names does not let the request through: its status and words."""
+
+
 class TooLarge(Exception):
     """A body larger than was allowed."""
 
 
-def session(url: str, headers: Mapping[str, str], *, on_loopback: bool, download: bool = False) -> Session:
+class Certificates:
+    """The certificates that the environment names, parsed once for all sessions. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """The TLS settings with these certificates. Raises `Untrusted` where they cannot be read."""
+        with self._lock:
+            self._context = self._context or _tls_context()
+            return self._context
+
+
+def _tls_context() -> ssl.SSLContext:
+    """What urllib3 would make for each connection anew: parsing the certificates takes 13 ms each time."""
+    named = requests.Session().merge_environment_settings("", {}, None, None, None)["verify"]
+    path = Path(named if isinstance(named, str) else DEFAULT_CA_BUNDLE_PATH)
+    context = create_urllib3_context()
+    try:
+        context.load_verify_locations(*([None, path] if path.is_dir() else [path]))
+    except FileNotFoundError:
+        raise Untrusted(f"there are no certificates at {path}") from None
+    except OSError as error:
+        raise Untrusted(f"the certificates at {path} cannot be read ({error.strerror})") from None
+    return context
+
+
+def session(
+    url: str, headers: Mapping[str, str], certificates: Certificates, *, on_loopback: bool, download: bool = False
+) -> Session:
     """A session for one thread and the host of `url` that sends these headers and what HTTP itself needs, no more.
 
-    It follows no redirect, keeps no cookie and asks no `.netrc`. Proxies and certificates are those that the
-    environment names now; nothing of loopback goes through a proxy. A `download` may take as long as it needs, unless
-    it drips.
+    It follows no redirect, keeps no cookie and asks no `.netrc`. Proxies are those that the environment names now;
+    nothing of loopback goes through a proxy. A `download` may take as long as it needs, unless it drips. Raises
+    `Untrusted` where the certificates cannot be read.
     """
     made = _Session()
     made.headers.clear()
     made.headers.update({"Accept-Encoding": SKIP_HEADER, **headers})
     made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-    ours = made.merge_environment_settings(url, {}, None, None, None)
-    made.proxies, made.verify = {} if on_loopback else ours["proxies"], ours["verify"]
+    made.proxies = {} if on_loopback else made.merge_environment_settings(url, {}, None, None, None)["proxies"]
     made.trust_env = False  # the environment has been asked, once and not for every request
-    adapter = _Adapter(_File if download else _Answer)
+    adapter = _Adapter(
+        _FILE_POOLS if download else _ANSWER_POOLS, certificates.context() if url.startswith("https") else None
+    )
     made.mount("https://", adapter)
     made.mount("http://", adapter)
     return made
@@ -84,13 +126,13 @@ def exchange(
     """Send a request and give the answer, its body unread; it is to be used as a context manager.
 
     `timeout` bounds the connecting and each read, in seconds; the whole answer may take five times that. Raises
-    `Failed` or `Untrusted`, and UnicodeError for parameters that are no text.
+    `Failed`, `Untrusted` or `ProxyRefused`, and UnicodeError for parameters that are no text.
     """
     try:
         # Not `session.request`, which would merge for every request what `session` has merged once.
         request = requests.Request(method, url, headers=session.headers, params=params, json=json).prepare()
         return session.send(
-            request, timeout=timeout, verify=session.verify, proxies=session.proxies, allow_redirects=False, stream=True
+            request, timeout=timeout, verify=True, proxies=session.proxies, allow_redirects=False, stream=True
         )
     except (OSError, HTTPError) as error:  # all that requests raises is an OSError
         raise _failure(error) from None
@@ -171,11 +213,12 @@ class _Answer(HTTPResponse):
         self.fp = io.BufferedReader(_Bounded(self.fp.detach(), sock, self.seconds_per_byte), BLOCK)
 
     def begin(self) -> None:
-        """Read the status and the headers."""
+        """Read the status and the headers, without the cookies: none is kept, and to parse one takes 20 µs."""
         super().begin()
         while 100 <= self.status < 200 and self.status != 101:
             self.headers = self.msg = None  # type: ignore[assignment]  # as before the first call
             super().begin()
+        del self.headers["Set-Cookie"]
 
 
 class _File(_Answer):
@@ -184,36 +227,70 @@ class _File(_Answer):
     seconds_per_byte = 1 / DRIP
 
 
+class _AnswerHttp(HTTPConnection):
+    response_class = _Answer
+
+
+class _AnswerHttps(HTTPSConnection):
+    response_class = _Answer
+
+
+class _FileHttp(HTTPConnection):
+    response_class = _File
+
+
+class _FileHttps(HTTPSConnection):
+    response_class = _File
+
+
+class _AnswerHttpPool(HTTPConnectionPool):
+    ConnectionCls = _AnswerHttp
+
+
+class _AnswerHttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _AnswerHttps
+
+
+class _FileHttpPool(HTTPConnectionPool):
+    ConnectionCls = _FileHttp
+
+
+class _FileHttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _FileHttps
+
+
+_ANSWER_POOLS = {"http": _AnswerHttpPool, "https": _AnswerHttpsPool}
+_FILE_POOLS = {"http": _FileHttpPool, "https": _FileHttpsPool}
+
+
 class _Adapter(HTTPAdapter):
-    """Connections whose answers are of this class."""
+    """Connections from these pools, with one TLS context for all of them."""
 
-    def __init__(self, answer: type[_Answer]) -> None:
-        class Http(HTTPConnection):
-            response_class = answer
-
-        class Https(HTTPSConnection):
-            response_class = answer
-
-        class HttpPool(HTTPConnectionPool):
-            ConnectionCls = Http
-
-        class HttpsPool(HTTPSConnectionPool):
-            ConnectionCls = Https
-
-        self._pools = {"http": HttpPool, "https": HttpsPool}
+    def __init__(self, pools: Mapping[str, type[HTTPConnectionPool]], tls: ssl.SSLContext | None) -> None:
+        self._pools = pools
+        self._tls = tls
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Have direct connections bounded."""
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Have connections through a proxy bounded; those through SOCKS are of another kind."""
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = self._pools
+        if proxy.lower().startswith("socks"):
+            return super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
+        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, proxy_ssl_context=self._tls, **kwargs)
+        manager.pool_classes_by_scheme = self._pools
         return manager
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        """Leave the certificates to the TLS context, which has them."""
+        host, _ = super().build_connection_pool_key_attributes(*args, **kwargs)
+        return host, {}
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Leave the certificates to the TLS context: named here, they would be parsed for each connection."""
 
 
 class _Bounded(io.RawIOBase):
@@ -251,13 +328,16 @@ def _failure(error: Exception) -> Exception:
     unverified = [cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)]
     if unverified:
         return Untrusted((unverified[0].verify_message or str(unverified[0])).rstrip("."))
-    if not isinstance(error, (requests.RequestException, HTTPError)):
-        return Untrusted(str(error))  # a file of certificates that is not there
+    tunnel = _tunnel(causes)
+    if tunnel and tunnel[2].startswith("4"):
+        return ProxyRefused(tunnel[1])
     unsent = any(isinstance(cause, (exceptions.ConnectTimeout, NewConnectionError)) for cause in causes)
     return Failed(_reason(error, causes), unsent=unsent)
 
 
 def _reason(error: Exception, causes: list[BaseException]) -> str:
+    if tunnel := _tunnel(causes):
+        return f"the proxy that the environment names answered {tunnel[1]}"
     if isinstance(error, (exceptions.ProxyError, exceptions.InvalidProxyURL, exceptions.InvalidSchema)):
         return "the proxy that the environment names could not be reached"
     if any(isinstance(cause, (exceptions.Timeout, TimeoutError)) for cause in causes):
@@ -270,6 +350,11 @@ def _reason(error: Exception, causes: list[BaseException]) -> str:
             return cause.strerror.lower()
     reading = not isinstance(error, requests.RequestException)
     return BROKEN if reading else "the connection failed"
+
+
+def _tunnel(causes: list[BaseException]) -> re.Match[str] | None:
+    """What a proxy answered instead of letting the connection through."""
+    return next(filter(None, (TUNNEL.match(str(cause)) for cause in causes)), None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,0 +1,130 @@
+"""A file at a pre-signed address of any host, read in blocks, and read on where a connection broke."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+from tap_circleci.errors import LinkExpired, Unreadable
+from tap_circleci.http.replies import REDIRECTS, Reply, is_retriable, retriable
+from tap_circleci.http.retries import Attempts, Retriable
+from tap_circleci.http.traffic import Meter
+from tap_circleci.http.transport import (
+    Certificates,
+    Failed,
+    ProxyRefused,
+    Session,
+    Untrusted,
+    blocks,
+    exchange,
+    session,
+    unpacked,
+)
+from tap_circleci.values.hosts import is_loopback
+from tap_circleci.workers import Clock
+
+EXPIRED = frozenset({400, 401, 403, 404, 410})
+"""What hosts of files answer to a pre-signed address that is not valid any more."""
+
+
+class Downloads:
+    """Reads files. Each request carries our user agent and nothing else; the query of an address is a secret.
+
+    Safe to use from many threads.
+    """
+
+    def __init__(self, user_agent: str, timeout: float, clock: Clock, meter: Meter, certificates: Certificates) -> None:
+        self._headers = {"User-Agent": user_agent}
+        self._timeout = timeout
+        self._clock = clock
+        self._meter = meter
+        self._certificates = certificates
+
+    def read(self, url: str, label: str) -> Iterator[bytes]:
+        """The file, unpacked if it is gzip, in blocks of bounded size.
+
+        A download that breaks off begins again, five attempts in all, and goes on where it was: no byte is given twice.
+        Each read is bounded, the whole is not, unless it drips. Raises `LinkExpired` (a fresh address may work; what
+        has been given by then comes again from its start) and `Unreadable`, also for a file that is not what it was in
+        the attempt before; `Stopped`.
+        """
+        host, on_loopback = _file_host(url)
+        name = f"the file at {host}"
+        attempts = Attempts(name, self._clock, self._meter)
+        given = _Given(name)
+        try:
+            with session(url, self._headers, self._certificates, on_loopback=on_loopback, download=True) as files:
+                while True:
+                    try:
+                        yield from given.fresh(self._blocks(files, url, label, name))
+                        return
+                    except Failed as failed:
+                        attempts.failed(Retriable(str(failed)))
+                    except Retriable as failure:
+                        attempts.failed(failure)
+        except Untrusted as untrusted:
+            raise Unreadable(f"{name}: its host cannot be trusted: {untrusted}") from None
+        except ProxyRefused as refused:
+            raise Unreadable(f"{name}: the proxy that the environment names answered {refused}") from None
+
+    def _blocks(self, files: Session, url: str, label: str, name: str) -> Iterator[bytes]:
+        """The file from its beginning."""
+        with self._meter.call(label):
+            response = exchange(files, "GET", url, self._timeout)
+        with response:
+            _judge(Reply(name, response.status_code, response.headers))
+            for block in unpacked(unpacked(blocks(response))):  # the file, and perhaps its transport
+                self._clock.check()
+                yield block
+
+
+class _Given:
+    """How much of a file has been given, and its checksum."""
+
+    def __init__(self, name: str) -> None:
+        self._changed = f"{name}: it has changed while it was read"
+        self._size = self._digest = 0
+
+    def fresh(self, file: Iterable[bytes]) -> Iterator[bytes]:
+        """What has not been given yet of a file that is read from its beginning."""
+        position = check = 0
+        for block in file:
+            known = block[: max(self._size - position, 0)]
+            fresh = block[len(known) :]
+            position += len(block)
+            check = zlib.crc32(known, check)
+            if known and position >= self._size and check != self._digest:
+                raise Unreadable(self._changed)
+            if fresh:
+                self._digest = zlib.crc32(fresh, self._digest)
+                self._size += len(fresh)
+                yield fresh
+        if position < self._size:
+            raise Unreadable(self._changed)
+
+
+def _file_host(url: str) -> tuple[str, bool]:
+    """The host of a file, and whether it is this machine. Raises `Unreadable` for an address that is not used."""
+    try:
+        parts = urlsplit(url if isinstance(url, str) and url.isascii() else "")
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host or "@" in parts.netloc:
+        raise Unreadable("a file that the service offers: its address is no URL that can be used")
+    on_loopback = is_loopback(host)
+    if parts.scheme != "https" and not (parts.scheme == "http" and on_loopback):
+        raise Unreadable(f"the file at {host}: its address does not begin with https")
+    return host, on_loopback
+
+
+def _judge(reply: Reply) -> None:
+    """Let a file through; anything else that its host may answer is raised."""
+    if reply.status in EXPIRED:
+        raise LinkExpired(f"{reply.name}: its address is not valid any more ({reply.status})")
+    if reply.status == 429 or is_retriable(reply.status):
+        raise retriable(reply)
+    if not 200 <= reply.status < 300:
+        why = " a redirect, which is never followed" if reply.status in REDIRECTS else ""
+        raise Unreadable(f"{reply.name}: its host answered{why} ({reply.status})")
