@@ -88,7 +88,18 @@ def test_check_says_which_extra_streams_can_be_read(tmp_path: Path):
     assert "deploy_versions" in others
     assert "checkout_keys" not in others
     assert "INFO Extra streams that cannot be read: checkout_keys (403: permission denied)" in lines
-    assert "INFO Not tried: usage (CircleCI makes only a few exports an hour)" in lines
+    (not_tried,) = [line for line in lines if line.startswith("INFO Not tried: ")]
+    assert "usage (CircleCI makes only a few exports an hour)" in not_tried
+    assert "Signature" not in found.log
+
+
+@pytest.mark.parametrize(("status", "said"), [(None, "can be read"), (403, "cannot be read (403: permission denied)")])
+def test_check_says_whether_the_older_api_can_be_read(tmp_path: Path, status, said):
+    """Some of the extra streams need API v1.1, which the service may switch off."""
+    with Server(furnish(demo_world(NOW))) as server:
+        server.fault = lambda path, nth: Fault(status) if status and path.startswith("/api/v1.1/") else None
+        found = look(server, tmp_path, "--check", project_slugs="gh/acme/api")
+    assert f"INFO API v1.1: {said}" in found.log.splitlines()
 
 
 @pytest.mark.parametrize("extra", [None, "job_details"])

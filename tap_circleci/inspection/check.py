@@ -22,6 +22,7 @@ from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.paging import WHOLE, Page, pages
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, STREAMS, Stream, children_of, family_of
 from tap_circleci.streams.addresses import context_of
+from tap_circleci.streams.stream import Download, Export
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.slugs import normalise, usable_id
 from tap_circleci.values.text import counted, first_few
@@ -175,7 +176,7 @@ class _Check:
         asked = [
             (stream, parent, self._ask(partial(self._first_page, stream, parent.ids)))
             for stream in streams
-            if not stream.is_export
+            if not isinstance(stream.source.answer, (Download, Export))
             for parent in (parents if self._is_wanted(stream) else parents[:1])
             if stream.needs <= parent.ids.keys()
         ]
@@ -262,6 +263,8 @@ def _reason(problem: LocalError | None) -> str:
 
 
 def _why_not_tried(stream: Stream) -> str:
-    if stream.is_export:
+    if isinstance(stream.source.answer, Export):
         return "CircleCI makes only a few exports an hour"
+    if isinstance(stream.source.answer, Download):
+        return f"files that {stream.parent} point to"
     return f"no row of {stream.parent} to look below"
