@@ -156,18 +156,15 @@ def test_everything_of_a_stream_stands_under_its_name():
                     "pending": "2025-12-31T00:00:00Z",
                     "pending_ids": ["p0"],
                     "retry": ["p1"],
-                    "recent": [],
                     "next_build": None,
+                    "builds_as_of": None,
                 }
             },
             "tests": {
                 SLUG: {
                     "start_date": "2026-01-01T00:00:00Z",
                     "seen": [],
-                    "pending": None,
-                    "pending_ids": [],
                     "retry": [],
-                    "recent": [],
                     "job_names": ["build*", "!lint"],
                 }
             },

@@ -16,7 +16,7 @@ from tap_circleci.errors import EndlessList, LocalError, NotFound, PageLost
 from tap_circleci.reading.outputs import end_of
 from tap_circleci.streams.addresses import params_of, path_of
 from tap_circleci.streams.stream import ByOffset, ByToken, Download, FreeMap, Items, Nested, OneRow, Paging, Stream
-from tap_circleci.values.rows import Ids, Row, value_of
+from tap_circleci.values.rows import Ids, Row, inside, value_of
 
 STALE_PAGES = 20
 """Pages in a row without a new row that are followed before a list counts as endless."""
@@ -260,18 +260,7 @@ def _completed(stream: Stream, row: Row, ids: Ids, place: int) -> Row:
     added: Row = {column: ids[name] for column, name in columns.parent_columns.items()}
     added |= {column: ids[name] for column, name in columns.default_columns.items() if not value_of(row, column)}
     added |= dict.fromkeys((column for column in columns.blank_columns if value_of(row, column) is None), "")
-    added |= {column: _inside(row, path) for column, path in columns.taken_up.items()}
+    added |= {column: inside(row, path) for column, path in columns.taken_up.items()}
     if columns.index_column is not None:
         added[columns.index_column] = place
     return {**row, **added}
-
-
-def _inside(row: Row, path: Sequence[str]) -> Any:
-    """The value at a path of names, the values of all its objects where it leads through a list; None if there is
-    none."""
-    value: Any = row
-    for name in path:
-        if isinstance(value, list):
-            return [item.get(name) for item in value if isinstance(item, dict)]
-        value = value_of(value, name) if isinstance(value, dict) else None
-    return value

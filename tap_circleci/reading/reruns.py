@@ -18,7 +18,7 @@ from tap_circleci.errors import LocalError, NotFound
 from tap_circleci.reading.paging import Extent, pages
 from tap_circleci.streams import BUILDS, ROOT, WORKFLOWS, Stream
 from tap_circleci.streams.addresses import path_to
-from tap_circleci.values.rows import Row, value_of
+from tap_circleci.values.rows import Row, inside, value_of
 from tap_circleci.values.slugs import usable_id
 from tap_circleci.values.times import moment
 from tap_circleci.walk.builds import SETTLED, is_known, next_build, number_of
@@ -75,8 +75,7 @@ def _workflows(builds: Iterable[Row], since: int | None, last: datetime | None) 
     for build in builds:
         number, stopped_at = number_of(build), moment(build.get("stop_time"))
         is_old = last is not None and stopped_at is not None and stopped_at < last - SETTLED
-        workflow = build.get("workflows")
-        name = usable_id(workflow.get("workflow_id")) if isinstance(workflow, dict) else None
+        name = usable_id(inside(build, BUILDS.row.taken_up["workflow_id"]))
         if since is not None and number is not None and number >= since and not is_old and name is not None:
             found[name] = None
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tap_circleci.values.text import other_spelling
@@ -16,3 +16,14 @@ def value_of(row: Row, column: str) -> Any:
     """The value of a field, under its name or spelled the other way, `a_b` for `a-b`."""
     value = row.get(column)
     return row.get(other_spelling(column)) if value is None else value
+
+
+def inside(row: Row, path: Sequence[str]) -> Any:
+    """The value at a path of names, the values of all its objects where it leads through a list; None if there is
+    none."""
+    value: Any = row
+    for name in path:
+        if isinstance(value, list):
+            return [item.get(name) for item in value if isinstance(item, dict)]
+        value = value_of(value, name) if isinstance(value, dict) else None
+    return value
