@@ -37,7 +37,7 @@ def imports(module: str) -> set[str]:
     [
         ("requests", {"http.transport"}),
         ("urllib3.connection", {"http.transport"}),
-        ("threading", {"client", "http.rate_limit", "reading.pipelines", "workers"}),
+        ("threading", {"client", "http.rate_limit", "http.traffic", "http.transport", "reading.pipelines", "workers"}),
         ("signal", {"__init__", "cli"}),
     ],
 )
