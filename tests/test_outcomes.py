@@ -135,7 +135,8 @@ def test_a_resource_that_is_rejected_is_named_and_the_rest_is_delivered(route, s
         again = sync(server, state=run.state)
     assert run.status == 1
     (sentence,) = run.criticals()
-    assert f"{status}: Not supported here." in sentence
+    assert f"{status}: Not supported here" in sentence
+    assert ".." not in sentence
     assert run.state["currently_syncing"] is None
     assert len(run.rows("pipelines")) == 3
     assert again.status == 0, again.log
