@@ -611,7 +611,10 @@ def test_a_proxy_that_fails_is_tried_again(monkeypatch):
 
 
 def test_no_thread_parses_the_certificates_for_itself(tmp_path: Path, monkeypatch):
-    """Sessions over TLS share one context: the file of certificates may go once the first request has left."""
+    """Sessions over TLS share one context: the file of certificates may go once the first request has left.
+
+    Nor is anything added to it: who names certificates trusts no others.
+    """
     pem = certificate(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
     with Wire(answer(PAGE, "Connection: close\r\n"), tls=pem) as wire:
@@ -623,6 +626,7 @@ def test_no_thread_parses_the_certificates_for_itself(tmp_path: Path, monkeypatc
         client.post("/x", {}, "x", anything)
         list(client.download(f"{wire.url}/f", "file"))
     assert bodies == [json.loads(PAGE)] * 16
+    assert len(client._certificates.context().get_ca_certs()) == 1
 
 
 @pytest.mark.parametrize(("said", "shown"), [("a\n b", ": a b"), ({"a": 1}, ': {"a": 1}'), (None, ": null"), ("", "")])

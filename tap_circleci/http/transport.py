@@ -285,12 +285,12 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
-        """Leave the certificates to the TLS context, which has them."""
+        """Leave the certificates to the TLS context: requests 2.32.3 would put its own in the place of ours."""
         host, _ = super().build_connection_pool_key_attributes(*args, **kwargs)
         return host, {}
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Leave the certificates to the TLS context: named here, they would be parsed for each connection."""
+        """Leave the certificates to the TLS context: those of requests would be added to it for each connection."""
 
 
 class _Bounded(io.RawIOBase):
