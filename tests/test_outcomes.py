@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.circleci import Fault, Server
+from tests.circleci.extras import furnish
 from tests.tap import EagerClock, assert_same, expected, sync, tables
 from tests.worlds import NOW, WALK, pipeline_ids, truth_of, world_of
 
@@ -171,3 +172,21 @@ def test_strict_makes_a_failure_of_whatever_was_named_and_left_out(slugs, forbid
     assert said in sentence
     assert tables(usual.lines) == tables(strict.lines)
     assert strict.state["currently_syncing"] is None
+
+
+def test_a_pattern_of_job_names_that_matches_nothing_is_named_once():
+    """A first sync says which pattern matches no job, and which names there are; with strict it fails. Later syncs,
+    which read a few jobs only, say nothing."""
+    world = world_of(2)
+    jobs = {job["name"] for rows in world.rows["jobs"].values() for job in rows}
+    settings = {"job_names": f"{min(jobs)} deploy-*", "streams": ["job_details"], "extra_streams": "job_details"}
+    with Server(furnish(world, every=1)) as server:
+        first = sync(server, **settings)
+        strict = sync(server, strict=True, **settings)
+        world_of(1, "gh/acme/api", world)
+        later = sync(server, strict=True, state=first.state, **settings)
+    (said,) = [line for line in first.log.splitlines() if "job_names" in line]
+    assert said.startswith("WARNING job_names: deploy-* matches none of the ")
+    assert min(jobs) in said
+    assert (first.status, strict.status, later.status) == (0, 1, 0)
+    assert strict.criticals() == [said.removeprefix("WARNING ")]

@@ -67,7 +67,6 @@ class Broken:
 
     def add(self, name: str, stream: str, problem: str) -> None:
         """Count one; `problem` may begin with the request: `GET /path: status 503 in each of 5 attempts`."""
-        problem = problem.removesuffix(".")  # the API's own messages are sentences
         request, _, reason = problem.partition(": ")
         reason = reason if request.startswith(("GET ", "POST ")) else problem
         first = _Failures(f"{name} could not be read to the end: {problem}.", reason)

@@ -16,6 +16,7 @@ from tap_circleci.reading.pipelines import Branch, ListEnded, NewsRead, Node, Pa
 from tap_circleci.reading.reruns import News
 from tap_circleci.state.state import Mark
 from tap_circleci.streams import ROOT, STREAMS, family_of, names_key
+from tap_circleci.sync.names import NamesRead
 from tap_circleci.sync.run import Run, higher
 from tap_circleci.values.rows import Row
 from tap_circleci.values.text import first_few
@@ -48,6 +49,7 @@ class PipelineWriter:
         self._doubted: list[_Project] = []
         self._marks: Mapping[str, Mapping[str, Mark]] = {}
         self._has_warned = False
+        self._names_read = NamesRead(run.config, self._selected)
 
     def write(self) -> None:
         """Write all that is new or due in the projects that the user names."""
@@ -81,6 +83,9 @@ class PipelineWriter:
         self._prove()
         if slugs and unread == len(slugs):
             run.outcomes.failed(NO_PROJECT)
+        if any(not mark.seen.steps for marks in self._marks.values() for mark in marks.values()):
+            for sentence in self._names_read.unmatched():
+                run.outcomes.left_out(sentence)
 
     def _begin(self, slugs: list[str], number: int) -> _Project:
         slug = slugs[number]
@@ -146,6 +151,7 @@ class PipelineWriter:
         if stream.name in self._run.selected:
             self._run.messages.keyless[stream.name] += branch.rows.broken
         for child in branch.nodes:
+            self._names_read.add(stream.name, child.row)
             lacking = _both(lacking, self._node(stream.name, child, branch.rows.date or date, project))
         return lacking
 
