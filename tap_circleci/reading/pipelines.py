@@ -31,7 +31,7 @@ from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.rows import Ids, Row
 from tap_circleci.values.times import moment
 from tap_circleci.walk.descent import Descent, Fetch, Judged, Look, PageDone, judge
-from tap_circleci.walk.seen import Plan, Seen, start_of
+from tap_circleci.walk.seen import Plan, start_of
 from tap_circleci.workers import Once, Pool, Wait
 
 LOGGER = logging.getLogger(__name__)
@@ -322,15 +322,9 @@ class Walker:
         now, certain = self._time.latest(date), self._time.certain(date, created)
         plans = {}
         for name, mark in marks.items():
-            seen = Seen() if self._names_changed(STREAMS[name], mark) else mark.seen
-            first = start_of(seen, mark.start, self._start)
-            plans[name] = Plan(seen, first, now, certain, self._config.lookback_days)
+            first = start_of(mark.seen, mark.start, self._start)
+            plans[name] = Plan(mark.seen, first, now, certain, self._config.lookback_days)
         return Descent(slug, plans, self._limits)
-
-    def _names_changed(self, stream: Stream, mark: Mark) -> bool:
-        """Whether the stream was limited to other names when it was read last; then it is read anew."""
-        key = stream.timing.names
-        return key is not None and mark.names is not None and mark.names != self._limits[key].patterns
 
     # In threads of the pool
 

@@ -27,7 +27,7 @@ from typing import Any
 from tap_circleci.config import load_text, parsed
 from tap_circleci.errors import BadInput
 from tap_circleci.state.takeover import from_tap_circle_ci, is_tap_circle_ci
-from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream
+from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, names_key
 from tap_circleci.values.checks import ANYTHING, Entries, Items, Object, Shape, Value, mistakes
 from tap_circleci.values.slugs import normalise, usable_id
 from tap_circleci.values.times import EPOCH, brief, iso, written
@@ -148,8 +148,9 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
         seen = mark.seen
         entry |= {"seen": steps, "pending": _text(seen.pending), "pending_ids": list(seen.pending_ids)}
         entry |= {"retry": list(seen.retry), "recent": list(seen.recent)}
-    if stream.timing.names is not None:
-        entry[stream.timing.names] = None if mark.names is None else list(mark.names)
+    limited_by = names_key(stream)
+    if limited_by is not None:
+        entry[limited_by] = None if mark.names is None else list(mark.names)
     if stream.name == ROOT.name or stream.timing.number is not None:
         entry["next_build"] = mark.next_build
     if stream is ROOT:
@@ -220,7 +221,7 @@ def _mark(stream: Stream, entry: Mapping[str, Any] | str | None) -> Mark:
     if not isinstance(entry, dict):
         entry = {str(stream.replication_key): entry}
     value = _moment(entry.get(stream.replication_key or ""))
-    names = entry.get(stream.timing.names or "")
+    names = entry.get(names_key(stream) or "")
     return Mark(
         "" if value is None else written(value),
         _moment(entry.get("start_date")),
@@ -300,7 +301,7 @@ _FIELDS: Mapping[str, Shape] = {
 def _shape_of_entry(stream: Stream, entry: object) -> Shape:
     if isinstance(entry, str) and stream.replication_key is not None and stream.name not in WALK_NAMES:
         return _AFTER_1970  # as version 1.1 wrote it
-    fields = {**_FIELDS, str(stream.replication_key): _AFTER_1970, str(stream.timing.names): Items(_NAME)}
+    fields = {**_FIELDS, str(stream.replication_key): _AFTER_1970, str(names_key(stream)): Items(_NAME)}
     return Object({name: fields[name] for name in _entry(stream, Mark())})
 
 

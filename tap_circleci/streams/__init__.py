@@ -22,6 +22,7 @@ __all__ = [
     "Stream",
     "children_of",
     "family_of",
+    "names_key",
 ]
 
 STREAMS: Mapping[str, Stream] = {
@@ -59,6 +60,13 @@ def children_of(stream: Stream) -> tuple[Stream, ...]:
 def family_of(stream: Stream) -> tuple[Stream, ...]:
     """The stream and all below it."""
     return (stream, *(one for child in children_of(stream) for one in family_of(child)))
+
+
+def names_key(stream: Stream) -> str | None:
+    """The key of the config that limits a stream, or one above it, to parents of some names; None if there is none."""
+    if stream.timing.names is not None or stream.parent is None:
+        return stream.timing.names
+    return names_key(STREAMS[stream.parent])
 
 
 WALK = family_of(ROOT)

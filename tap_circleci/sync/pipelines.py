@@ -15,13 +15,13 @@ from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.pipelines import Branch, ListEnded, NewsRead, Node, PageRead, Pipeline, Walker
 from tap_circleci.reading.reruns import News
 from tap_circleci.state.state import Mark
-from tap_circleci.streams import ROOT, STREAMS, family_of
+from tap_circleci.streams import ROOT, STREAMS, family_of, names_key
 from tap_circleci.sync.run import Run, higher
 from tap_circleci.values.rows import Row
 from tap_circleci.values.text import first_few
 from tap_circleci.values.times import whole_seconds
-from tap_circleci.walk.progress import MOST_RETRIES, Lacking, Progress
-from tap_circleci.walk.seen import start_of
+from tap_circleci.walk.progress import MOST_RETRIES, Lacking, Progress, merged
+from tap_circleci.walk.seen import Seen, start_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class PipelineWriter:
         run.report.begin_part("finding the projects")
         slugs = self._organizations.slugs()
         self._announce(slugs)
-        marks = {slug: {name: run.mark(name, slug) for name in self._selected} for slug in slugs}
+        marks = {slug: {name: self._mark(name, slug) for name in self._selected} for slug in slugs}
         unread, number = 0, 0
         project: _Project | None = None
         for event in self._walker.events(marks, self._builds(slugs)):
@@ -107,8 +107,11 @@ class PipelineWriter:
     def _pipeline(self, event: Pipeline, project: _Project) -> None:
         date = event.look.date or self._run.time.now()
         project.done.clear()
-        lacking = self._node(ROOT.name, event.node, date, project)
-        stopped = project.progress.looked(event.look, lacking)
+        progress = project.progress
+        progress.looked(event.look, self._node(ROOT.name, event.node, date, project))
+        if progress.full() and progress.doubted_since is not None:
+            self._prove(project)
+        stopped = progress.stop(progress.full())
         if stopped:
             LOGGER.warning(
                 "%s: more than %d pipelines could not be read whole; older pipelines are retried in the next run: %s",
@@ -126,7 +129,7 @@ class PipelineWriter:
             branch: Branch = self._run.wait(future)
             if future not in project.done:  # several workflows may list the same job
                 project.done.add(future)
-                lacking = _both(lacking, self._branch(branch, date, project))
+                lacking = merged(lacking, self._branch(branch, date, project))
         return lacking
 
     def _branch(self, branch: Branch, date: datetime, project: _Project) -> Lacking:
@@ -136,7 +139,7 @@ class PipelineWriter:
         if stream.name in self._run.selected:
             self._run.messages.keyless[stream.name] += branch.rows.broken
         for child in branch.nodes:
-            lacking = _both(lacking, self._node(stream.name, child, branch.rows.date or date, project))
+            lacking = merged(lacking, self._node(stream.name, child, branch.rows.date or date, project))
         return lacking
 
     def _judged(self, branch: Branch, project: _Project) -> Lacking:
@@ -210,16 +213,15 @@ class PipelineWriter:
 
     def _checkpoint(self, project: _Project) -> None:
         """Vouch for all that has been sent of a project so far, and for the 404s that were certain since."""
-        if project.progress.doubted_since is not None and project not in self._doubted:
-            self._doubted.append(project)
-        self._settle()
+        self._settle(project)
         self._keep(project)
         for name, value in project.highest.items():
             self._run.state.note(name, project.slug, value)
         self._run.messages.state(self._run.state)
 
-    def _settle(self) -> None:
+    def _settle(self, *more: _Project) -> None:
         """Take the 404s from before the last proof of the token for what they say."""
+        self._doubted += [one for one in more if one.progress.doubted_since is not None and one not in self._doubted]
         proven_at = self._run.client.proven_at()
         for project in list(self._doubted):
             since = project.progress.doubted_since
@@ -228,9 +230,9 @@ class PipelineWriter:
             project.progress.settle(proven_at)
             self._keep(project)
 
-    def _prove(self) -> None:
+    def _prove(self, *more: _Project) -> None:
         """Ask whether the token is valid still, where the last answers leave it open: see `errors.NotFound`."""
-        self._settle()
+        self._settle(*more)
         if self._doubted:
             me = self._run.pool.submit((), lambda: who_am_i(self._run.client))
             self._run.wait(me)
@@ -245,16 +247,11 @@ class PipelineWriter:
             names = self._names(name)
             self._run.state.keep(name, project.slug, replace(before, seen=seen, start=start, names=names))
 
+    def _mark(self, name: str, slug: str) -> Mark:
+        """What is known of a stream in a project: nothing was seen of it where it is limited to other names by now."""
+        mark, names = self._run.mark(name, slug), self._names(name)
+        return mark if None in (names, mark.names) or names == mark.names else replace(mark, seen=Seen())
+
     def _names(self, name: str) -> tuple[str, ...] | None:
         """The patterns of names to which a stream is limited, where it can be."""
-        key = STREAMS[name].timing.names
-        return None if key is None else self._run.config.job_names.patterns
-
-
-def _both(one: Lacking, other: Lacking) -> Lacking:
-    """What is lacking in either; what has failed for certain stays so."""
-    found = dict(one)
-    for name, since in other.items():
-        before = found.get(name, since)
-        found[name] = None if before is None or since is None else max(before, since)
-    return found
+        return None if names_key(STREAMS[name]) is None else self._run.config.job_names.patterns

@@ -34,15 +34,18 @@ class Progress:
         """The beginning of a walk, after what was seen before."""
         return Progress(dict(seen), {name: dict.fromkeys(one.retry) for name, one in seen.items()})
 
-    def looked(self, look: Look, lacking: Lacking) -> frozenset[str]:
-        """A pipeline was looked at; gives the streams that stop because too much of them has failed."""
+    def looked(self, look: Look, lacking: Lacking) -> None:
+        """A pipeline was looked at."""
         for name in look.as_of:
             retry = self.retries.setdefault(name, {})
             retry.pop(look.pipeline_id, None)
             if name in lacking:
                 retry[look.pipeline_id] = lacking[name]
+
+    def full(self) -> frozenset[str]:
+        """The streams that are to stop, since more of them could not be read than the state keeps."""
         full = {name for name, retry in self.retries.items() if len(retry) > MOST_RETRIES}
-        return self.stop(full)
+        return frozenset(full - self.stopped)
 
     def stop(self, names: Iterable[str]) -> frozenset[str]:
         """Leave the claims of these streams, and of all below them, as they are; gives those that stop now."""
@@ -81,3 +84,12 @@ class Progress:
 
     def _retry(self, name: str) -> tuple[str, ...]:
         return tuple(self.retries.get(name, ()))[:MOST_RETRIES]
+
+
+def merged(one: Lacking, other: Lacking) -> Lacking:
+    """What is lacking in either; what has failed for certain stays so."""
+    found = dict(one)
+    for name, since in other.items():
+        before = found.get(name, since)
+        found[name] = None if before is None or since is None else max(before, since)
+    return found
