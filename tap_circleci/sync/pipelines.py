@@ -21,7 +21,7 @@ from tap_circleci.sync.run import Run, higher
 from tap_circleci.values.rows import Row
 from tap_circleci.values.text import first_few
 from tap_circleci.values.times import whole_seconds
-from tap_circleci.walk.progress import MOST_RETRIES, Lacking, Progress
+from tap_circleci.walk.progress import MOST_RETRIES, Lacking, Progress, merged
 from tap_circleci.walk.seen import start_of
 
 LOGGER = logging.getLogger(__name__)
@@ -119,11 +119,11 @@ class PipelineWriter:
     def _pipeline(self, event: Pipeline, project: _Project) -> None:
         date = event.look.date or self._run.time.now()
         project.done.clear()
-        lacking = self._node(ROOT.name, event.node, date, project)
-        project.progress.looked(event.look, lacking)
-        if project.progress.overfull() and project.progress.doubted_since is not None:
+        progress = project.progress
+        progress.looked(event.look, self._node(ROOT.name, event.node, date, project))
+        if progress.full() and progress.doubted_since is not None:
             self._prove(project)
-        stopped = project.progress.stop(project.progress.overfull())
+        stopped = progress.stop(progress.full())
         if stopped:
             LOGGER.warning(
                 "%s: more than %d pipelines could not be read whole; older pipelines are retried in the next run: %s",
@@ -141,7 +141,7 @@ class PipelineWriter:
             branch: Branch = self._run.wait(future)
             if future not in project.done:  # several workflows may list the same job
                 project.done.add(future)
-                lacking = _both(lacking, self._branch(branch, date, project))
+                lacking = merged(lacking, self._branch(branch, date, project))
         return lacking
 
     def _branch(self, branch: Branch, date: datetime, project: _Project) -> Lacking:
@@ -152,7 +152,7 @@ class PipelineWriter:
             self._run.messages.keyless[stream.name] += branch.rows.broken
         for child in branch.nodes:
             self._names_read.add(stream.name, child.row)
-            lacking = _both(lacking, self._node(stream.name, child, branch.rows.date or date, project))
+            lacking = merged(lacking, self._node(stream.name, child, branch.rows.date or date, project))
         return lacking
 
     def _judged(self, branch: Branch, project: _Project) -> Lacking:
@@ -232,10 +232,9 @@ class PipelineWriter:
             self._run.state.note(name, project.slug, value)
         self._run.messages.state(self._run.state)
 
-    def _settle(self, current: _Project | None = None) -> None:
+    def _settle(self, *more: _Project) -> None:
         """Take the 404s from before the last proof of the token for what they say."""
-        if current is not None and current.progress.doubted_since is not None and current not in self._doubted:
-            self._doubted.append(current)
+        self._doubted += [one for one in more if one.progress.doubted_since is not None and one not in self._doubted]
         proven_at = self._run.client.proven_at()
         for project in list(self._doubted):
             since = project.progress.doubted_since
@@ -244,9 +243,9 @@ class PipelineWriter:
             project.progress.settle(proven_at)
             self._keep(project)
 
-    def _prove(self, current: _Project | None = None) -> None:
+    def _prove(self, *more: _Project) -> None:
         """Ask whether the token is valid still, where the last answers leave it open: see `errors.NotFound`."""
-        self._settle(current)
+        self._settle(*more)
         if self._doubted:
             me = self._run.pool.submit((), lambda: who_am_i(self._run.client))
             self._run.wait(me)
@@ -262,14 +261,4 @@ class PipelineWriter:
 
     def _names(self, name: str) -> tuple[str, ...] | None:
         """The patterns of names to which a stream is limited, where it can be."""
-        key = names_key(STREAMS[name])
-        return None if key is None else self._run.config.job_names.patterns
-
-
-def _both(one: Lacking, other: Lacking) -> Lacking:
-    """What is lacking in either; what has failed for certain stays so."""
-    found = dict(one)
-    for name, since in other.items():
-        before = found.get(name, since)
-        found[name] = None if before is None or since is None else max(before, since)
-    return found
+        return None if names_key(STREAMS[name]) is None else self._run.config.job_names.patterns

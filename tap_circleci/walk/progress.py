@@ -35,16 +35,17 @@ class Progress:
         return Progress(dict(seen), {name: dict.fromkeys(one.retry) for name, one in seen.items()})
 
     def looked(self, look: Look, lacking: Lacking) -> None:
-        """A pipeline was looked at, and these streams lack something below it."""
-        for name in look.as_of.keys() - self.stopped:
+        """A pipeline was looked at."""
+        for name in look.as_of:
             retry = self.retries.setdefault(name, {})
             retry.pop(look.pipeline_id, None)
             if name in lacking:
                 retry[look.pipeline_id] = lacking[name]
 
-    def overfull(self) -> frozenset[str]:
-        """The streams of which more has failed than can be kept for another try."""
-        return frozenset(name for name, retry in self.retries.items() if len(retry) > MOST_RETRIES)
+    def full(self) -> frozenset[str]:
+        """The streams that are to stop, since more of them could not be read than the state keeps."""
+        full = {name for name, retry in self.retries.items() if len(retry) > MOST_RETRIES}
+        return frozenset(full - self.stopped)
 
     def stop(self, names: Iterable[str]) -> frozenset[str]:
         """Leave the claims of these streams, and of all below them, as they are; gives those that stop now."""
@@ -83,3 +84,12 @@ class Progress:
 
     def _retry(self, name: str) -> tuple[str, ...]:
         return tuple(self.retries.get(name, ()))[:MOST_RETRIES]
+
+
+def merged(one: Lacking, other: Lacking) -> Lacking:
+    """What is lacking in either; what has failed for certain stays so."""
+    found = dict(one)
+    for name, since in other.items():
+        before = found.get(name, since)
+        found[name] = None if before is None or since is None else max(before, since)
+    return found

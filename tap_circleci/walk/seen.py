@@ -139,10 +139,11 @@ class Plan:
 
     def has_read_once(self, created_at: datetime | None, pipeline_id: str) -> bool:
         """Whether a list that never changes was read below a pipeline, while it was in a final state."""
-        as_of = self.as_of(created_at, pipeline_id)
-        if as_of is None or created_at is None or self.was_pending(created_at, pipeline_id):
+        step = self._step(created_at)
+        if step is None or created_at is None or pipeline_id in self.retry or self.was_pending(created_at, pipeline_id):
             return False
-        return created_at < as_of - LATE or digest_of(pipeline_id) in self.seen.recent
+        # Also of a pipeline that the walk of this step has not come down to: an earlier one has listed it.
+        return created_at < step.as_of - LATE or digest_of(pipeline_id) in self.seen.recent
 
     @cached_property
     def horizon(self) -> datetime:
@@ -186,21 +187,24 @@ class Plan:
     def _pending_after(self, down_to: datetime | None, listed: Listed) -> tuple[datetime | None, tuple[str, ...]]:
         """When the oldest pipeline in setup was created, and the ids of all, the walk having met them or not."""
         before = self.seen
-        passed = self.horizon if down_to is None else down_to
         dates = list(listed.pending.values())
         ids = list(listed.pending)
         is_known = True
-        if before.pending is not None and before.pending <= passed:
+        if before.pending is not None and not self._has_passed(before.pending, down_to):
             dates.append(before.pending if down_to is not None else max(before.pending, self.last_looks_at))
             ids += [one for one in before.pending_ids if one not in listed.settled and one not in listed.pending]
             is_known = bool(before.pending_ids)
-        if not dates:
+        if not dates or (is_known and not ids):
             return None, ()
         return min(dates), tuple(ids) if is_known and len(ids) <= MOST_PENDING else ()
 
+    def _has_passed(self, created_at: datetime, down_to: datetime | None) -> bool:
+        """Whether the walk has come to a pipeline of that creation time."""
+        return created_at >= self.horizon if down_to is None else created_at > down_to
+
     def _recent(self, step: Step) -> datetime:
         """Every pipeline of this step that was created since then is looked at again."""
-        return step.as_of - max(self.lookback, LATE)
+        return step.as_of - self.lookback - LATE
 
     def _step(self, created_at: datetime | None) -> Step | None:
         if created_at is None:
