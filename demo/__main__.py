@@ -17,7 +17,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from demo.report import read as read_figures
 from demo.report import write as write_report
+from demo.report.answers import Answers, dollars
+from demo.report.numbers import percentile
 from tests.circleci import TOKEN, demo_world
 from tests.integration.programs import ROOT, Command, discover, pour, tap_command, virtualenv, write_json
 
@@ -42,7 +45,18 @@ SELECT project, workflow, runs,
        printf('%.1f min', avg(CASE WHEN place IN ((runs + 1) / 2, (runs + 2) / 2) THEN minutes END)) AS "median time"
 FROM ranked GROUP BY project, workflow, runs ORDER BY runs DESC LIMIT 20
 """
-EXTRA_STREAMS = ["insights_workflows", "insights_workflow_runs", "flaky_tests", "usage"]
+EXTRA_STREAMS = [
+    "insights_workflows",
+    "insights_workflow_runs",
+    "flaky_tests",
+    "tests",
+    "builds",
+    "steps",
+    "step_outputs",
+    "usage",
+]
+#: A matrix of 64 jobs a run would take most of the calls.
+JOB_NAMES = ["*", "!browser-??"]
 ANSWERS = {
     f"{QUESTION} (By SQL, without workflows that were canceled or have not ended.)": ANSWER,
     "Which tests fail now and then on the same commit, and how much time did that take? (flaky_tests)": """
@@ -128,6 +142,7 @@ def sync(config: Path, folder: Path, as_of: datetime) -> int:
                 table([column[0] for column in answer.description], rows)
     page = folder / "report.html"
     write_report(database, page, as_of)
+    tell(read_figures(database, as_of).answers)
     new = after.total() - before.total()
     say(
         f"The first sync: {new} rows by {calls} calls."
@@ -142,6 +157,42 @@ def sync(config: Path, folder: Path, as_of: datetime) -> int:
     ):
         print(f"{what:6} {where}")
     return poured.tap or poured.target
+
+
+def tell(answers: Answers) -> None:
+    """Print the answers that take more than a query; the page has all of them."""
+    total = sum(one.jobs for one in answers.failures)
+    tables: dict[str, tuple[list[str], list[list[str]]]] = {
+        "Why do jobs fail? (jobs, steps, step_outputs, builds, tests: by the rules of the dbt models)": (
+            ["class", "jobs", "share", "most usual reason", "a line that told"],
+            [
+                [one.name, str(one.jobs), f"{100 * one.jobs / total:.0f} %", one.reasons[0][0], one.line[:60]]
+                for one in answers.failures
+            ],
+        ),
+        "What did each change cost, and what of it for reruns? (usage, builds)": (
+            ["change", "project", "cost", "reruns"],
+            [
+                [one.name, one.project, f"{dollars(one.credits):.2f} USD", f"{dollars(one.rerun_credits):.2f} USD"]
+                for one in answers.changes[:5]
+            ],
+        ),
+        "Where do jobs wait for a machine? (usage or builds)": (
+            ["resource class", "jobs", "median", "95 % within"],
+            [
+                [
+                    wait.name,
+                    str(len(wait.seconds)),
+                    *(f"{percentile(wait.seconds, part):.0f} s" for part in (0.5, 0.95)),
+                ]
+                for wait in answers.queues
+            ],
+        ),
+    }
+    for question, (head, rows) in tables.items():
+        if rows:
+            say(question)
+            table(head, rows)
 
 
 @contextmanager
@@ -172,7 +223,12 @@ def our_circleci(folder: Path) -> Iterator[tuple[Path, datetime]]:
                 orders = json.dumps({"now": "now"}).encode()
                 urllib.request.urlopen(f"{url}/_control", orders).close()  # noqa: S310 - our own server
             start_date = (yesterday - timedelta(days=31)).isoformat()
-            settings = {"token": TOKEN, "extra_streams": EXTRA_STREAMS, "start_date": start_date}
+            settings = {
+                "token": TOKEN,
+                "extra_streams": EXTRA_STREAMS,
+                "job_names": JOB_NAMES,
+                "start_date": start_date,
+            }
             slugs = [project["slug"] for project in demo_world(yesterday).projects.values()]
             config = write_json(folder / "config.json", {**settings, "project_slugs": slugs, "base_url": url})
             yield config, yesterday if first else datetime.now(timezone.utc)

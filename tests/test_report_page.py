@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from demo.report import write
-from demo.report.figures import percentile, read
+from demo.report.charts import stacked_bars
+from demo.report.figures import read
+from demo.report.numbers import percentile
 from tap_circleci.discover import schema_of
 
 NOW = datetime(2026, 3, 11, 12, tzinfo=timezone.utc)
@@ -133,7 +135,8 @@ def test_the_page_tells_them(tmp_path):
     """Rates, durations and recovery stand in the page, names are escaped, and what has no rows is left out."""
     write(small_world(tmp_path / "a.db"), tmp_path / "report.html", NOW)
     text = Outline((tmp_path / "report.html").read_text(encoding="utf-8")).text.replace("\u00a0", " ")
-    assert re.search(r"\b4 runs of workflows\s+50 % succeeded\s+60 min median duration\s+1 failures\s+3.0 h mean", text)
+    tiles = r"\b4 runs of workflows\s+50 % succeeded\s+50 % succeeded on the default branch\s+1 failures\s+3.0 h mean"
+    assert re.search(tiles, text)
     assert "<b> & co" in text
     assert "As of 11 March 2026, 12:00 UTC" in text
     assert "Cost by project" not in text
@@ -148,13 +151,27 @@ def test_it_is_well_formed_and_self_contained(tmp_path):
     seen = Outline(page).seen
     assert "http" not in page.replace("http-equiv", "")
     assert not {"script", "img", "link", "iframe", "object"} & {tag for tag, _ in seen}
-    assert not [
-        attributes for _, attributes in seen if {"src", "href", "srcset", "onclick", "onload"} & attributes.keys()
-    ]
+    assert not [attributes for _, attributes in seen if {"src", "srcset", "onclick", "onload"} & attributes.keys()]
+    anchors = {f"#{attributes['id']}" for _, attributes in seen if "id" in attributes}
+    links = {attributes["href"] for _, attributes in seen if "href" in attributes}
+    assert links
+    assert links <= anchors
     assert not re.search(r"url\(|@import", page)
     charts = [attributes for tag, attributes in seen if tag == "svg"]
     assert len(charts) == 2
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in charts)
+    regions = [attributes for _, attributes in seen if attributes.get("role") == "region"]
+    assert all(attributes["tabindex"] == "0" and attributes["aria-label"] for attributes in regions)
+    assert all("scope" in attributes for tag, attributes in seen if tag == "th")
+
+
+@pytest.mark.parametrize(("most", "labels"), [(1, [0, 1]), (2, [0, 1, 2]), (3, [0, 1, 2, 3]), (9, [0, 5, 10])])
+def test_what_is_counted_has_whole_labels(most, labels):
+    """A chart of counts has no half steps, however low it is."""
+    page = Outline(stacked_bars("Runs", [NOW.date()], {"succeeded": [most]}))
+    numbers = [word for word in page.text.split() if word.isdigit()]
+    assert [int(number) for number in numbers if int(number) in labels][: len(labels)] == labels
+    assert "0.5" not in page.text
 
 
 def test_costs_and_sizes_stand_there_where_usage_is_loaded(tmp_path):

@@ -1,4 +1,4 @@
-"""The figures of the report, by SQL from the tables as they were loaded; percentiles by hand, which SQLite has not."""
+"""The figures of the report, by SQL from the tables as they were loaded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
+from demo.report.answers import Answers, answer
+
 #: The report looks back so far, by day while there is not more than this many of them, else by week.
 MOST_DAYS, MOST_WEEKS = 42, 26
 #: Fails and then passes on the same commit within this time: flaky, as CircleCI has it.
@@ -20,9 +22,12 @@ CREDIT_PRICE = 0.0006
 MATRIX = 3
 
 RUNS = """
-WITH projects AS (SELECT slug, min(name) AS name FROM project GROUP BY slug)
+WITH projects AS (
+    SELECT slug, min(name) AS name, min(json_extract(vcs_info, '$.default_branch')) AS branch FROM project GROUP BY slug
+)
 SELECT coalesce(project.name, workflows.project_slug), workflows.name, workflows.status,
-       seconds(workflows.created_at), seconds(workflows.stopped_at), json_extract(pipelines.vcs, '$.branch')
+       seconds(workflows.created_at), seconds(workflows.stopped_at), json_extract(pipelines.vcs, '$.branch'),
+       json_extract(pipelines.vcs, '$.branch') IS coalesce(project.branch, 'main')
 FROM workflows
 LEFT JOIN pipelines ON pipelines.id = workflows.pipeline_id
 LEFT JOIN projects AS project ON project.slug = workflows.project_slug
@@ -82,6 +87,7 @@ class Run:
     began: int
     ended: int | None
     branch: str | None
+    is_default: bool
 
     @property
     def seconds(self) -> int | None:
@@ -162,6 +168,7 @@ class Figures:
     costs: Sequence[Cost]
     sizes: Sequence[Size]
     tables: Sequence[Table]
+    answers: Answers
 
     @property
     def steps(self) -> Sequence[date]:
@@ -183,8 +190,10 @@ def read(database: Path, as_of: datetime) -> Figures:
         tables = _tables(connection)
         filled = {table.name for table in tables if table.rows}
         runs = [
-            Run(project, workflow, RESULTS.get(status), began, ended, branch)
-            for project, workflow, status, began, ended, branch in connection.execute(RUNS, [until.timestamp()])
+            Run(project, workflow, RESULTS.get(status), began, ended, branch, bool(is_default))
+            for project, workflow, status, began, ended, branch, is_default in connection.execute(
+                RUNS, [until.timestamp()]
+            )
         ]
         since, step = _span(runs, until)
         first = datetime.combine(since, datetime.min.time(), timezone.utc).timestamp()
@@ -200,17 +209,8 @@ def read(database: Path, as_of: datetime) -> Figures:
             costs=[Cost(*row) for row in connection.execute(COSTS, span)] if usage else [],
             sizes=_sizes(connection.execute(SIZES, span)) if usage else [],
             tables=tables,
+            answers=answer(connection, filled, *span),
         )
-
-
-def percentile(values: Iterable[float], share: float) -> float | None:
-    """The value below which that share of the values lies, interpolated; None without values."""
-    ranked = sorted(values)
-    if not ranked:
-        return None
-    low, part = divmod(share * (len(ranked) - 1), 1)
-    high = min(int(low) + 1, len(ranked) - 1)
-    return ranked[int(low)] + part * (ranked[high] - ranked[int(low)])
 
 
 def recoveries(runs: Iterable[Run]) -> list[int]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from html import escape
 from pathlib import Path
 
-from demo.report import charts
-from demo.report.figures import Figures, Job, Run, percentile, read, recoveries
+from demo.report import answers_page, charts, html
+from demo.report.figures import Figures, Job, Run, read, recoveries
+from demo.report.numbers import percentile
 
-#: Numbers and their units stay on one line.
-GAP = "\u00a0"
-NONE = "\u2013"
 STYLE = Path(__file__).with_name("page.css")
 #: How many workflows get charts, and how many rows a ranking has.
 CHARTED, RANKED = 6, 8
@@ -27,18 +26,14 @@ LEGEND = " ".join(
 def write(database: Path, page: Path, as_of: datetime) -> None:
     """Write the report of a database whose tables, one a stream, hold what CircleCI showed at that moment."""
     figures = read(database, as_of)
-    span = f"{_day(figures.since)} to {_day(figures.until.date())}"
+    span = f"{html.day(figures.since)} to {html.day(figures.until.date())}"
     body = "\n".join(
         [
             "<header><h1>How the builds are doing</h1>",
             f'<p class="soft">{span} {figures.until.year}, as of {figures.until:%H:%M} UTC.</p></header>',
             _glance(figures),
-            _workflows(figures),
-            _slowest(figures.jobs),
-            _flakiest(figures.jobs),
-            _flaky_tests(figures),
-            _costs(figures),
-            _tables(figures),
+            _contents(sections := [text for text in _sections(figures) if text]),
+            *sections,
         ]
     )
     page.write_text(
@@ -54,19 +49,42 @@ def write(database: Path, page: Path, as_of: datetime) -> None:
     )
 
 
+def _sections(figures: Figures) -> Iterator[str]:
+    """The sections, empty where there is nothing to tell."""
+    answers = figures.answers
+    yield _workflows(figures)
+    yield answers_page.failures(answers.failures)
+    yield answers_page.steps(answers.steps)
+    yield _slowest(figures.jobs)
+    yield _flakiest(figures.jobs)
+    yield _flaky_tests(figures)
+    yield answers_page.waits(answers)
+    yield answers_page.deployments(answers.deployments, max(1, len(figures.steps) * figures.step.days) / 7)
+    yield answers_page.changes(answers.changes)
+    yield _costs(figures)
+    yield _tables(figures)
+
+
+def _contents(sections: Iterable[str]) -> str:
+    """Links to the sections, for the keyboard and for long pages."""
+    found = [re.search('<h2 id="(.*?)">(.*?)</h2>', text) for text in sections]
+    links = "".join(f'<li><a href="#{heading[1]}">{heading[2]}</a></li>' for heading in found if heading)
+    return f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
+
+
 def _glance(figures: Figures) -> str:
     """The few figures that say most."""
     counts = Counter(run.result for run in figures.runs)
     recovered = recoveries(figures.runs)
     tiles = [
-        (_count(len(figures.runs)), "runs of workflows"),
+        (html.count(len(figures.runs)), "runs of workflows"),
         (_success(figures.runs), "succeeded"),
-        (_time(percentile(_seconds(figures.runs), 0.5)), "median duration"),
-        (_count(counts["failed"]), "failures"),
-        (_time(sum(recovered) / len(recovered) if recovered else None), "mean time to recovery"),
+        (_success(run for run in figures.runs if run.is_default), "succeeded on the default branch"),
+        (html.count(counts["failed"]), "failures"),
+        (html.time(sum(recovered) / len(recovered) if recovered else None), "mean time to recovery"),
     ]
     if figures.costs:
-        tiles.append((_dollars(sum(cost.dollars for cost in figures.costs)), "cost, seats left out"))
+        tiles.append((html.dollars(sum(cost.dollars for cost in figures.costs)), "cost, seats left out"))
     shown = "".join(f'<div class="tile"><b>{value}</b><span>{what}</span></div>' for value, what in tiles)
     return f'<section class="grid tiles" aria-label="At a glance">{shown}</section>'
 
@@ -79,14 +97,14 @@ def _workflows(figures: Figures) -> str:
     ranked = sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0]))
     cards = "".join(_workflow(figures, *names, runs) for names, runs in ranked[:CHARTED])
     more = [
-        [_named(workflow, project), _count(len(runs)), _success(runs), *_typical(_seconds(runs))]
+        [html.named(workflow, project), html.count(len(runs)), _success(runs), *_typical(_seconds(runs))]
         for (project, workflow), runs in ranked[CHARTED:]
     ]
-    return _section(
+    return html.section(
         "Workflows",
         "The share that succeeded leaves out canceled runs. A duration includes waiting for approvals.",
         f'<p class="soft">{LEGEND}</p><div class="grid cards">{cards}</div>',
-        _table(["Other workflows", "#Runs", "#Succeeded", "#Median", "+95 % within"], more) if more else "",
+        html.table(["Other workflows", "#Runs", "#Succeeded", "#Median", "+95 % within"], more) if more else "",
     )
 
 
@@ -109,8 +127,9 @@ def _workflow(figures: Figures, project: str, workflow: str, runs: Sequence[Run]
     name = f"{escape(workflow)} of {escape(project)}"
     return (
         f'<article class="card"><h3>{escape(workflow)} <small>{escape(project)}</small></h3>'
-        f'<p class="soft">{_count(len(runs))} runs, {_success(runs)} succeeded, median {median},'
-        f" 95{GAP}% within {high}</p>"
+        f'<p class="soft">{html.count(len(runs))} runs, {_success(runs)} succeeded'
+        f" ({_success(run for run in runs if run.is_default)} on the default branch), median {median},"
+        f" 95{html.GAP}% within {high}</p>"
         f"<h4>Runs per {each}</h4>"
         f"{charts.stacked_bars(f'Runs of {name} per {each}, by result', steps, counts)}"
         f"<h4>Duration in {unit}</h4>"
@@ -124,17 +143,17 @@ def _slowest(jobs: Sequence[Job]) -> str:
     longest = max((percentile(job.seconds, 0.5) or 0 for job in ranked), default=0)
     rows = [
         [
-            _named(job.name, f"{job.workflow}, {job.project}"),
-            _bar(percentile(job.seconds, 0.5) or 0, longest, "good"),
+            html.named(job.name, f"{job.workflow}, {job.project}"),
+            html.bar(percentile(job.seconds, 0.5) or 0, longest, "good"),
             *_typical(job.seconds),
-            _count(len(job.seconds)),
+            html.count(len(job.seconds)),
         ]
         for job in ranked
     ]
-    return _section(
+    return html.section(
         "The slowest jobs",
         "By the median of the runs that succeeded or failed. A job that a rerun lists again counts once.",
-        _table(["Job", "|", "#Median", "+95 % within", "#Runs"], rows),
+        html.table(["Job", "|", "#Median", "+95 % within", "#Runs"], rows),
     )
 
 
@@ -145,20 +164,20 @@ def _flakiest(jobs: Sequence[Job]) -> str:
     worst = max((job.flaky_commits / job.commits for job in ranked), default=0)
     rows = [
         [
-            _named(job.name, f"{job.workflow}, {job.project}"),
-            _bar(job.flaky_commits / job.commits, worst, "bad"),
-            f"{100 * job.flaky_commits / job.commits:.0f}{GAP}%",
-            f"{_count(job.flaky_commits)} of {_count(job.commits)}",
-            _time(job.wasted),
+            html.named(job.name, f"{job.workflow}, {job.project}"),
+            html.bar(job.flaky_commits / job.commits, worst, "bad"),
+            f"{100 * job.flaky_commits / job.commits:.0f}{html.GAP}%",
+            f"{html.count(job.flaky_commits)} of {html.count(job.commits)}",
+            html.time(job.wasted),
         ]
         for job in ranked
     ]
-    return _section(
+    return html.section(
         "The flakiest jobs",
         "They failed, and passed on the same commit within 14 days."
         if rows
         else "No job failed and then passed on the same commit.",
-        _table(["Job", "|", "#Flaky", "+Commits", "#Time lost"], rows) if rows else "",
+        html.table(["Job", "|", "#Flaky", "+Commits", "#Time lost"], rows) if rows else "",
     )
 
 
@@ -169,17 +188,17 @@ def _flaky_tests(figures: Figures) -> str:
     worst = max(test.times for test in figures.flaky_tests)
     rows = [
         [
-            _named(test.name, f"{test.job}, {test.project}"),
-            _bar(test.times, worst, "bad"),
-            _count(test.times),
-            _time(test.wasted),
+            html.named(test.name, f"{test.job}, {test.project}"),
+            html.bar(test.times, worst, "bad"),
+            html.count(test.times),
+            html.time(test.wasted),
         ]
         for test in figures.flaky_tests
     ]
-    return _section(
+    return html.section(
         "Flaky tests",
         "As CircleCI counts them: passed and failed on the same commit, in the last 14 days.",
-        _table(["Test", "|", "#Times", "#Time lost"], rows),
+        html.table(["Test", "|", "#Times", "#Time lost"], rows),
     )
 
 
@@ -191,31 +210,31 @@ def _costs(figures: Figures) -> str:
     costs = [
         [
             escape(cost.project),
-            _bar(cost.dollars, highest, "good"),
-            _dollars(cost.dollars),
-            _count(round(cost.credits)),
-            _count(cost.jobs),
+            html.bar(cost.dollars, highest, "good"),
+            html.dollars(cost.dollars),
+            html.count(round(cost.credits)),
+            html.count(cost.jobs),
         ]
         for cost in figures.costs
     ]
     sizes = [
         [
-            _named(size.job, f"{size.resource_class}, {size.project}"),
+            html.named(size.job, f"{size.resource_class}, {size.project}"),
             size.verdict,
-            f"{size.cpu:.0f}{GAP}%",
-            f"{size.ram:.0f}{GAP}%",
-            _dollars(size.dollars),
+            f"{size.cpu:.0f}{html.GAP}%",
+            f"{size.ram:.0f}{html.GAP}%",
+            html.dollars(size.dollars),
         ]
         for size in figures.sizes[:RANKED]
     ]
-    return _section(
+    return html.section(
         "Cost by project",
         "Credits without those for users' seats, at 0.0006 dollars each. Not an invoice.",
-        _table(["Project", "|", "#Cost", "#Credits", "+Jobs"], costs),
+        html.table(["Project", "|", "#Cost", "#Credits", "+Jobs"], costs),
         "<h3>Jobs whose resource class does not fit</h3>"
         '<p class="soft">Too large: at their peak they use at most 40 % of CPU and of RAM.'
         " Too small: half of the time 80 % of the CPU, or at their peak 80 % of the RAM.</p>"
-        + _table(["Job", "Verdict", "#CPU", "#RAM", "+Cost"], sizes)
+        + html.table(["Job", "Verdict", "+CPU", "+RAM", "#Cost"], sizes)
         if sizes
         else "",
     )
@@ -224,46 +243,17 @@ def _costs(figures: Figures) -> str:
 def _tables(figures: Figures) -> str:
     """What the database holds."""
     rows = [
-        [f"<code>{escape(table.name).replace('_', '_<wbr>')}</code>", _count(table.rows), _moment(table.newest)]
+        [f"<code>{escape(table.name).replace('_', '_<wbr>')}</code>", html.count(table.rows), html.moment(table.newest)]
         for table in figures.tables
         if table.rows
     ]
     empty = [escape(table.name) for table in figures.tables if not table.rows]
-    return _section(
+    return html.section(
         "The tables",
         f"As of {figures.until:%d %B %Y, %H:%M} UTC. Newest is the last end, change or beginning in the table.",
-        _table(["Table", "#Rows", "#Newest"], rows),
+        html.table(["Table", "#Rows", "#Newest"], rows),
         f'<p class="soft">Empty: {", ".join(empty)}.</p>' if empty else "",
     )
-
-
-def _section(title: str, note: str, *parts: str) -> str:
-    return f'<section><h2>{title}</h2><p class="soft">{note}</p>{"".join(parts)}</section>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; | heads bars, # numbers, and + those that a narrow screen leaves out."""
-    marks = {"|": "bar", "#": "number", "+": "number wide"}
-    classes = [marks.get(title[0], "") for title in head]
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        inner = (
-            f'<{tag} class="{name}">{cell}</{tag}>' if name else f"<{tag}>{cell}</{tag}>"
-            for name, cell in zip(classes, cells, strict=True)
-        )
-        return f"<tr>{''.join(inner)}</tr>"
-
-    titles = line("th", [title.lstrip("|#+") for title in head])
-    body = "".join(line("td", row) for row in rows)
-    return f'<div class="scroll"><table><thead>{titles}</thead><tbody>{body}</tbody></table></div>'
-
-
-def _bar(value: float, most: float, colour: str) -> str:
-    return f'<i class="{colour}" style="width:{100 * value / most if most else 0:.1f}%"></i>'
-
-
-def _named(name: str, place: str) -> str:
-    return f"{escape(name)}<small>{escape(place)}</small>"
 
 
 def _seconds(runs: Iterable[Run]) -> list[int]:
@@ -274,37 +264,9 @@ def _success(runs: Iterable[Run]) -> str:
     """The share that succeeded."""
     counts = Counter(run.result for run in runs)
     judged = counts["succeeded"] + counts["failed"]
-    return f"{100 * counts['succeeded'] / judged:.0f}{GAP}%" if judged else NONE
+    return f"{100 * counts['succeeded'] / judged:.0f}{html.GAP}%" if judged else html.NONE
 
 
 def _typical(seconds: Sequence[int]) -> tuple[str, str]:
     """The median and the 95th percentile."""
-    return _time(percentile(seconds, 0.5)), _time(percentile(seconds, 0.95))
-
-
-def _time(seconds: float | None) -> str:
-    """A duration in the unit that suits it."""
-    if seconds is None:
-        return NONE
-    for unit, length, most in (("s", 1, 100), ("min", 60, 6000), ("h", 3600, 360_000)):
-        if seconds < most:
-            value = seconds / length
-            return f"{value:.0f}{GAP}{unit}" if unit == "s" or value >= 20 else f"{value:.1f}{GAP}{unit}"
-    return f"{seconds / 86_400:.0f}{GAP}d"
-
-
-def _count(number: int) -> str:
-    return f"{number:,}".replace(",", "\u202f")
-
-
-def _dollars(amount: float) -> str:
-    return f"${amount:,.2f}" if amount < 100 else f"${amount:,.0f}"
-
-
-def _day(day: date) -> str:
-    return f"{day.day} {day:%B}"
-
-
-def _moment(text: str | None) -> str:
-    """A time of the database's, shorter."""
-    return escape(text[:16].replace("T", " ")) if text else NONE
+    return html.time(percentile(seconds, 0.5)), html.time(percentile(seconds, 0.95))

@@ -21,6 +21,7 @@ CORE = "dbt-core==1.11.16"
 WRITE = """
 import duckdb, json, sys
 connection = duckdb.connect(sys.argv[1])
+connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{sys.argv[2]}"; USE "{sys.argv[2]}"')
 for name, rows in json.load(sys.stdin).items():
     columns = list({column: None for row in rows for column in row})
     def kind(column):
@@ -92,9 +93,9 @@ def switches() -> dict[str, bool]:
     return dict.fromkeys(names, True)
 
 
-def write_tables(database: Path, tables: Mapping[str, Sequence[Row]]) -> None:
+def write_tables(database: Path, tables: Mapping[str, Sequence[Row]], schema: str = "main") -> None:
     """Make tables in a DuckDB file, as a target would have."""
-    script: Command = [programs() / "python", "-c", WRITE, database]
+    script: Command = [programs() / "python", "-c", WRITE, database, schema]
     subprocess.run(script, input=json.dumps(tables), check=True, encoding="utf-8")
 
 

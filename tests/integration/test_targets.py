@@ -44,8 +44,8 @@ def prepare(server: Server, folder: Path, **settings: object) -> None:
 def sync(folder: Path, warehouse: Warehouse) -> Counter[str]:
     """Run `tap | target`, and tell how many rows of each stream passed."""
     poured = pour(tap_command(folder, folder / "config.json"), warehouse.command, folder)
-    logs = [(folder / name).read_text(encoding="utf-8")[-3000:] for name in ("tap.log", "target.log")]
-    assert poured.well, "\n".join(logs)
+    logs = [(folder / name).read_text(encoding="utf-8") for name in ("tap.log", "target.log")]
+    assert poured.well, "\n".join(log[-3000:] for log in logs)
     line = next(line for line in logs[0].splitlines() if "Rows: " in line)
     counts = (item.rsplit(" ", 1) for item in line.split("Rows: ")[1].split(", "))
     return Counter({name: int(count) for name, count in counts})
