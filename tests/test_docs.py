@@ -253,6 +253,15 @@ def test_links_lead_somewhere(page):
                 assert heading in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles], link
 
 
+def test_the_description_of_the_package_has_no_link_into_the_repository():
+    """What the package index shows has no picture and no link that lead nowhere there, and all other words."""
+    command = [sys.executable, "-W", "ignore", "setup.py", "--long-description"]
+    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8").stdout
+    assert re.findall(r"\]\((?!https://)", shown) == []
+    assert "](https://www.singer.io)" in shown
+    assert "coming from other taps" in shown
+
+
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_commands_are_tried(page):
     """Each block of commands, but for how to install, says by its mark how it is tested; targets of make exist."""
