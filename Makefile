@@ -51,7 +51,7 @@ integration: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
 
-# Side by side with the other taps for CircleCI; with WRITE=--write into README.md and docs/comparison.md.
+# Side by side with the other taps for CircleCI; with WRITE=--write into docs/comparison.md.
 rivals: .venv/ready
 	$(BIN)/python -m benchmarks.rivals $(WRITE)
 

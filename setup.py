@@ -1,14 +1,20 @@
 """Metadata of the package; how it is built and checked stands in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+README = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+# Away from the repository, whose address is not fixed yet, its pictures and relative links would lead nowhere.
+WITHOUT_PICTURES = re.sub(r"!\[[^\]]*\]\((?!https:)[^)]*\)\n+", "", README)
+DESCRIPTION = re.sub(r"\[([^\]]*)\]\((?!https:)[^)]*\)", r"\1", WITHOUT_PICTURES)
+
 setup(
     name="tap-circleci",
     version="1.1.1",
-    description="Singer tap for CircleCI: complete rows, true statuses, few calls, safe restarts",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    description="Singer tap for CircleCI: pipelines, workflows, jobs, steps, tests, costs and settings",
+    long_description=DESCRIPTION,
     long_description_content_type="text/markdown",
     author="The tap-circleci contributors",
     license="Apache-2.0",
@@ -43,15 +49,17 @@ setup(
     },
     entry_points={"console_scripts": ["tap-circleci=tap_circleci:main"]},
     classifiers=[
-        "Development Status :: 5 - Production/Stable",
+        "Development Status :: 4 - Beta",
         "Environment :: Console",
         "Intended Audience :: Developers",
         "Intended Audience :: Information Technology",
+        "Natural Language :: English",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3 :: Only",
         *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
         "Topic :: Database",
-        "Topic :: Software Development :: Build Tools",
+        "Topic :: Software Development :: Quality Assurance",
         "Typing :: Typed",
     ],
 )

@@ -34,6 +34,7 @@ from tests.circleci import Server
 SHORT, LONG = 2_000, 20_000
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LOOKBACK_DAYS = [0.25, 1, 3, 7]
+SETTINGS = [{"lookback_days": days, "find_reruns": finds} for finds in (False, True) for days in LOOKBACK_DAYS]
 
 Figures = dict[str, float]
 
@@ -48,33 +49,31 @@ class Hours:
 
 
 def walk(options: argparse.Namespace) -> None:
-    """Print what syncs cost by the length of the history, then by lookback_days."""
+    """Print what syncs cost by the length of the history, then by lookback_days and find_reruns."""
     hours = 720 if options.month else 168
     with Remote(_tap) as tap:
         with service(worlds.busy, SHORT, hours) as remote:
             short, settings, state = _begun(remote)
-            lives = {
-                days: _life(remote, tap, {**settings, "lookback_days": days}, state, hours) for days in LOOKBACK_DAYS
-            }
+            lives = [_life(remote, tap, {**settings, **one}, state, hours) for one in SETTINGS]
             late = remote.ask(worlds.late_changes)
         with service(worlds.busy, LONG, hours) as remote:
             long, settings, state = _begun(remote)
             long |= _told(_life(remote, tap, settings, state, hours))
-    short |= _told(lives[1])
+    short |= _told(lives[LOOKBACK_DAYS.index(1)])
 
     print(f"One project with 30 pipelines a day, no latency; {hours} hourly syncs. Wanted: under 60 calls an hour,")
     print("state under 400 bytes, and nothing but the first sync grows with the history.\n")
     lines = [[name, few, long[name], long[name] / few] for name, few in short.items()]
     table(["what", f"{SHORT:,} pipelines", f"{LONG:,} pipelines", "ratio"], lines)
 
-    print("Calls of an hourly sync by lookback_days, and for pipelines of some ages, within how many hours it shows")
+    print("Calls of an hourly sync by its settings, and for pipelines of some ages, within how many hours it shows")
     print("at worst that one of their workflows was run again or approved:\n")
     ages = [f"{age / DAY:g} d old" for age in worlds.LATE]
     found = [
-        [f"{days:g}", mean(life.calls), median(life.calls), max(life.calls), *_delays(life, late)]
-        for days, life in lives.items()
+        [*map(str, one.values()), mean(life.calls), median(life.calls), max(life.calls), *_delays(life, late)]
+        for one, life in zip(SETTINGS, lives, strict=True)
     ]
-    table(["lookback_days", "calls, mean", "median", "most", *ages], found)
+    table([*SETTINGS[0], "calls, mean", "median", "most", *ages], found)
 
 
 def _begun(remote: Remote[Server]) -> tuple[Figures, dict[str, Any], dict[str, Any]]:

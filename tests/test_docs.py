@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from benchmarks.rivals.report import TELLING
 from docs.generate import STREAMS_PAGE, streams_page
 from tap_circleci.config import check, keys, unknown
 from tap_circleci.discover import EXTRA
 from tap_circleci.streams import STREAMS
 from tests.circleci import Fault, Server, World
-from tests.tap import DEFAULT, kept, run, sync
+from tests.tap import DEFAULT, config_for, kept, run, sync
 from tests.test_architecture import MODULES
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
@@ -26,7 +28,7 @@ PAGES = {
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
     if path.name != "CHANGELOG.md"
 }
-MARKS = ("run", "cron", "meltano", "reset", "make")
+MARKS = ("run", "catalogs", "cron", "meltano", "reset", "make")
 """The marks of commands that are run, here or in tests/integration."""
 
 
@@ -54,7 +56,7 @@ def named_streams(table: list[list[str]]) -> list[str]:
 
 def test_the_readme_is_read_in_five_minutes():
     """What is longer belongs to docs/."""
-    assert len(PAGES["README.md"].splitlines()) <= 150
+    assert len(PAGES["README.md"].splitlines()) <= 140
 
 
 def test_the_config_table_names_every_key_and_default():
@@ -92,14 +94,6 @@ def test_incremental_streams_are_told_with_their_replication_key():
 def test_the_page_of_streams_is_that_of_the_code():
     """`make docs` was run: every stream, every column, with type and meaning."""
     assert STREAMS_PAGE.read_text(encoding="utf-8") == streams_page()
-
-
-def test_the_rows_of_the_comparison_in_the_readme_are_those_of_the_whole():
-    """The five telling rows, each as it was measured."""
-    text = PAGES["README.md"].partition("<!-- rivals -->\n")[2].partition("<!-- /rivals -->")[0]
-    head, _, *rows = text.splitlines()
-    assert {head, *rows} <= set(PAGES["comparison.md"].splitlines())
-    assert all(row.startswith(f"| {label}") for row, label in zip(rows, TELLING, strict=True))
 
 
 def test_the_sample_config_is_the_one_shown_and_is_sound():
@@ -182,6 +176,55 @@ def test_a_stream_that_is_taken_out_of_the_state_is_read_anew_and_no_other(tmp_p
     }
 
 
+@pytest.fixture
+def cron(tmp_path: Path, monkeypatch) -> Path:
+    """A folder with the catalogs and the script for cron, and a target that prints the states that it is given."""
+    target = tmp_path / "bin" / "target-jsonl"
+    target.parent.mkdir()
+    target.write_text('#!/bin/sh\nsed -n \'s/^{"type": "STATE", "value": \\(.*\\)}$/\\1/p\'\n', encoding="utf-8")
+    target.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{target.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    (tmp_path / "target.json").write_text("{}", encoding="utf-8")
+    (script,) = fenced("operations.md", "cron")
+    (tmp_path / "circleci.sh").write_text(script, encoding="utf-8")
+    return tmp_path
+
+
+def cron_run(folder: Path, server: Server, which: str) -> subprocess.CompletedProcess[str]:
+    """Make the catalogs if they are not there, and run the script."""
+    (folder / "config.json").write_text(json.dumps(config_for(server)), encoding="utf-8")
+    if not (folder / "hourly").exists():
+        (block,) = fenced("operations.md", "catalogs")
+        subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=folder, check=True)
+    return subprocess.run(
+        ["bash", "circleci.sh", which], cwd=folder, check=False, capture_output=True, encoding="utf-8"
+    )
+
+
+def test_the_hourly_and_the_daily_run_of_cron_share_no_stream(cron):
+    """The hourly run reads the walk, the daily one all the rest, each with a state of its own."""
+    with Server(small_world()) as server:
+        for which in ("hourly", "daily"):
+            assert cron_run(cron, server, which).returncode == 0
+    states = [json.loads((cron / which / "state.json").read_text(encoding="utf-8")) for which in ("hourly", "daily")]
+    assert [sorted(state["bookmarks"]) for state in states] == [
+        ["jobs", "pipelines", "workflows"],
+        ["deploy", "schedule"],
+    ]
+
+
+def test_the_script_for_cron_keeps_the_state_and_prints_the_log_of_a_run_that_fails(cron):
+    """A run that cannot begin leaves the state as it was, exits with 1, and prints why."""
+    with Server(small_world()) as server:
+        assert cron_run(cron, server, "hourly").stdout == ""
+        state = (cron / "hourly" / "state.json").read_text(encoding="utf-8")
+        server.script("/me", [Fault(401, {}, {"message": "You must log in first."})])
+        failed = cron_run(cron, server, "hourly")
+    assert failed.returncode == 1
+    assert "CircleCI does not accept the token" in failed.stdout
+    assert (cron / "hourly" / "state.json").read_text(encoding="utf-8") == state
+
+
 def test_the_errors_shown_are_what_users_see(tmp_path: Path):
     """The sentences in the README are those of the tap."""
     config = tmp_path / "config.json"
@@ -210,11 +253,20 @@ def test_links_lead_somewhere(page):
                 assert heading in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles], link
 
 
+def test_the_description_of_the_package_has_no_link_into_the_repository():
+    """What the package index shows has no picture and no link that lead nowhere there, and all other words."""
+    command = [sys.executable, "-W", "ignore", "setup.py", "--long-description"]
+    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8").stdout
+    assert re.findall(r"\]\((?!https://)", shown) == []
+    assert "](https://www.singer.io)" in shown
+    assert "coming from other taps" in shown
+
+
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_commands_are_tried(page):
     """Each block of commands, but for how to install, says by its mark how it is tested; targets of make exist."""
     blocks = re.findall(r"(?:<!-- (\w+) -->\n)?```sh\n(.*?)```", PAGES[page], re.DOTALL)
-    assert [text for mark, text in blocks if mark not in MARKS and "install tap-circleci" not in text] == []
+    assert [text for mark, text in blocks if mark not in (*MARKS, "install")] == []
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"\bmake (\w+)(?=`|$|\s{2,})", PAGES[page], re.MULTILINE)) <= set(targets)
 

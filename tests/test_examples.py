@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -17,8 +18,9 @@ AIRFLOW = Path(__file__).parent.parent / "examples" / "airflow" / "circleci.py"
 
 @pytest.fixture
 def airflow(monkeypatch) -> ModuleType:
-    """The DAG's file, imported without Airflow: the DAG itself is not made."""
-    sdk = SimpleNamespace(dag=lambda **_: lambda _: lambda: None, task=None)
+    """The file of the DAGs, imported without Airflow: the DAGs themselves are not made."""
+    task = SimpleNamespace(bash=lambda **_: lambda function: function)
+    sdk = SimpleNamespace(dag=lambda **_: lambda _: lambda: None, task=task)
     monkeypatch.setitem(sys.modules, "airflow", SimpleNamespace(sdk=sdk))
     monkeypatch.setitem(sys.modules, "airflow.sdk", sdk)
     spec = importlib.util.spec_from_file_location("circleci_dag", AIRFLOW)
@@ -33,6 +35,15 @@ def test_the_groups_of_airflow_read_what_lies_below_the_named_projects(airflow):
     families = {one.name for root in roots for one in family_of(root)}
     assert set(airflow.BY_PROJECT) == families
     assert len(airflow.BY_PROJECT) == len(families)
+
+
+def test_what_lies_below_organizations_is_read_by_a_run_of_its_own(airflow, monkeypatch, tmp_path):
+    """The groups have the streams of BY_PROJECT, the daily run has all others with all slugs."""
+    (tmp_path / "config.json").write_text(json.dumps({"project_slugs": "gh/acme/api, gh/acme/web\n!gh/acme/old"}))
+    monkeypatch.setattr(airflow, "HOME", tmp_path)
+    assert all(run["by_project"] and "!gh/acme/old" in run["slugs"] for run in airflow.groups_of_projects())
+    slugs = ["gh/acme/api", "gh/acme/web", "!gh/acme/old"]
+    assert airflow.organizations() == [{"name": "organizations", "slugs": slugs, "by_project": False}]
 
 
 def test_a_pattern_and_the_slugs_that_it_covers_are_one_group_of_airflow(airflow):

@@ -19,7 +19,7 @@ def main() -> int:
     """Install, compare, show the table."""
     names = [scenario.__name__ for scenario in ALL]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/comparison.md and README.md")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/comparison.md")
     parser.add_argument("--quick", action="store_true", help="small worlds, one round: to see whether it runs")
     parser.add_argument("--only", choices=names, nargs="+", default=names, help="some of the scenarios")
     options = parser.parse_args()
@@ -38,7 +38,6 @@ def main() -> int:
                 print(f"{scenario.__name__}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     if options.write:
         put(report.table(), ROOT / "docs" / "comparison.md")
-        put(report.telling(), ROOT / "README.md")
     print(report.table())
     for shortfall in report.shortfalls:
         print(f"Not as wanted: {shortfall}.", file=sys.stderr)

@@ -13,14 +13,6 @@ from statistics import median
 from benchmarks.rivals.runs import Run
 from benchmarks.rivals.taps import Tap
 
-TELLING = (
-    "a company's five weeks: how the first sync ends",
-    "jobs that can be joined to their workflow",
-    "time of a first sync",
-    "calls of an hourly sync",
-    "killed and started again after 20%",
-)
-"""How the rows begin that the README shows; of several, the first."""
 MARKS = re.compile(r"(<!-- rivals -->\n).*?(<!-- /rivals -->)", re.DOTALL)
 
 
@@ -64,11 +56,6 @@ class Report:
         )
         heading = f"Measured on {date.today().isoformat()} with {machine}."
         return "\n".join([heading, "", *self._markdown([*self._rows, better]), ""])
-
-    def telling(self) -> str:
-        """The few rows that tell most, as Markdown."""
-        found = (next((row for row in self._rows if row[0].startswith(label)), None) for label in TELLING)
-        return "\n".join([*self._markdown([row for row in found if row is not None]), ""])
 
     def _markdown(self, rows: Sequence[Sequence[str]]) -> list[str]:
         names = [f"{tap.name} {tap.version}" for tap in self._taps]

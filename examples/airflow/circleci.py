@@ -10,8 +10,10 @@ A folder that all workers share, /opt/circleci or $CIRCLECI_HOME, holds
 virtualenv of its own. The target is started in the run's folder, so that relative paths in target.json lie there: right
 for a target that writes files, since two programs must not append to the same one.
 
-The groups read what lies below projects, one more task reads what lies below organizations. With streams of BY_PROJECT
-that begin at a project (insights, variables, keys, webhooks) each group lists the organizations' projects once a run.
+There are two DAGs. `circleci` runs every hour: each group reads what lies below its projects. `circleci_organizations`
+runs once a day: one task reads what lies below organizations, such as definitions, triggers and schedules. These are
+settings that seldom change, and with many projects most of the calls. With streams of BY_PROJECT that begin at a
+project (builds, insights, variables, keys, webhooks) each group lists the organizations' projects once a run.
 
 A project belongs to a group by its name, so the others keep theirs, and so their state, when you add or remove one. A
 pattern such as gh/acme/*, and the projects of that organization which it names as well, are one group's. Only another
@@ -27,6 +29,7 @@ import os
 import re
 import subprocess
 import zlib
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from shlex import quote
@@ -39,9 +42,10 @@ GROUPS = int(os.environ.get("CIRCLECI_GROUPS", "8"))
 AT_ONCE = 4
 HOSTS = {"github": "gh", "bitbucket": "bb"}
 BY_PROJECT = (
-    *("pipelines", "workflows", "jobs", "job_details", "tests", "artifacts"),
-    *("insights_workflows", "insights_workflow_runs", "insights_jobs", "flaky_tests"),
-    *("project_variables", "checkout_keys", "webhooks"),
+    *("pipelines", "workflows", "jobs", "job_details", "tests", "artifacts", "steps", "step_outputs"),
+    *("pipeline_values", "pipeline_configs", "builds", "flaky_tests"),
+    *("insights_workflows", "insights_workflow_runs", "insights_jobs", "insights_job_days", "insights_tests"),
+    *("insights_branches", "project_variables", "checkout_keys", "webhooks"),
 )
 """The streams below the projects in project_slugs: each group reads those of its own."""
 
@@ -58,53 +62,67 @@ exit $(( ended[0] ? ended[0] : ended[1] ))
 """
 
 
-@dag(
-    schedule="@hourly",
-    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
-    catchup=False,
-    max_active_runs=1,  # two runs must not share a state
-    tags=["singer"],
-)
-def circleci():
-    """Sync CircleCI."""
+def groups_of_projects() -> list[dict]:
+    """What to run every hour: the pipelines of each group of projects."""
+    slugs = project_slugs()
+    left_out = [slug for slug in slugs if slug.startswith("!")]
+    groups: dict[str, list[str]] = {}
+    for slug, group in sorted(dealt([slug for slug in slugs if slug not in left_out]).items()):
+        groups.setdefault(f"group-{group}", []).append(slug)
+    return [{"name": name, "slugs": group + left_out, "by_project": True} for name, group in groups.items()]
 
-    @task
-    def runs() -> list[dict]:
-        """What to run: the lists of the organizations once, and the pipelines of each group of projects."""
-        slugs = json.loads((HOME / "config.json").read_text(encoding="utf-8"))["project_slugs"]
-        if isinstance(slugs, str):
-            slugs = (
-                json.loads(slugs) if slugs.lstrip().startswith("[") else re.split(r"[\s,]+", slugs.strip(" \t\r\n,"))
-            )
-        left_out = [slug for slug in slugs if slug.startswith("!")]
-        groups: dict[str, list[str]] = {}
-        for slug, group in sorted(dealt([slug for slug in slugs if slug not in left_out]).items()):
-            groups.setdefault(f"group-{group}", []).append(slug)
-        by_project = [{"name": name, "slugs": group + left_out, "by_project": True} for name, group in groups.items()]
-        return [{"name": "organizations", "slugs": slugs, "by_project": False}, *by_project]
 
-    @task.bash(max_active_tis_per_dag=AT_ONCE, map_index_template="{{ task.op_kwargs['run']['name'] }}")
-    def sync(run: dict) -> str:
-        """Run `tap | target` with the state of this group."""
-        folder = HOME / "runs" / run["name"]
-        folder.mkdir(parents=True, exist_ok=True)
-        config = json.loads((HOME / "config.json").read_text(encoding="utf-8"))
-        write(folder / "config.json", {**config, "project_slugs": run["slugs"]})
-        discover = ["tap-circleci", "--config", folder / "config.json", "--discover"]
-        catalog = json.loads(subprocess.check_output(discover))  # noqa: S603 - our own program
-        for stream in catalog["streams"]:
-            for entry in stream["metadata"]:
-                if not entry["breadcrumb"]:
-                    entry["metadata"]["selected"] = (stream["stream"] in BY_PROJECT) == run["by_project"]
-        write(folder / "catalog.json", catalog)
-        return PIPE.format(
-            folder=quote(str(folder)),
-            state="--state state.json" if (folder / "state.json").exists() else "",
-            target=quote(TARGET),
-            target_config=quote(str(HOME / "target.json")),
-        )
+def organizations() -> list[dict]:
+    """What to run every day: the lists of the organizations."""
+    return [{"name": "organizations", "slugs": project_slugs(), "by_project": False}]
 
-    sync.expand(run=runs())
+
+def project_slugs() -> list[str]:
+    """The slugs and patterns in config.json."""
+    slugs = json.loads((HOME / "config.json").read_text(encoding="utf-8"))["project_slugs"]
+    if not isinstance(slugs, str):
+        return slugs
+    return json.loads(slugs) if slugs.lstrip().startswith("[") else re.split(r"[\s,]+", slugs.strip(" \t\r\n,"))
+
+
+@task.bash(max_active_tis_per_dag=AT_ONCE, map_index_template="{{ task.op_kwargs['run']['name'] }}")
+def sync(run: dict) -> str:
+    """Run `tap | target` with the state of this group."""
+    folder = HOME / "runs" / run["name"]
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.loads((HOME / "config.json").read_text(encoding="utf-8"))
+    write(folder / "config.json", {**config, "project_slugs": run["slugs"]})
+    discover = ["tap-circleci", "--config", folder / "config.json", "--discover"]
+    catalog = json.loads(subprocess.check_output(discover))  # noqa: S603 - our own program
+    for stream in catalog["streams"]:
+        for entry in stream["metadata"]:
+            if not entry["breadcrumb"]:
+                entry["metadata"]["selected"] = (stream["stream"] in BY_PROJECT) == run["by_project"]
+    write(folder / "catalog.json", catalog)
+    return PIPE.format(
+        folder=quote(str(folder)),
+        state="--state state.json" if (folder / "state.json").exists() else "",
+        target=quote(TARGET),
+        target_config=quote(str(HOME / "target.json")),
+    )
+
+
+def syncs(dag_id: str, schedule: str, what: Callable[[], list[dict]]) -> object:
+    """A DAG that runs `tap | target` for each of the runs that `what` gives."""
+
+    @dag(
+        dag_id=dag_id,
+        schedule=schedule,
+        start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+        catchup=False,
+        max_active_runs=1,  # two runs must not share a state
+        tags=["singer"],
+    )
+    def circleci():
+        """Sync CircleCI."""
+        sync.expand(run=task(task_id="runs")(what)())
+
+    return circleci()
 
 
 def dealt(slugs: list[str]) -> dict[str, int]:
@@ -130,4 +148,5 @@ def write(path: Path, content: object) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-dag = circleci()
+hourly = syncs("circleci", "@hourly", groups_of_projects)
+daily = syncs("circleci_organizations", "@daily", organizations)

@@ -59,11 +59,14 @@ def test_the_script_for_cron_keeps_the_state(folder):
     """Two runs of the script: the first reads all, the second only what is new or due."""
     place, environment = folder
     ((script,),) = fenced("cron").values()
+    ((catalogs,),) = fenced("catalogs").values()
     (place / "circleci.sh").write_text(script, encoding="utf-8")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", catalogs], cwd=place, env=environment, check=True)
     sizes = []
     for _ in range(2):
-        subprocess.run(["bash", "circleci.sh"], cwd=place, env=environment, check=True)
-        sizes.append(sum(len(path.read_text(encoding="utf-8").splitlines()) for path in place.glob("jobs*.jsonl")))
+        subprocess.run(["bash", "circleci.sh", "hourly"], cwd=place, env=environment, check=True)
+        files = (place / "hourly").glob("jobs*.jsonl")
+        sizes.append(sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files))
     assert sizes[0] > 0
     assert sizes[1] == sizes[0]
 

@@ -35,7 +35,7 @@ def test_the_definition_names_every_setting(meltano):
     """The plugin definition has exactly the tap's config keys, each with a kind and a description, the token hidden."""
     to_json = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1])), default=str))"
     project = json.loads(subprocess.check_output([meltano / "python", "-c", to_json, PROJECT]))
-    (plugin,) = project["plugins"]["extractors"]
+    plugin, *_ = project["plugins"]["extractors"]
     settings = {setting["name"]: setting for setting in plugin["settings"]}
     assert settings.keys() == {field.name for field in fields(Config)}
     assert all(setting["kind"] and setting["description"] for setting in settings.values())
