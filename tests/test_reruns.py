@@ -98,6 +98,18 @@ def test_a_quiet_project_costs_one_call_more():
         assert len(server.requests) == 3  # and whose token it is
 
 
+def test_news_costs_one_call_for_each_hundred_builds():
+    """The list is read down to the first build that is known, and no further."""
+    world = world_of()
+    with synced(world) as (server, first):
+        flow = {**FLOW, "jobs": 60}
+        for minute in range(2):
+            world.add_pipeline(world.project(SLUG), NOW + timedelta(minutes=minute), workflows=[flow])
+        world.advance(timedelta(hours=1))
+        sync(server, state=first.state, streams=WALK, find_reruns=True)
+        assert len(asked(server, LIST)) == 2
+
+
 def test_workflows_that_this_run_has_listed_are_not_asked_for():
     """News of young pipelines is no news."""
     world = world_of((1, 40))

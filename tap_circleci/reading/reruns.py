@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 
 from tap_circleci.client import Client, is_object
 from tap_circleci.errors import LocalError, NotFound
-from tap_circleci.reading.paging import Extent, pages
+from tap_circleci.reading.paging import pages
 from tap_circleci.streams import BUILDS, ROOT, WORKFLOWS, Stream
 from tap_circleci.streams.addresses import path_to
 from tap_circleci.values.rows import Row, inside, value_of
@@ -48,15 +47,15 @@ def read_news(client: Client, slug: str, since: int | None, last: datetime | Non
 
     What had stopped well before they were read `last` was in the tables by then.
     """
-    extent = Extent({}, partial(is_known, 0 if since is None else since, now))
-    listing = pages(client, _SHALLOW, {"project_slug": slug}, 0, extent)
+    listing = pages(client, _SHALLOW, {"project_slug": slug}, 0)
     builds: list[Row] = []
     is_cut = False
     try:
         for number, page in enumerate(listing, start=1):
             builds += page.rows
-            is_cut = page.more and number == MOST_PAGES
-            if since is None or number == MOST_PAGES:
+            is_end = since is None or any(is_known(since, now, build) for build in page.rows)
+            is_cut = number == MOST_PAGES and page.more and not is_end
+            if is_end or is_cut:
                 break
     except LocalError as problem:
         return News(problem=problem)
