@@ -464,3 +464,14 @@ def test_no_version_is_activated_where_a_named_project_was_not_found(named):
         run = sync(server, project_slugs=named, streams=CONFIGURED, activate_version=True)
     assert all(run.rows(stream) for stream in CONFIGURED)
     assert not [message for message in run.messages if message["type"] == "ACTIVATE_VERSION"]
+
+
+def test_no_version_is_activated_where_a_list_cannot_be_asked_for():
+    """An organization without a slug has no summary that could be read: its rows in the target are not gone."""
+    world = furnish(world_of("gh/acme/api", "gh/other/web"), every=1)
+    world.organization("gh/other")["slug"] = None
+    with Server(world) as server:
+        run = sync(server, streams=["insights_projects"], activate_version=True)
+    assert run.status == 0, run.log
+    assert run.rows("insights_projects")
+    assert not [message for message in run.messages if message["type"] == "ACTIVATE_VERSION"]
