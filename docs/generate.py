@@ -21,11 +21,11 @@ SETTINGS = re.compile(r"(?<=# Made by `make docs` from here:\n).*?(?=    # to he
 HEAD = """\
 # The streams and their columns
 
-This page is made by `make docs` from `tap_circleci/streams/` and `tap_circleci/schemas/`; a test holds it up to date.
+This page is made by `make docs` from `tap_circleci/streams/` and `tap_circleci/schemas/`; a test compares them.
 
 The eleven streams that are always there come first, then those to be named in `extra_streams`. Keys are never null;
 every other column may be. Date-times are UTC. `object` without columns below it is a free map, sent whole. Columns that
-begin with `_`, and ids of parents, are added by the tap. What a stream costs in calls stands in
+begin with `_`, and ids of parents, are added by the tap. What a stream costs in calls is in
 [operations.md](operations.md#what-it-costs).
 """
 

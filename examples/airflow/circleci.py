@@ -17,7 +17,7 @@ project (builds, insights, variables, keys, webhooks) each group lists the organ
 
 A project belongs to a group by its name, so the others keep theirs, and so their state, when you add or remove one. A
 pattern such as gh/acme/*, and the projects of that organization which it names as well, are one group's. Only another
-number of GROUPS moves projects, and a new pattern those that it covers: they are read anew. After another number of
+number of GROUPS moves projects, and a new pattern those that it covers: they are read again. After another number of
 GROUPS, remove the folder `runs`. The rate limit is that of the token: see AT_ONCE.
 """
 
@@ -49,7 +49,7 @@ BY_PROJECT = (
 )
 """The streams below the projects in project_slugs: each group reads those of its own."""
 
-# The target vouches for what it has stored by the last line that it prints, also when the tap could not deliver
+# The last line that the target prints records what it has stored, also when the tap could not deliver
 # everything: then the task fails, and the next run reads what is missing, not all that is there already.
 PIPE = """
 cd {folder} || exit
