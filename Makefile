@@ -17,6 +17,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
 
 types: .venv/ready
 	$(BIN)/mypy

@@ -34,6 +34,7 @@ setup(
         # The versions that are used here and in CI stand in dev.lock: `make lock` renews it.
         "dev": [
             "build",
+            "codespell",
             "hypothesis",
             "import-linter",
             "mypy",
