@@ -118,12 +118,12 @@ def job_of(
     fields = {"name": title, "type": "build", "project_slug": SLUG, "status": "running", "stopped_at": None}
     versions = [Version(since, since + late.there, fields)]
     end = {"stopped_at": written(ended)} if has_end else {}
-    changed = ended if has_end else workflow.changed
     told = max(ended + late.ended, versions[0].told)
-    versions.append(Version(changed, told, {**fields, "status": "canceled", **end}))
+    versions.append(Version(ended, told, {**fields, "status": "canceled", **end}))
     if late.flipped is not None:
-        versions.append(Version(changed, max(ended + late.flipped, told), {**fields, "status": "success", **end}))
-    final = (changed, versions[-1].told if has_end else max(versions[-1].told, workflow.told))
+        versions.append(Version(ended, max(ended + late.flipped, told), {**fields, "status": "success", **end}))
+    told = versions[-1].told
+    final = (ended, told) if has_end else (workflow.changed, max(told, workflow.told))
     since_told = (since, versions[0].told)
     jobs = STREAMS["jobs"]
     below = {one.name: (constant(one, f"{name}.{one.name}", since_told, final, title),) for one in children_of(jobs)}
@@ -266,7 +266,8 @@ class Project:
         if stream == "workflows":
             return None
         parent = self.things[str(STREAMS[stream].parent), name]
-        return parent.versions[-1].told
+        rows = parent.below[stream]
+        return parent.versions[-1].told if stream == "jobs" else max(row.versions[-1].told for row in rows)
 
     def assert_true(self, bound: timedelta, start: datetime = START, slack: timedelta = ZERO) -> None:
         """What was told in time for one of the completed syncs is held as it was then, or newer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from datetime import datetime, timedelta
 from fractions import Fraction
 
@@ -64,10 +65,16 @@ def after(this: Plan, down_to: datetime | None = None, retry: tuple[str, ...] = 
 
 # Whole lives
 
+
+def lives(number: int) -> int:
+    """How many random lives a test goes through; a share of them, in percent, where the tree of streams is another."""
+    return max(1, number * int(os.environ.get("LIVES", "100")) // 100)
+
+
 CUTS = st.tuples(PAUSES, st.booleans(), SELECTIONS)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=lives(150), deadline=None)
 @given(histories(), st.lists(CUTS, min_size=1, max_size=30), LOOKBACKS, st.booleans(), st.data())
 def test_after_every_completed_sync_the_tables_are_complete_and_true_within_the_bounds(
     history, rhythm, widths, selects, data
@@ -98,7 +105,7 @@ TROUBLES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=lives(250), deadline=None)
 @given(histories(25), st.lists(st.tuples(PAUSES, SELECTIONS, TROUBLES), min_size=1, max_size=20), LOOKBACKS)
 def test_no_trouble_loses_a_row_or_leaves_one_stale_beyond_the_bound(history, rhythm, widths):
     """Lost pages, failures, refusals, dead tokens, slow walks, other names, wrong clocks: complete and in time."""
@@ -111,7 +118,7 @@ def test_no_trouble_loses_a_row_or_leaves_one_stale_beyond_the_bound(history, rh
         project.assert_true(timedelta(days=min(widths)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=lives(80), deadline=None)
 @given(histories(25), st.lists(st.tuples(PAUSES, SELECTIONS), min_size=1, max_size=25), LOOKBACKS, st.integers(0, 25))
 def test_a_clock_that_is_behind_makes_looks_late_by_as_much_and_loses_nothing(history, rhythm, widths, number):
     """All clocks are behind from some run on, by a quarter of an hour: what is due is read so much later at most."""
@@ -125,7 +132,7 @@ def test_a_clock_that_is_behind_makes_looks_late_by_as_much_and_loses_nothing(hi
         project.assert_true(timedelta(days=min(widths)), slack=behind)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=lives(80), deadline=None)
 @given(histories(), st.lists(CUTS, min_size=1, max_size=20), st.sampled_from([0, 1, 5, 20]), st.data())
 def test_nothing_before_the_start_date_is_read_and_nothing_since_then_is_lost(history, rhythm, days, data):
     """The start date of the first walk ends every walk, whatever it is set to later; what came after it is there."""
@@ -142,7 +149,7 @@ def test_nothing_before_the_start_date_is_read_and_nothing_since_then_is_lost(hi
     assert not [one for one in history if one.created < start and any(thing.name in read for thing in one.thing.all)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=lives(80), deadline=None)
 @given(histories(), st.lists(CUTS, min_size=6, max_size=25), LOOKBACKS, st.data())
 def test_steps_are_few_and_in_order(history, rhythm, widths, data):
     """Four at most, each below the one above it, the last as far down as was ever read."""
@@ -163,7 +170,7 @@ def test_steps_are_few_and_in_order(history, rhythm, widths, data):
             assert len(one.recent) <= MOST_RECENT
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=lives(120), deadline=None)
 @given(histories(), st.lists(CUTS, min_size=1, max_size=30), LOOKBACKS, st.data())
 def test_a_list_that_never_changes_is_asked_once_for_each_pipeline(history, rhythm, widths, data):
     """Told late, being set up for days, selected later, resumed after a cut: once, and once more for each cut."""
@@ -181,7 +188,7 @@ def test_a_list_that_never_changes_is_asked_once_for_each_pipeline(history, rhyt
         assert most <= 1 + cuts
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=lives(80), deadline=None)
 @given(histories(), st.sampled_from([HOUR, 5 * HOUR, DAY]), st.integers(1, 60), st.sampled_from([0.0, 1.0, 3.0]))
 def test_what_lies_below_a_final_row_is_not_asked_again_once_that_is_two_hours_old(history, pause, syncs, days):
     """In regular syncs a list is asked in each look until its parent has ended, and at most a few times after that."""

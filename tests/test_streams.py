@@ -18,7 +18,9 @@ import pytest
 import tap_circleci
 from tap_circleci import streams
 from tap_circleci.streams import ROOT, STREAMS, family_of
+from tests import test_seen
 from tests.circleci import Answer, Request, Server, stamp
+from tests.lives import NAMES, ONCE
 from tests.tap import DEFAULT, EagerClock, assert_same, config_for, expected, sync, tables
 from tests.worlds import NOW, WALK, furnished, world_of
 
@@ -32,7 +34,29 @@ USAGE += (
         Source("/api/v2/job/{job_id}/steps", DOCS),
         key=("_job_id", "number"),
         parent="jobs",
-        row=Columns(identity=("number",), parent_columns={"_job_id": "job_id"}),
+        row=Columns(identity=("number",), child_context={"number": "number"}, parent_columns={"_job_id": "job_id"}),
+    ),
+    Stream(
+        "lines_of_steps",
+        Source("/api/v2/job/{job_id}/steps/{number}/lines", DOCS),
+        key=("_job_id", "_number", "place"),
+        parent="steps_of_jobs",
+        row=Columns(identity=("place",), parent_columns={"_job_id": "job_id", "_number": "number"}),
+    ),
+    Stream(
+        "labels_of_workflows",
+        Source("/api/v2/workflow/{workflow_id}/labels", DOCS),
+        key=("_workflow_id", "label"),
+        parent="workflows",
+        row=Columns(identity=("label",), parent_columns={"_workflow_id": "workflow_id"}),
+    ),
+    Stream(
+        "origins_of_pipelines",
+        Source("/api/v2/pipeline/{pipeline_id}/origin", DOCS),
+        key=("_pipeline_id", "name"),
+        parent="pipelines",
+        row=Columns(identity=("name",), parent_columns={"_pipeline_id": "pipeline_id"}),
+        timing=Timing(once=True),
     ),
     Stream(
         "context_events",
@@ -45,6 +69,9 @@ USAGE += (
 """
 SCHEMAS = {
     "steps_of_jobs": {"_job_id": "string", "number": "integer", "name": "string"},
+    "lines_of_steps": {"_job_id": "string", "_number": "integer", "place": "integer"},
+    "labels_of_workflows": {"_workflow_id": "string", "label": "string"},
+    "origins_of_pipelines": {"_pipeline_id": "string", "name": "string"},
     "context_events": {"id": "string", "context_id": "string", "happened_at": "date-time"},
 }
 
@@ -120,11 +147,11 @@ def test_the_replication_method_follows_from_the_replication_key(name):
     assert (stream.replication_method == "INCREMENTAL") == (stream.replication_key is not None)
 
 
-# Two streams more
+# Some streams more
 
 
 def copied(folder: Path) -> Path:
-    """The package in a folder of its own, with two more streams."""
+    """The package in a folder of its own, with these streams as well."""
     package = folder / "tap_circleci"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     with (package / "streams" / "usage.py").open("a") as values:
@@ -139,7 +166,7 @@ def copied(folder: Path) -> Path:
 
 
 def serving() -> Server:
-    """A world with jobs and contexts, and the two lists below them."""
+    """A world with jobs and contexts, and the lists of these streams."""
     server = Server(furnished(world_of(12)), page_size=3)
     server.aside = lambda request: more(server, request)
     return server
@@ -148,12 +175,20 @@ def serving() -> Server:
 def more(server: Server, request: Request) -> Answer | None:
     """The steps of a job: as many as its number leaves when divided by three. The events of a context: three, the
     later contexts' long before those of the first, and one more each day."""
-    parts = request.path.split("?")[0].split("/")
-    if parts[-1] == "steps":
-        return Answer(200, {"items": steps_of(parts[-2]), "next_page_token": None})
-    if parts[-1] == "events":
-        return Answer(200, {"items": events_of(server, parts[-2]), "next_page_token": None})
-    return None
+    match request.path.split("?")[0].split("/")[3:]:
+        case ["job", job, "steps"]:
+            rows = steps_of(job)
+        case ["job", _, "steps", number, "lines"]:
+            rows = [{"place": place} for place in range(int(number) + 1)]
+        case ["workflow", workflow, "labels"]:
+            rows = [{"label": workflow[:3]}]
+        case ["pipeline", pipeline, "origin"]:
+            rows = [{"name": pipeline[:3]}]
+        case ["context", context, "events"]:
+            rows = events_of(server, context)
+        case _:
+            return None
+    return Answer(200, {"items": rows, "next_page_token": None})
 
 
 def steps_of(job: str) -> list[dict[str, object]]:
@@ -169,11 +204,23 @@ def events_of(server: Server, context: str) -> list[dict[str, object]]:
 
 
 def truth_of(server: Server) -> dict[str, list[dict[str, object]]]:
-    """All rows that there are, those of the two streams with the ids of their parents."""
+    """All rows that there are, those of these streams with the ids of their parents."""
     truth = server.world.truth(["gh/acme/api"])
     steps = [{**row, "_job_id": job["id"]} for job in truth["jobs"] for row in steps_of(job["id"])]
     events = [{**row, "context_id": one["id"]} for one in truth["context"] for row in events_of(server, one["id"])]
-    return {**truth, "steps_of_jobs": steps, "context_events": events}
+    lines = [
+        {"_job_id": step["_job_id"], "_number": step["number"], "place": place}
+        for step in steps
+        for place in range(int(str(step["number"])) + 1)
+    ]
+    return {
+        **truth,
+        "steps_of_jobs": steps,
+        "lines_of_steps": lines,
+        "labels_of_workflows": [{"_workflow_id": row["id"], "label": row["id"][:3]} for row in truth["workflows"]],
+        "origins_of_pipelines": [{"_pipeline_id": row["id"], "name": row["id"][:3]} for row in truth["pipelines"]],
+        "context_events": events,
+    }
 
 
 def cut_everywhere() -> None:
@@ -197,7 +244,8 @@ def cut_everywhere() -> None:
         assert "steps_of_jobs" in first.state["bookmarks"]
         server.world.advance(timedelta(hours=1))
         again = sync(server, state=first.state)
-        assert not again.rows("steps_of_jobs")
+        for stream in SCHEMAS.keys() - {"context_events"}:
+            assert not again.rows(stream)
         assert {row["context_id"] for row in again.rows("context_events")} == contexts
         assert len(again.rows("context_events")) == len(contexts)
         alone = sync(server, streams=["steps_of_jobs"])
@@ -210,15 +258,15 @@ def cut_everywhere() -> None:
         assert not reset.rows("jobs")
 
 
-def run_copy(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}
+def run_copy(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}", **more}
     return subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
-def test_two_streams_are_added_by_two_values_and_two_schemas(tmp_path: Path):
-    """One below jobs, one incremental below contexts: synced whole by the command, with no other code touched."""
+def test_streams_are_added_by_values_and_schemas(tmp_path: Path):
+    """At all depths of the walk, and incremental below contexts: synced whole by the command, with no other code."""
     folder = copied(tmp_path)
     with serving() as server:
         config = folder / "config.json"
@@ -236,11 +284,27 @@ def test_two_streams_are_added_by_two_values_and_two_schemas(tmp_path: Path):
     assert state["steps_of_jobs"]["gh/acme/api"]["seen"]
 
 
-def test_two_streams_that_were_added_are_resumed_wherever_they_were_cut(tmp_path: Path):
+def test_streams_that_were_added_are_resumed_wherever_they_were_cut(tmp_path: Path):
     """Cut after every STATE and taken up again: each row of them is there, and a second sync sends only what is new."""
     found = run_copy(copied(tmp_path), "-m", "tests.test_streams")
     assert found.returncode == 0, found.stderr[-3000:]
 
 
+def live() -> None:
+    """Go through random lives with them, which a list that never changes is asked for once in."""
+    assert set(ONCE) > {"origins_of_pipelines"}
+    assert set(NAMES) > SCHEMAS.keys() - {"context_events"}
+    test_seen.test_after_every_completed_sync_the_tables_are_complete_and_true_within_the_bounds()
+    test_seen.test_no_trouble_loses_a_row_or_leaves_one_stale_beyond_the_bound()
+    test_seen.test_a_list_that_never_changes_is_asked_once_for_each_pipeline()
+    test_seen.test_what_lies_below_a_final_row_is_not_asked_again_once_that_is_two_hours_old()
+
+
+def test_random_lives_hold_for_streams_that_were_added(tmp_path: Path):
+    """The lives of the streams that ship, with three more in the tree: complete, in time, not asked without need."""
+    found = run_copy(copied(tmp_path), "-W", "ignore", "-m", "tests.test_streams", "live", LIVES="20")
+    assert found.returncode == 0, found.stderr[-3000:]
+
+
 if __name__ == "__main__":
-    cut_everywhere()
+    live() if "live" in sys.argv else cut_everywhere()
