@@ -38,9 +38,9 @@ def tested(pipelines: int, jobs: int = 4, tests: int = 15) -> World:
     return world
 
 
-def idle(projects: int = 200) -> World:
+def idle(projects: int) -> World:
     """Many projects, where nothing has happened for five days."""
-    world = history(3, NOW - timedelta(days=5), projects=projects)
+    world = history(1, NOW - timedelta(days=5), projects=projects)
     world.now = NOW
     return world
 
