@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -173,17 +173,26 @@ def run(
     return launch(arguments(settings, streams, state), watch)
 
 
-def start_up() -> Run:
+def start_up(tap: Path = TAP) -> Run:
     """What the tap costs before it does anything."""
-    return launch(["--discover"])
+    return launch(["--discover"], tap=tap)
 
 
-def launch(line: list[str], watch: Callable[[int], None] = lambda pid: None) -> Run:
+def launch(
+    line: list[str],
+    watch: Callable[[int], None] = lambda pid: None,
+    tap: Path = TAP,
+    environment: Mapping[str, str] = os.environ,
+) -> Run:
     """Run the tap with this command line; `watch` gets the id of its process."""
     FILES.mkdir(parents=True, exist_ok=True)
     log, began = FILES / "tap.log", time.monotonic()
     done = Run(0, 0, 0, Counter(), 0, 0, 0, 0, {})
-    with log.open("w") as stderr, subprocess.Popen([TAP, *line], stdout=subprocess.PIPE, stderr=stderr) as process:
+    command: list[str | Path] = [tap, *line]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment) as process,
+    ):
         watch(process.pid)
         assert process.stdout
         state = b"{}"

@@ -4,6 +4,7 @@ import argparse
 import csv
 import gzip
 import io
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,31 @@ def _sync(rows: int) -> Run:
     return done
 
 
+def _jobs() -> Iterator[dict[str, str | None]]:
+    """Job runs that differ from each other in their names, measures and credits, as real ones do."""
+    chance = random.Random(8)
+    for number in range(BLOCK):
+        seconds, name = chance.expovariate(1 / 200), chance.choice(["build", "lint", "unit-tests", "deploy"])
+        computed, stored = f"{seconds * chance.choice([10, 20, 40]) / 60:.6f}", f"{chance.random():.6f}"
+        yield job(
+            NOW - timedelta(days=1),
+            number,
+            VCS_BRANCH=f"change-{chance.randrange(900)}",
+            PIPELINE_TRIGGER_USER_ID=f"{chance.getrandbits(64):016x}",
+            JOB_NAME=f"{name}-{chance.randrange(4)}",
+            JOB_BUILD_STATUS=chance.choice(["success", "success", "success", "failed", "canceled"]),
+            RESOURCE_CLASS=chance.choice(["small", "medium", "large"]),
+            JOB_RUN_SECONDS=f"{seconds:.0f}",
+            MEDIAN_CPU_UTILIZATION_PCT=f"{chance.random() * 100:.4f}",
+            MAX_CPU_UTILIZATION_PCT=f"{chance.random() * 100:.4f}",
+            MEDIAN_RAM_UTILIZATION_PCT=f"{chance.random() * 100:.4f}",
+            MAX_RAM_UTILIZATION_PCT=f"{chance.random() * 100:.4f}",
+            COMPUTE_CREDITS=computed,
+            STORAGE_CREDITS=stored,
+            TOTAL_CREDITS=f"{float(computed) + float(stored):.6f}",
+        )
+
+
 def _url(server: Server) -> str:
     return server.url
 
@@ -80,7 +106,7 @@ def _service(rows: int) -> Iterator[Server]:
 
 def _file(rows: int) -> bytes:
     """A gzip file of some parts, each with jobs of its own."""
-    header, _, block = csv_of([job(NOW - timedelta(days=1), number) for number in range(BLOCK)]).partition(b"\n")
+    header, _, block = csv_of(list(_jobs())).partition(b"\n")
     parts = [gzip.compress(header + b"\n")]
     for part in range(-(-rows // BLOCK)):
         lines = block.replace(b'"job-', b'"job-%d-' % part)

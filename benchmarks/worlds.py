@@ -38,9 +38,27 @@ def tested(pipelines: int, jobs: int = 4, tests: int = 15) -> World:
     return world
 
 
-def idle(projects: int = 200) -> World:
+def well_tested(pipelines: int) -> World:
+    """Pipelines with 50,000 tests each: ten jobs, all of the same 5,000."""
+    world = history(pipelines, NOW, jobs=5)
+    rows = [
+        {
+            "name": f"the thing of number {number} does what it should",
+            "classname": f"spec.models.thing_{number % 50}",
+            "file": f"spec/models/thing_{number % 50}_spec.rb",
+            "result": "success",
+            "run_time": number / 1000,
+            "message": "",
+        }
+        for number in range(5_000)
+    ]
+    world.tests.update((job["id"], rows) for job in chain(*world.rows["jobs"].values()))
+    return world
+
+
+def idle(projects: int) -> World:
     """Many projects, where nothing has happened for five days."""
-    world = history(3, NOW - timedelta(days=5), projects=projects)
+    world = history(1, NOW - timedelta(days=5), projects=projects)
     world.now = NOW
     return world
 
