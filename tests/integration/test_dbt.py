@@ -199,6 +199,21 @@ def test_it_reads_every_stream_as_targets_store_it(target, package, tmp_path, re
         assert {column for column, value in row.items() if value is None} <= {"loaded_at"}, name
     (run,) = warehouse.read("circleci__job_runs")
     assert run["queue_seconds"] == 0
+    if target == "duckdb":
+        check_descriptions(package, where)
+
+
+def check_descriptions(package: Path, where: Mapping[str, Any]) -> None:
+    """Every column of every view and mart that users see is described, and nothing else is."""
+    words = ["docs", "generate", "--profiles-dir", ".", "--vars", json.dumps(switches())]
+    dbt(package, *words, **where)
+    built = json.loads((package / "target" / "catalog.json").read_text(encoding="utf-8"))["nodes"]
+    known = json.loads((package / "target" / "manifest.json").read_text(encoding="utf-8"))["nodes"]
+    shown = [name for name in built if name.startswith("model.") and not name.startswith("model.circleci.int_")]
+    assert len(shown) > 50
+    for name in shown:
+        described = {column.lower() for column, told in known[name]["columns"].items() if told["description"]}
+        assert described == {column.lower() for column in built[name]["columns"]}, name
 
 
 def sample(name: str) -> list[str]:

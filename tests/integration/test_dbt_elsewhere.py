@@ -25,7 +25,7 @@ name: analytics
 version: 1.0.0
 config-version: 2
 profile: analytics
-flags: {send_anonymous_usage_stats: false}
+flags: {send_anonymous_usage_stats: false, require_ref_prefers_node_package_to_root: true}
 models:
   circleci:
     +schema: ci

@@ -1,4 +1,4 @@
-{{ config(materialized=circleci.growing(), unique_key='job_id') }}
+{{ config(materialized=circleci.growing(), unique_key='job_id', on_schema_change='fail') }}
 
 -- depends_on: {{ ref('stg_circleci__workflows') }}
 {%- set sources = [] %}

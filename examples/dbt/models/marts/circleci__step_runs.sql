@@ -1,6 +1,7 @@
 {{ config(
     enabled=var('circleci_using_steps', false),
     materialized=circleci.growing(),
+    on_schema_change='fail',
     unique_key=['job_id', 'step_number'],
 ) }}
 {%- set context = ['project', 'workflow_name', 'job_name', 'branch', 'is_default_branch', 'job_result', 'job_seconds'] %}

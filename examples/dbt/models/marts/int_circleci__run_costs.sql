@@ -1,6 +1,7 @@
 {{ config(
     enabled=var('circleci_using_usage', false) or var('circleci_using_insights_workflow_runs', false),
     materialized=circleci.growing(),
+    on_schema_change='fail',
     unique_key='cost_id',
 ) }}
 {%- set all = [
