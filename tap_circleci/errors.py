@@ -11,6 +11,7 @@ TapError                ends the run with exit 1 and its own sentences, no trace
     ├── Forbidden       403 (or 401 of a route with a right of its own): named and skipped
     ├── Rejected        any other 4xx, a redirect, a status that is no answer: named, exit 1 at the end
     ├── Unreadable      still failing after all attempts: named, exit 1 at the end
+    │   └── Moved       the host of a file answers a redirect, which is never followed
     ├── Damaged         a file came whole but cannot be read: a new one is asked for
     ├── PageLost        404 for a page in the middle of a list: what is below was not seen
     ├── EndlessList     a list without an end: what is below was not seen
@@ -95,6 +96,10 @@ class Throttled(LocalError):
     def __init__(self, sentence: str, seconds: float | None) -> None:
         super().__init__(sentence)
         self.seconds = seconds
+
+
+class Moved(Unreadable):
+    """The host of a file answers a redirect."""
 
 
 class LinkExpired(LocalError):

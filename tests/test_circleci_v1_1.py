@@ -166,7 +166,7 @@ def test_queue_times_are_those_of_the_details() -> None:
     rows = truth(world, slugs)
     details = {(row["project_slug"], row["number"]): row for row in rows["job_details"]}
     ended = [row for row in rows["builds"] if row["lifecycle"] == "finished"]
-    assert len(details) == len(ended) > 2000
+    assert len(details) >= len(ended) > 2000  # a canceled job may have details and no end
     for row in ended:
         job = details[row["_project_slug"], row["build_num"]]
         assert [moment(row[name]) for name in ("queued_at", "start_time", "stop_time")] == [

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from tap_circleci.errors import LinkExpired, Unreadable
+from tap_circleci.errors import LinkExpired, Moved, Unreadable
 from tap_circleci.http.replies import REDIRECTS, Reply, is_retriable, retriable
 from tap_circleci.http.retries import Attempts, Retriable
 from tap_circleci.http.traffic import Meter
@@ -126,5 +126,6 @@ def _judge(reply: Reply) -> None:
     if reply.status == 429 or is_retriable(reply.status):
         raise retriable(reply)
     if not 200 <= reply.status < 300:
-        why = " a redirect, which is never followed" if reply.status in REDIRECTS else ""
-        raise Unreadable(f"{reply.name}: its host answered{why} ({reply.status})")
+        if reply.status in REDIRECTS:
+            raise Moved(f"{reply.name}: its host answered a redirect, which is never followed ({reply.status})")
+        raise Unreadable(f"{reply.name}: its host answered ({reply.status})")

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from tap_circleci.client import Answer, Client
-from tap_circleci.errors import EndlessList, LocalError, NotFound, PageLost
+from tap_circleci.errors import EndlessList, LinkExpired, LocalError, Moved, NotFound, PageLost
 from tap_circleci.reading.outputs import end_of
 from tap_circleci.streams.addresses import params_of, path_of
 from tap_circleci.streams.stream import ByOffset, ByToken, Download, FreeMap, Items, Nested, OneRow, Paging, Stream
@@ -248,6 +248,8 @@ def _download(client: Client, stream: Stream, answer: Download, ids: Ids) -> Row
     """The row that holds the text of a file; none for an empty one."""
     try:
         text, is_truncated = end_of(client.download(ids[answer.address], stream.name))
+    except Moved as problem:  # as good as expired
+        return Rows((), None, problem=LinkExpired(str(problem)))
     except LocalError as problem:
         return Rows((), None, problem=problem)
     row: Row = {answer.text: text, answer.is_truncated: is_truncated}

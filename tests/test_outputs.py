@@ -1,0 +1,136 @@
+"""What failed steps wrote: read as a stream, without sequences for the terminal, its end kept."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tap_circleci.reading.outputs import LONGEST, end_of, messages
+from tests.circleci import Row, Server, World
+from tests.tap import Run, sync
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+
+
+def packed(texts: list[str], *, ascii_only: bool = True) -> bytes:
+    """The JSON array that has these messages."""
+    rows = [{"message": text, "time": "2026-03-10T12:00:00.000Z", "type": "out"} for text in texts]
+    return json.dumps(rows, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+
+
+def in_blocks(body: bytes, size: int) -> Iterator[bytes]:
+    return (body[start : start + size] for start in range(0, len(body), size))
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+@pytest.mark.parametrize(
+    ("texts", "wanted"),
+    [
+        (["plain\n"], "plain\n"),
+        (["\x1b[31mred\x1b[0m and \x1b[1;32mgreen\x1b[m"], "red and green"),
+        (["\x1b[3", "1mcut between messages\x1b", "[0m"], "cut between messages"),
+        (["\x1b]8;;https://ci.example\x07link\x1b]8;;\x1b\\ end"], "link end"),
+        (["10 %\r20 %\r", "\n30 %\r\n"], "10 %\n20 %\n30 %\n"),
+        (["\ttabs stay\x00\x08\x7f\x9b gone"], "\ttabs stay gone"),
+        (["café 🚀 \u2028"], "café 🚀 \u2028"),
+        (['"message": "no message"'], '"message": "no message"'),
+        ([], ""),
+    ],
+)
+def test_the_text_is_plain(texts, wanted, size):
+    """Colours, links, control characters and carriage returns become plain text, wherever blocks and messages end."""
+    assert end_of(in_blocks(packed(texts), size)) == (wanted, False)
+
+
+TEXTS = st.lists(
+    st.text(st.sampled_from('ab"\\\n\té🚀\u2028{}[]:,') | st.characters(codec="utf-8"), max_size=40), max_size=5
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(TEXTS, st.integers(1, 50), st.booleans())
+def test_all_messages_are_found(texts, size, ascii_only):
+    """Whatever the messages are and wherever a block ends, their texts are those that json reads."""
+    body = packed(texts, ascii_only=ascii_only)
+    assert "".join(messages(in_blocks(body, size))) == "".join(row["message"] for row in json.loads(body))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"null", b"<html>gone</html>", b'[{"message": null}]', b'[{"message": "cut']
+)
+def test_what_is_no_array_of_messages_is_no_error(body):
+    """Another body has no text, or what can be read of it."""
+    assert end_of([body])[0] in ("", "cut")
+
+
+def test_the_end_is_kept_and_the_row_says_so():
+    """Ten thousand characters are kept after cleaning; whether there were more is said."""
+    assert end_of([packed(["\x1b[31mx\x1b[0m" * LONGEST])]) == ("x" * LONGEST, False)
+    text, is_truncated = end_of([packed(["first", "y" * LONGEST])])
+    assert (text, is_truncated) == ("y" * LONGEST, True)
+
+
+@pytest.mark.parametrize("of_one_message", [True, False])
+def test_memory_does_not_grow_with_the_output(of_one_message):
+    """Thirty megabytes, in one message or in many, take a few hundred kilobytes."""
+
+    def blocks() -> Iterator[bytes]:
+        yield b'[{"message": "'
+        for _ in range(500):
+            yield b"z" * 65_000 + (b"" if of_one_message else b'"}, {"message": "')
+        yield b'"}]'
+
+    tracemalloc.start()
+    try:
+        assert end_of(blocks())[1]
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def failing() -> World:
+    """A project with a job that failed, an hour before three hours ago."""
+    world = World(NOW)
+    project = world.add_project("gh/acme/api")
+    job: Row = {"name": "test", "status": "failed"}
+    flow = {"name": "build", "status": "failed", "stopped_at": timedelta(minutes=9), "jobs": [job]}
+    world.add_pipeline(project, NOW - timedelta(hours=4), workflows=[flow])
+    return world
+
+
+def outputs(server: Server) -> Run:
+    return sync(server, streams=["steps", "step_outputs"])
+
+
+def test_the_address_and_the_script_stay_inside():
+    """No signed address, script or token stands in output or log, and no header of ours goes to the host of outputs."""
+    with Server(failing()) as server:
+        run = outputs(server)
+        fetched = [request for request in server.requests if "action-output" in request.path]
+    assert run.status == 0, run.log
+    assert run.rows("steps")
+    assert "hush" not in "\n".join(run.lines) + run.log
+    assert "action-output" not in "\n".join(run.lines) + run.log
+    assert fetched
+    assert all("circle-token" not in request.headers for request in fetched)
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 302])
+def test_an_output_that_is_not_there_any_more_gives_no_row(status):
+    """An address that has expired or vanished is counted, exit 0, and not asked for anew by the next run."""
+    with Server(failing()) as server:
+        first = outputs(server)
+        row = first.rows("step_outputs")[0]
+        server.world.lost_outputs[row["_job_id"], row["index"], row["step"]] = status
+        again = outputs(server)
+        assert (again.status, again.rows("step_outputs")) == (0, [])
+        server.requests.clear()
+        last = sync(server, streams=["steps", "step_outputs"], state=again.state)
+        assert not [request for request in server.requests if "action-output" in request.path]
+    assert last.status == 0, last.log
