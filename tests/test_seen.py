@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tap_circleci.streams import STREAMS, family_of
 from tap_circleci.walk import schedule
 from tap_circleci.walk.descent import Descent, Look
 from tap_circleci.walk.schedule import LAST_CHANGE, MARGIN, OLDEST_LOOK, last_due, next_due
@@ -41,11 +42,13 @@ from tests.lives import (
     SLUG,
     START,
     ZERO,
+    Failing,
     Late,
     Project,
     Sync,
     histories,
     pipeline_of,
+    workflow_of,
 )
 from tests.worlds import WALK
 
@@ -206,6 +209,24 @@ def test_what_lies_below_a_final_row_is_not_asked_again_once_that_is_two_hours_o
                 asked_late[key] = asked_late.get(key, 0) + 1
     most = 3 + LATE // pause
     assert all(count <= most for count in asked_late.values()), asked_late
+
+
+@pytest.mark.parametrize("status", [500, 403])
+@pytest.mark.parametrize("stream", NAMES[1:])
+def test_more_failures_than_the_state_keeps_claim_nothing(status, stream):
+    """A stream of which nothing can be read is all there after the next sync, and the others are there before."""
+    late, lasts = Late(), ((f"w{number}", START + number * HOUR) for number in range(50))
+    history = [
+        pipeline_of(number, at, at, late, [workflow_of(name, at, HOUR, late, [("build", 1.0, True)])])
+        for number, (name, at) in enumerate(lasts)
+    ]
+    project = Project(history)
+    project.sync(Sync(START + 9 * DAY, DAY, failing=Failing(status, stream, 1, 0)))
+    assert project.done.keys() == set(NAMES) - {one.name for one in family_of(STREAMS[stream])}
+    project.assert_true(DAY)
+    project.sync(Sync(START + 9 * DAY + HOUR, DAY))
+    assert project.done.keys() == set(NAMES)
+    project.assert_true(DAY)
 
 
 def test_a_life_of_hourly_syncs_looks_at_a_pipeline_a_few_dozen_times():
