@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tap_circleci.errors import Stopped
-from tap_circleci.workers import Clock, Pool, ahead, result
+from tap_circleci.workers import MOST_AHEAD, Clock, Pool, ahead, result
 
 
 def test_a_stop_ends_a_wait_at_once():
@@ -40,6 +40,27 @@ def test_work_that_comes_earlier_in_the_output_goes_first():
     result(last, Clock(), lambda: None)
     pool.close()
     assert done == ["first", "below the first", "second", "third"]
+
+
+@pytest.mark.parametrize(("rows", "is_held_up"), [(MOST_AHEAD, True), (MOST_AHEAD - 1, False)])
+def test_nothing_is_read_ahead_while_many_rows_wait_for_the_output(rows, is_held_up):
+    """Work for where the output is goes on, whatever is held; the rest begins once the output is past what is held."""
+    pool = Pool(1)
+    clock = Clock()
+    pool.output_at(0)
+
+    def wide() -> Generator[int, None, str]:
+        yield rows
+        return "wide"
+
+    assert result(pool.submit_steps((0,), wide), clock, lambda: None) == "wide"
+    later = pool.submit((1,), lambda: "later")
+    assert result(pool.submit((0, 5), lambda: "here"), clock, lambda: None) == "here"
+    if is_held_up:
+        assert not later.done()
+    pool.output_at(1)
+    assert result(later, clock, lambda: None) == "later"
+    pool.close()
 
 
 def test_a_failure_comes_out_at_its_own_place():
