@@ -196,3 +196,22 @@ def test_two_jobs_with_the_same_number_get_their_own_details():
         run = sync(server, streams=INSIDE)
     assert {row["_job_id"] for row in run.rows("job_details")} == {job["id"] for job in jobs}
     assert {row["_job_id"] for row in run.rows("artifacts")} == {job["id"] for job in jobs}
+
+
+@pytest.mark.parametrize("before", [2, 3])
+def test_projects_that_a_dead_token_does_not_see_are_not_absent(before):
+    """The token is revoked between two projects, so that the others answer 404: exit 1, since nobody read them."""
+    world = World(NOW)
+    for name in "abcd":
+        world.add_project(f"gh/acme/{name}")
+    with Server(world) as server:
+
+        def revoked(path: str, _: int) -> Fault | None:
+            if server.calls <= before:  # /me, and then one call for each project
+                return None
+            return Fault(401) if path.endswith("/me") else Fault(404)
+
+        server.fault = revoked
+        run = sync(server, streams=WALK, max_workers=1)
+    assert run.status == 1, run.log
+    assert "token" in run.criticals()[-1]

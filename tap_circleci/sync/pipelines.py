@@ -47,6 +47,7 @@ class PipelineWriter:
         self._selected = tuple(selected)
         self._walker = Walker(run.config, run.client, run.pool, run.wait, run.time, run.start)
         self._doubted: list[_Project] = []
+        self._not_found_at = float("-inf")  # when a project itself answered 404 the last time
         self._marks: Mapping[str, Mapping[str, Mark]] = {}
         self._has_warned = False
         self._names_read = NamesRead(run.config, self._selected)
@@ -192,6 +193,8 @@ class PipelineWriter:
         """Take note of the end of a project's list; tells whether the project could not be read at all."""
         if event.further is not None:
             self._run.report.looked_back(event.further.days)
+        if isinstance(event.problem, NotFound):
+            self._not_found_at = event.problem.answered_at
         if isinstance(event.problem, (NotFound, Forbidden)):
             return not self._run.outcomes.judge_project(event.slug, event.problem)
         self._run.outcomes.judge(f"{event.slug}: the {ROOT.name}", ROOT.name, event.slug, event.problem)
@@ -246,7 +249,7 @@ class PipelineWriter:
     def _prove(self, *more: _Project) -> None:
         """Ask whether the token is valid still, where the last answers leave it open: see `errors.NotFound`."""
         self._settle(*more)
-        if self._doubted:
+        if self._doubted or self._not_found_at >= self._run.client.proven_at():
             me = self._run.pool.submit((), lambda: who_am_i(self._run.client))
             self._run.wait(me)
             self._settle()
