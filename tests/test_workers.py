@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tap_circleci.errors import Stopped
-from tap_circleci.workers import Clock, Pool, ahead, result
+from tap_circleci.workers import MOST_AHEAD, Clock, Pool, ahead, result
 
 
 def test_a_stop_ends_a_wait_at_once():
@@ -40,6 +41,45 @@ def test_work_that_comes_earlier_in_the_output_goes_first():
     result(last, Clock(), lambda: None)
     pool.close()
     assert done == ["first", "below the first", "second", "third"]
+
+
+def test_reading_does_not_go_far_ahead_of_the_output():
+    """Once so many rows are held, only what the output waits for is read; the rest goes on when the output is there."""
+    pool = Pool(1)
+    half_is_read = threading.Event()
+    done: list[str] = []
+
+    def later() -> Generator[int, None, None]:
+        for _ in range(4):
+            done.append("later")
+            yield MOST_AHEAD // 2
+            half_is_read.set()
+
+    pool.output_at(0)
+    ahead_of_output = pool.submit_steps((1,), later)
+    half_is_read.wait(5)
+    for _ in range(20):
+        pool.submit((0,), lambda: done.append("now")).result()
+    assert done.count("later") == 2
+    pool.output_at(1)
+    ahead_of_output.result()
+    pool.close()
+    assert done == ["later", "later", *["now"] * 20, "later", "later"]
+
+
+def test_a_thread_without_work_keeps_nothing():
+    """What a piece of work gave is gone once nobody uses it any more, though the thread has nothing else to do."""
+    pool = Pool(1)
+    gone = threading.Event()
+
+    def rows() -> set[int]:
+        found = {1, 2, 3}
+        weakref.finalize(found, gone.set)
+        return found
+
+    assert pool.submit((1,), rows).result() == {1, 2, 3}
+    assert gone.wait(10)
+    pool.close()
 
 
 def test_a_failure_comes_out_at_its_own_place():
