@@ -23,7 +23,7 @@ Wait = Callable[[Future[Any]], Any]
 
 POLL_SECONDS = 0.5
 """Seconds between two looks of a thread that waits: the run may have been ended meanwhile."""
-MOST_AHEAD = 5_000
+MOST_AHEAD = 20_000
 """Rows that are read and not yet written, after which only what the output waits for is read."""
 
 
@@ -158,8 +158,15 @@ class Pool:
         return order[:1] <= (self._output_at,) or self._all_held < MOST_AHEAD
 
     def _work(self) -> None:
-        while (work := self._take()) is not None:
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Do a piece of work; False once the pool is closed. A thread that waits for the next keeps nothing of it."""
+        work = self._take()
+        if work is not None:
             work.run()
+        return work is not None
 
     def close(self) -> None:
         """Let the threads go once they have done what they are at; what has not been begun is never done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -60,6 +61,21 @@ def test_nothing_is_read_ahead_while_many_rows_wait_for_the_output(rows, is_held
         assert not later.done()
     pool.output_at(1)
     assert result(later, clock, lambda: None) == "later"
+    pool.close()
+
+
+def test_a_thread_without_work_keeps_nothing():
+    """What a piece of work gave is gone once nobody uses it any more, though the thread has nothing else to do."""
+    pool = Pool(1)
+    gone = threading.Event()
+
+    def rows() -> set[int]:
+        found = {1, 2, 3}
+        weakref.finalize(found, gone.set)
+        return found
+
+    assert pool.submit((1,), rows).result() == {1, 2, 3}
+    assert gone.wait(10)
     pool.close()
 
 
