@@ -35,16 +35,16 @@ changed as (
     cross join watermark
     where {{ circleci.is_new('loads.loaded_at') }}
     union
-    select old.pipeline_id
-    from {{ this }} as old
-    left join {{ ref('stg_circleci__pipelines') }} as pipelines on old.pipeline_id = pipelines.pipeline_id
-    left join {{ ref('int_circleci__projects') }} as projects on old.project_slug = projects.project_slug
+    select built.pipeline_id
+    from {{ this }} as built
+    left join {{ ref('stg_circleci__pipelines') }} as pipelines on built.pipeline_id = pipelines.pipeline_id
+    left join {{ ref('int_circleci__projects') }} as projects on built.project_slug = projects.project_slug
     left join {{ ref('int_circleci__numbered_workflows') }} as workflow_runs
-        on old.workflow_id = workflow_runs.workflow_id
+        on built.workflow_id = workflow_runs.workflow_id
     where
-        {{ circleci.differs('old', 'projects', ['project']) }}
-        or {{ circleci.differs('old', 'workflow_runs', ['person']) }}
-        or old.is_default_branch <> coalesce(pipelines.branch = projects.default_branch, false)
+        {{ circleci.differs('built', 'projects', ['project']) }}
+        or {{ circleci.differs('built', 'workflow_runs', ['person']) }}
+        or built.is_default_branch <> coalesce(pipelines.branch = projects.default_branch, false)
 ),
 
 due as (

@@ -25,13 +25,13 @@ changed as (
     -- Steps that were there before their job was.
     select steps.job_id
     from {{ ref('stg_circleci__steps') }} as steps
-    left join {{ this }} as old on steps.job_id = old.job_id
-    where old.job_id is null
+    left join {{ this }} as built on steps.job_id = built.job_id
+    where built.job_id is null
     union
-    select old.job_id
-    from {{ this }} as old
-    inner join jobs on old.job_id = jobs.job_id
-    where {{ circleci.differs('old', 'jobs', context) }}
+    select built.job_id
+    from {{ this }} as built
+    inner join jobs on built.job_id = jobs.job_id
+    where {{ circleci.differs('built', 'jobs', context) }}
 ),
 {%- endif %}
 

@@ -16,7 +16,7 @@ with told as (
         queued_at,
         cast(null as {{ circleci.type('text') }}),
         cast(null as {{ circleci.type('text') }}),
-        parallel,
+        {{ circleci.column('parallel') }},
         cast(null as {{ circleci.type('double') }})
     from {{ ref('stg_circleci__builds') }}
     where job_id is not null

@@ -86,6 +86,6 @@ costed as (
 select costed.*
 from costed
 {%- if is_incremental() %}
-left join {{ this }} as old on costed.cost_id = old.cost_id
-where old.cost_id is null or {{ circleci.differs('costed', 'old', all) }}
+left join {{ this }} as built on costed.cost_id = built.cost_id
+where built.cost_id is null or {{ circleci.differs('costed', 'built', all) }}
 {%- endif %}
