@@ -62,19 +62,22 @@ def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
         run.messages.record(stream.name, record, date, version)
         highest = higher(highest, value, date)
     if listing.is_whole:  # rows that were not read may be older than the highest value
-        _keep(run, listing, key, highest)
+        _keep(run, listing, key, highest, date)
     run.messages.state(run.state)
     run.report.tick()
 
 
-def _keep(run: Run, listing: Listing, key: str, highest: str) -> None:
-    """Keep the highest replication key value sent and the start date of the first sync, where the stream has them."""
+def _keep(run: Run, listing: Listing, key: str, highest: str, date: datetime) -> None:
+    """Keep the highest replication key value sent and the start date of the first sync, where the stream has them.
+
+    `date` is the time at which the list was read.
+    """
     stream = listing.stream
     if stream.replication_key is None:
         return
     before = run.state.mark(stream.name, key)
     start = run.mark(stream.name, key).start or run.start
-    number = next_build(listing.rows, run.time.now(), before.next_build) if stream.timing.number else None
+    number = next_build(listing.rows, date, before.next_build) if stream.timing.number else None
     run.state.keep(stream.name, key, replace(before, value=max(before.value, highest), start=start, next_build=number))
 
 
