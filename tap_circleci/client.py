@@ -16,6 +16,7 @@ from typing import Any
 
 from tap_circleci.config import Config
 from tap_circleci.errors import LocalError, NotFound, Refused, Unavailable, Unreadable
+from tap_circleci.http.deprecation import ending
 from tap_circleci.http.downloads import Downloads
 from tap_circleci.http.limit_headers import asked_to_wait, remaining, until_reset
 from tap_circleci.http.rate_limit import Permit, RateLimiter
@@ -243,6 +244,8 @@ class Client:
                     json=request.body,
                 )
             with response:
+                if clause := ending(response.status_code, response.headers):
+                    self._meter.ending(request.label, clause)
                 return Reply(request.name, response.status_code, response.headers, _body(response))
         except Failed as failed:
             raise Retriable(str(failed), may_be_done=not failed.unsent) from None

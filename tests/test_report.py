@@ -129,6 +129,28 @@ class StoppedClock(FastClock):
         super().wait(seconds)
 
 
+def test_a_route_that_ends_is_one_warning_with_what_to_do():
+    """A deprecated or removed route is named once at the end, however many answers say so; other routes are not."""
+    ends = {"Deprecation": "@1767225600", "Sunset": "Thu, 31 Dec 2026 23:59:59 GMT"}
+    faults = {
+        "/workflow": Fault(headers=ends),
+        "/job": Fault(headers={"Deprecation": "true"}),
+        "/tests": Fault(410),
+    }
+    with Server(world_of(20)) as server:
+        server.fault = lambda path, nth: next((fault for end, fault in faults.items() if path.endswith(end)), None)
+        run = sync(server, streams=[*WALK, "tests"])
+    advice = "install the newest tap-circleci, or report this if it is installed"
+    said = [line for line in run.log.splitlines() if advice in line]
+    assert sorted(said) == [
+        f"WARNING jobs: CircleCI says that this route is deprecated; {advice}",
+        f"WARNING tests: CircleCI has removed this route (410); {advice}",
+        "WARNING workflows: CircleCI says that this route is deprecated since 2026-01-01 and will be removed on"
+        f" 2026-12-31; {advice}",
+    ]
+    assert len(run.rows("jobs")) == 40
+
+
 def test_the_progress_says_that_the_run_waits_for_the_rate_limit():
     """While the service asks to wait for 42 seconds, the line says so, with the seconds that are left."""
     clock, output = StoppedClock(), io.StringIO()

@@ -1,4 +1,4 @@
-"""How much has been asked: calls and their seconds by endpoint, retries, refusals; counted for many threads."""
+"""What was requested: calls and their seconds by endpoint, retries, refusals, routes that end; from many threads."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from tap_circleci.workers import Clock
 
 @dataclass
 class Traffic:
-    """What has been asked so far, `calls` and their `seconds` by the label of the endpoint.
+    """What was requested so far, `calls` and their `seconds` by the label of the endpoint.
 
-    `retries` are requests repeated after a failure, the last of them for a `reason`; `refusals` are 429s.
+    `retries` are requests repeated after a failure, the last of them for a `reason`; `refusals` are 429s. `endings` say
+    by label that a route is deprecated or gone.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -23,6 +24,7 @@ class Traffic:
     refusals: int = 0
     retries: int = 0
     reason: str = ""
+    endings: dict[str, str] = field(default_factory=dict)
 
 
 class Meter:
@@ -56,8 +58,13 @@ class Meter:
         with self._lock:
             self._traffic.refusals += 1
 
+    def ending(self, label: str, clause: str) -> None:
+        """Record that the route of an endpoint ends; the first clause is kept."""
+        with self._lock:
+            self._traffic.endings.setdefault(label, clause)
+
     def read(self) -> Traffic:
-        """What has been counted so far, in figures that stay as they are."""
+        """A copy of what was counted so far."""
         with self._lock:
             known = self._traffic
-            return replace(known, calls=known.calls.copy(), seconds=known.seconds.copy())
+            return replace(known, calls=known.calls.copy(), seconds=known.seconds.copy(), endings=known.endings.copy())

@@ -138,9 +138,15 @@ class Report:
             LOGGER.info("%s: read as empty: %s (%s)", owner, ", ".join(found), NOT_FOUND)
 
     def log_skips(self) -> None:
-        """Write what was left out."""
+        """Log which lists were not read, and which routes end."""
         for line in self._left():
             LOGGER.info("%s", line)
+        self._log_endings(self._client.traffic())
+
+    def _log_endings(self, traffic: Traffic) -> None:
+        """Log once for each route that it is deprecated or gone, and what to do."""
+        for label, clause in traffic.endings.items():
+            LOGGER.warning("%s: %s; install the newest tap-circleci, or report this if it is installed", label, clause)
 
     def tick(self) -> None:
         """Show the progress if the last time is a while ago: on the terminal's last line, or in the log."""
@@ -188,6 +194,7 @@ class Report:
         if self._line:
             self._line.close()
         traffic = self._client.traffic()
+        self._log_endings(traffic)
         for line in self._summary(traffic):
             LOGGER.info("%s", line)
         self._write_metrics(traffic)

@@ -1,4 +1,4 @@
-"""Which of the listed projects the user names: by a slug in any spelling, by an id, or by a pattern."""
+"""Finds the listed projects that the user names: by a slug in any spelling, by an id, or by a pattern."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tap_circleci.values.slugs import ProjectSlugs, normalise, short_host, usabl
 
 @dataclass(frozen=True)
 class Named:
-    """The slugs of the projects that the user names. `is_whole`: none of them is missing."""
+    """The slugs of the projects that the user names. `is_whole`: all of them were found."""
 
     slugs: tuple[str, ...]
     is_whole: bool
@@ -49,9 +49,9 @@ def identity(project: Row) -> str:
 
 
 def matching(pattern: str, organization: Row, projects: Iterable[Row], named: ProjectSlugs) -> list[Row]:
-    """The projects of an organization that a pattern such as gh/acme/* means.
+    """The projects of an organization that a pattern such as gh/acme/* matches.
 
-    Those that the user leaves out, or names one by one by their ids, are not among them.
+    Without those that the user excludes or names individually by id.
     """
     place, _, wanted = pattern.rpartition("/")
     places = {place, short_host(str(organization.get("slug"))), f"circleci/{organization['id']}"}
@@ -68,7 +68,7 @@ def matching(pattern: str, organization: Row, projects: Iterable[Row], named: Pr
 
 
 def _names(project: Row) -> set[str]:
-    """The names that the last part of a slug may have for a project."""
+    """The texts that may be the last part of a project's slug."""
     slug = normalise(str(project.get("slug")))
     names = {str(project.get("name")), str(project.get("id"))}
     return names | {slug.rpartition("/")[2]} if slug is not None else names

@@ -27,12 +27,12 @@ LOGGER = logging.getLogger(__name__)
 
 Asked = tuple[Stream, Ids, Future[Rows]]
 ExtentOf = Callable[[Stream, Ids], Extent]
-"""Gives the parameters that limit the list of a stream below a parent to what is new."""
+"""Gives how much of the list of a stream below a parent is to be read: what is new."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The rows of a stream below one parent. `is_whole`: nothing was forbidden, missing, or left out."""
+    """The rows of a stream below one parent. `is_whole`: nothing was forbidden, missing or skipped."""
 
     stream: Stream
     ids: Ids
@@ -43,7 +43,7 @@ class Listing:
 
 
 class Organizations:
-    """Reads what the token can see, with all threads of the pool; used by the one thread that writes."""
+    """Reads everything that the token can see, with all threads of the pool. Used by the one thread that writes."""
 
     def __init__(
         self, config: Config, client: Client, pool: Pool, wait: Wait, outcomes: Outcomes, extent_of: ExtentOf
@@ -64,27 +64,27 @@ class Organizations:
     def read(self, streams: Iterable[Stream]) -> Iterator[Listing]:
         """The rows of streams, one stream after the other, parent by parent in the order of the parents' rows.
 
-        While one stream is being read to its end, the next is begun.
+        The next stream is begun before the last lists of a stream have been read.
         """
         begun = (asked for stream in streams for asked in self._begun(stream))
         for stream, ids, future in ahead(begun, lambda: self._config.max_workers * 4):
             yield self._listing(stream, ids, future)
 
     def is_whole(self, stream: Stream) -> bool:
-        """Whether the lists of a stream that has been read, and of all its ancestors, were whole."""
+        """Whether the lists of a stream that was read, and of all its ancestors, were complete."""
         if stream.name in self._incomplete or (stream.timing.configured_only and not self._all_resolved):
             return False
         return stream.parent is None or self.is_whole(STREAMS[stream.parent])
 
     def _begun(self, stream: Stream) -> Iterator[Asked]:
-        """The lists of a stream, each asked for when it is drawn."""
+        """The lists of a stream; each is requested when the iterator reaches it."""
         for ids in self.parents(stream):
             yield stream, ids, self._ask(stream, ids)
         if stream.source.look_up:
             yield from ((stream, {"project_slug": slug}, future) for slug, future in self._look_ups.items())
 
     def parents(self, stream: Stream) -> Iterator[Ids]:
-        """What identifies each parent below which the stream has a list."""
+        """The ids of each parent below which the stream has a list."""
         if stream.parent is None:
             yield {}
             return
@@ -102,7 +102,7 @@ class Organizations:
                     self._skip(stream, parent, row, stream.needs - ids.keys())
 
     def _skip(self, stream: Stream, parent: Stream, row: Row, lacking: Iterable[str]) -> None:
-        """Leave out a list that cannot be asked for, since the parent's row lacks ids."""
+        """Skip a list that cannot be requested, since the parent's row lacks ids."""
         columns = {name: column for column, name in parent.row.child_context.items()}
         lacks = ", ".join(sorted(columns.get(name, name) for name in lacking))
         of = " ".join([parent.name, *(str(row[column]) for column in parent.row.identity)])
@@ -110,7 +110,7 @@ class Organizations:
         self._warn(f"{stream.name} of {of}: skipped: the {parent.name} has no usable {lacks}")
 
     def _ask(self, stream: Stream, ids: Ids) -> Future[Rows]:
-        """Have a list read, once: for all children of its rows, and for all parents, if several share it."""
+        """Request a list once, for all children of its rows, and for all parents that share it."""
         key = (stream.name, path_of(stream, ids), *params_of(stream, ids).values())
         if key not in self._asked:
             work = partial(read, self._client, stream, ids, self._config.page_size, self._extent_of(stream, ids))
@@ -118,18 +118,18 @@ class Organizations:
         return self._asked[key]
 
     def _listing(self, stream: Stream, ids: Ids, future: Future[Rows]) -> Listing:
-        """The list that was asked for; what is wrong with it is reported once."""
+        """The list that was requested; its problem is reported once."""
         found: Rows = self._wait(future)
         if future not in self._reported:
             self._reported.add(future)
             self._report(stream, ids, found.problem)
-        # A list that several parents share has the ids of the one that asked first.
+        # A list that several parents share has the ids of the parent that requested it first.
         own = {column: ids[name] for column, name in stream.row.parent_columns.items() if name in ids}
         rows = tuple({**row, **own} for row in found.rows)
         if stream.source.look_up and "project_slug" in ids:
             rows = tuple(row for row in rows if self._is_further(ids["project_slug"], row))
         is_whole = (found.problem is None or isinstance(found.problem, NotOffered)) and not found.broken
-        # An organization without an id has nothing that could be read, now or ever.
+        # An organization without an id has no lists, so it makes nothing incomplete.
         columns = {*stream.key} - {*stream.row.default_columns, *stream.row.blank_columns} if stream.parent else set()
         keyed = all(usable_id(row.get(column)) for row in rows for column in columns)
         self._incomplete.update(() if is_whole and keyed else {stream.name})
@@ -137,14 +137,14 @@ class Organizations:
 
     def _report(self, stream: Stream, ids: Ids, problem: LocalError | None) -> None:
         if stream.parent is None and isinstance(problem, NotFound):
-            LOGGER.warning("%s: not there (404), so no organization can be read", stream.name)
+            LOGGER.warning("%s: not found (404), so no organization can be read", stream.name)
         if stream.source.look_up and "project_slug" in ids:
             self._outcomes.judge_project(ids["project_slug"], problem)
         else:
             self._outcomes.judge(title_of(stream, ids), stream.name, owner_of(ids), problem, may_be_endless=True)
 
     def _warn(self, sentence: str) -> None:
-        """Warn once of what is left out."""
+        """Warn once about something that is skipped."""
         if sentence not in self._warned:
             self._warned.add(sentence)
             LOGGER.warning("%s", sentence)
@@ -152,12 +152,12 @@ class Organizations:
     # The projects that the user names
 
     def slugs(self) -> list[str]:
-        """The slugs of all projects that the user names, those of whole organizations found at the first call."""
+        """The slugs of all projects that the user names; patterns are resolved at the first call."""
         return list(self._named.slugs)
 
     @cached_property
     def _named(self) -> Named:
-        """The projects that the user's slugs and patterns name."""
+        """The projects that the user names by slugs and patterns."""
         found = [Named(self._typed, True), *map(self._matching, self._config.project_slugs.patterns)]
         slugs = dict.fromkeys(slug for named in found for slug in named.slugs)
         is_whole = all(named.is_whole for named in found)
@@ -167,12 +167,12 @@ class Organizations:
 
     @property
     def _typed(self) -> tuple[str, ...]:
-        """The slugs that the user names one by one."""
+        """The slugs that the user names individually."""
         named = self._config.project_slugs
         return tuple(slug for slug in named.single if not named.excludes(slug))
 
     def _matching(self, pattern: str) -> Named:
-        """The slugs of the projects that a pattern such as gh/acme/* means."""
+        """The slugs of the projects that a pattern such as gh/acme/* matches."""
         place = pattern.rpartition("/")[0]
         organization = self._organization(place)
         if organization is None:
@@ -199,7 +199,7 @@ class Organizations:
         return Named(tuple(slugs), is_listed)
 
     def _is_listed(self, asked: Future[Rows]) -> bool:
-        """Whether a list was read as far as it goes, though it may go round in circles."""
+        """Whether a list was read completely, even if it does not end."""
         problem = self._wait(asked).problem
         return problem is None or isinstance(problem, EndlessList)
 
@@ -223,11 +223,11 @@ class Organizations:
 
     @cached_property
     def _look_ups(self) -> Mapping[str, Future[Rows]]:
-        """The projects that no list has by the slug that the user names, each looked up by it."""
+        """Look-ups of the projects that are in no list under the slug that the user names."""
         return {slug: self.look_up(slug) for slug in self._typed if self._listed.find(slug) is None}
 
     def look_up(self, slug: str) -> Future[Rows]:
-        """Have one project read, with the organization in its slug where the answer names none."""
+        """Request one project; if the answer names no organization, the one in the slug is added."""
         owner = self._organization(slug.rpartition("/")[0])
         path = str(PROJECTS.source.look_up).format(project_slug=escaped_slug(slug))
 
@@ -244,13 +244,13 @@ class Organizations:
         return self._pool.submit((next(self._order),), work)
 
     def _is_further(self, slug: str, project: Row) -> bool:
-        """Whether a project that was looked up is one that no list, and no look-up before, has given."""
+        """Whether neither a list nor an earlier look-up has given this project."""
         first = self._looked_up_as.setdefault(identity(project), slug)
         return first == slug and self._listed.find(identity(project)) is None
 
     @cached_property
     def _configured(self) -> Mapping[str, str]:
-        """The projects that the user names and that were found: a slug to ask with, by the project's identity."""
+        """The projects that the user names and that were found: the slug for requests, by the project's identity."""
         found: dict[str, str] = {}
         for slug in self._named.slugs:
             project = self._listed.find(slug) or next(iter(self._wait(self._look_ups[slug]).rows), None)

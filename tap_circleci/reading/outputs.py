@@ -1,4 +1,4 @@
-"""What a step wrote: the end of its messages as plain text, read as a stream, since it may be hundreds of megabytes.
+"""The end of a step's output as plain text, read as a stream, since an output may have hundreds of megabytes.
 
 The file is a JSON array: `[{"message": "…", "time": "…", "type": "out"}, …]`. https://circleci.com/docs/api/v1/#single-job
 """
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from tap_circleci.values.text import UNPAIRED
 
 LONGEST = 10_000
-"""Characters that are kept of an output: its end."""
+"""Characters at the end of an output that are kept."""
 _LONGEST_SEQUENCE = 256
-"""Characters of a sequence for the terminal that may still be incomplete; what is longer is none."""
+"""Characters of the longest escape sequence that may still be incomplete."""
 _SEQUENCE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # colours and moves of the cursor
     r"|\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
@@ -24,7 +24,7 @@ _SEQUENCE = re.compile(
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[ -/]*)|\r)\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BEGIN = re.compile(r'"message"\s*:\s*"')
-"""No string has this inside it, since quotes are escaped there."""
+"""It never occurs inside a string, since quotes are escaped there."""
 _LONGEST_BEGIN = 64
 _INSIDE = re.compile(
     r"""(?:[^"\\]+|\\[^u]
@@ -37,8 +37,10 @@ _LONGEST_ESCAPE = 12
 
 
 def end_of(blocks: Iterable[bytes]) -> tuple[str, bool]:
-    """The last characters of all messages together, without sequences for the terminal and control characters but
-    newline and tab; and whether there were more."""
+    """The last characters of all messages together, and whether there were more.
+
+    Escape sequences and control characters are removed, except newline and tab.
+    """
     kept, rest, count = "", "", 0
     for piece in messages(blocks):
         text, rest = _split(rest + piece)
@@ -50,7 +52,7 @@ def end_of(blocks: Iterable[bytes]) -> tuple[str, bool]:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """The part of a text that is certain, and the part that may go on in the next piece."""
+    """The complete part of a text, and the part that may continue in the next piece."""
     unfinished = _UNFINISHED.search(text, max(0, len(text) - _LONGEST_SEQUENCE))
     end = unfinished.start() if unfinished else len(text)
     return text[:end], text[end:]
@@ -62,7 +64,7 @@ def _plain(text: str) -> str:
 
 
 def messages(blocks: Iterable[bytes]) -> Iterator[str]:
-    """The texts under `message` in a JSON array of objects, long ones in pieces. What is no such array has none."""
+    """The texts under `message` in a JSON array of objects, long ones in pieces; none for any other file."""
     decode = getincrementaldecoder("utf-8-sig")("replace").decode
     buffer, is_inside = "", False
     for block in blocks:
@@ -78,15 +80,15 @@ def messages(blocks: Iterable[bytes]) -> Iterator[str]:
             end = inside.end() if inside else 0
             is_inside = buffer[end : end + 1] != '"'
             if is_inside and len(buffer) - end > _LONGEST_ESCAPE:
-                end += 1  # no escape of JSON's
+                end += 1  # not an escape of JSON
             yield _decoded(buffer[:end])
             buffer = buffer[end:]
             if is_inside and len(buffer) <= _LONGEST_ESCAPE:
-                break  # the string goes on in the next block
+                break  # the string continues in the next block
 
 
 def _decoded(text: str) -> str:
-    """The characters that the inside of a JSON string stands for."""
+    """The decoded content of a JSON string."""
     try:
         found: str = json.loads(f'"{text}"', strict=False)
     except ValueError:

@@ -1,7 +1,7 @@
-"""From an endpoint to its rows: the shapes of an answer, the ends of a list, the guard against endless lists.
+"""From an endpoint to its rows: the shapes of an answer, the end of a list, the guard against endless lists.
 
-How an API divides a list into pages, and where the rows of an answer are, are values of the stream; no API is known
-here by name.
+The stream says how its list is divided into pages and where the rows of an answer are. This module knows no API by
+name.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tap_circleci.streams.stream import ByOffset, ByToken, Download, FreeMap, It
 from tap_circleci.values.rows import Ids, Row, inside, value_of
 
 STALE_PAGES = 20
-"""Pages in a row without a new row that are followed before a list counts as endless."""
+"""Pages in a row without a new row, after which a list counts as endless."""
 EQUAL_PAGES = 500
-"""The same for a list whose rows may be equal, so that equal pages need not be the same one again."""
+"""The same for a list whose rows may be equal, so that two equal pages may be different pages."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Rows that no earlier page of the list had. `more`: a further page can be asked for.
+    """Rows that no earlier page of the list had. `more`: there is another page.
 
-    `date` is the service's time, `broken` how many things in the list are not rows.
+    `date` is the service's time, `broken` the number of items in the list that are not rows.
     """
 
     rows: tuple[Row, ...]
@@ -39,9 +39,9 @@ class Page:
 
 @dataclass(frozen=True)
 class Rows:
-    """A list below one parent as far as it could be read, with the ids of the parents in its rows.
+    """The rows of a list below one parent that could be read, with the ids of the parents.
 
-    `problem`: why it is not whole. `date`: the service's time at its beginning, if it told any.
+    `problem`: why the list is incomplete. `date`: the service's time at its first page, if the answer had one.
     """
 
     rows: tuple[Row, ...]
@@ -56,9 +56,9 @@ def _never(_row: Row) -> None:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of a list is wanted: parameters that limit it, and which rows are known already (None: no telling).
+    """How much of a list is to be read: parameters that limit it, and which rows are already known (None: unclear).
 
-    A list that comes newest first is read until a page has known rows and no unknown ones.
+    A list that is sorted newest first is read until a page has known rows and no unknown ones.
     """
 
     params: Mapping[str, str] = field(default_factory=dict)
@@ -72,7 +72,7 @@ WHOLE = Extent()
 
 
 def rows_of(stream: Stream, body: Any) -> list[Any] | None:
-    """What stands where the stream's answers have their rows; None for a body of another shape."""
+    """The items at the place where the stream's answers have their rows; None for a body of another shape."""
     match stream.source.answer:
         case Items(names):
             return _listed(body, names)
@@ -86,7 +86,7 @@ def rows_of(stream: Stream, body: Any) -> list[Any] | None:
 
 
 def _listed(body: Any, names: Sequence[str]) -> list[Any] | None:
-    """A bare array, or the lists under those of these names that the body has; null stands for no rows."""
+    """The items of a bare array, or of the lists that the body has under these names; null means no rows."""
     if isinstance(body, list):
         return body
     if not isinstance(body, dict) or not any(name in body for name in names):
@@ -115,10 +115,10 @@ def _nested(body: Any, outer_name: str, inner_name: str, outer: Mapping[str, str
 
 
 def pages(client: Client, stream: Stream, ids: Ids, page_size: int, extent: Extent = WHOLE) -> Iterator[Page]:
-    """The pages of the stream's list below one parent, one request for each that is drawn.
+    """The pages of the stream's list below one parent; each is requested when the iterator reaches it.
 
     Raises what `Client.get` raises for the first page. A later page that answers 404 is `PageLost`; a list that does
-    not come to an end is `EndlessList`, after its last page.
+    not end is `EndlessList`, after its last page.
     """
     path = path_of(stream, ids)
     fixed = {**params_of(stream, ids), **extent.params, **_size(stream.source.paging, page_size)}
@@ -147,15 +147,14 @@ def pages(client: Client, stream: Stream, ids: Ids, page_size: int, extent: Exte
 
 
 def _size(paging: Paging, page_size: int) -> dict[str, str]:
-    """The parameter by which the size of a page is chosen, if there is one."""
+    """The parameter that sets the size of a page, if there is one."""
     if paging.size_param is None:
         return {}
     return {paging.size_param: str(page_size if isinstance(paging, ByToken) else paging.size)}
 
 
 def _next_page(stream: Stream, body: Any, count: int, read: int) -> dict[str, str]:
-    """The parameter that leads to the page after this one, which has `count` rows of the `read` so far; empty at the
-    end."""
+    """The parameter of the next page, empty at the end. This page has `count` rows, all pages so far have `read`."""
     paging = stream.source.paging
     if not isinstance(stream.source.answer, Items):
         return {}
@@ -177,14 +176,14 @@ def _page(client: Client, stream: Stream, path: str, params: Mapping[str, str], 
     except NotFound as missing:
         if not later:
             raise
-        raise PageLost(f"a page in the middle of the list is lost, and what is below it ({missing})") from None
+        raise PageLost(f"a page in the middle of the list is lost, and so is everything after it ({missing})") from None
 
 
 def _unseen(stream: Stream) -> Callable[[list[Row]], tuple[list[Row], bool]]:
-    """A function from the items of a page to those that no page before had, and whether the page has news.
+    """A function from the items of a page to those that no earlier page had, and whether the page has new rows.
 
-    Items without a value for the identity are all given. They are news only if the stream has no identity at all, and
-    the page before was another one.
+    Items without a value for the identity are always given. They count as new only if the stream has no identity and
+    the page differs from the one before.
     """
     seen: set[tuple[str, ...]] = set()
     before: list[Row] = []
@@ -208,12 +207,12 @@ def _unseen(stream: Stream) -> Callable[[list[Row]], tuple[list[Row], bool]]:
 
 
 def _text_of(value: Any) -> str:
-    """A value that tells rows apart, as a text; "" for none."""
+    """A value of the identity as a text; "" for none."""
     return str(value) if isinstance(value, (str, int)) else ""
 
 
 def read(client: Client, stream: Stream, ids: Ids, page_size: int, extent: Extent = WHOLE) -> Rows:
-    """The stream's list below one parent, all its pages; what can go wrong with this list alone is in the result."""
+    """All pages of the stream's list below one parent; a problem of this list alone is in the result."""
     found = reading(client, stream, ids, page_size, extent)
     while True:
         try:
@@ -226,7 +225,7 @@ def read(client: Client, stream: Stream, ids: Ids, page_size: int, extent: Exten
 def reading(
     client: Client, stream: Stream, ids: Ids, page_size: int, extent: Extent = WHOLE
 ) -> Generator[int, None, Rows]:
-    """As `read`, one request for each step, which gives how many rows have come; so that others can go first."""
+    """Like `read` in steps of one request, each of which gives its number of rows; others can go first between them."""
     rows: list[Row] = []
     date: datetime | None = None
     broken = 0
@@ -248,7 +247,7 @@ def _download(client: Client, stream: Stream, answer: Download, ids: Ids) -> Row
     """The row that holds the text of a file; none for an empty one."""
     try:
         text, is_truncated = end_of(client.download(ids[answer.address], stream.name))
-    except Moved as problem:  # as good as expired
+    except Moved as problem:  # an expired address may lead to such a redirect
         return Rows((), None, problem=LinkExpired(str(problem)))
     except LocalError as problem:
         return Rows((), None, problem=problem)
@@ -257,7 +256,7 @@ def _download(client: Client, stream: Stream, answer: Download, ids: Ids) -> Row
 
 
 def _completed(stream: Stream, row: Row, ids: Ids, place: int) -> Row:
-    """The row with the ids of its parents, what is taken up from inside it, and its place in the list."""
+    """The row with the ids of its parents, the values from inside it that have columns, and its place in the list."""
     columns = stream.row
     added: Row = {column: ids[name] for column, name in columns.parent_columns.items()}
     added |= {column: ids[name] for column, name in columns.default_columns.items() if not value_of(row, column)}

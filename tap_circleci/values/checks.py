@@ -1,4 +1,4 @@
-"""Whether a JSON document has the shape that we read; if not, where and why, in one sentence for each mistake."""
+"""Whether a JSON document has the expected shape; if not, where and why, in one sentence for each mistake."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tap_circleci.values.text import quoted
 
 @dataclass(frozen=True)
 class Value:
-    """A value that passes a test; `accepted` says which values do, after "must be"."""
+    """A value that passes a test; `accepted` says which values pass, after "must be"."""
 
     accepted: str
     passes: Callable[[Any], bool]

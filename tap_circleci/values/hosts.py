@@ -1,4 +1,4 @@
-"""What the name of a host tells."""
+"""Whether a host is this machine."""
 
 from __future__ import annotations
 

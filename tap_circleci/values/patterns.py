@@ -1,4 +1,4 @@
-"""Patterns of names: `*` stands for any characters, `?` for one, `!` before a pattern leaves out what it matches."""
+"""Patterns of names: `*` matches any characters, `?` one, and a pattern after `!` excludes what it matches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 @dataclass(frozen=True)
 class JobNames:
-    """The names of jobs that the user wants; all of them where nothing is said."""
+    """The names of the jobs that the user wants; all names where there are no patterns."""
 
     wanted: tuple[str, ...] = ()
     unwanted: tuple[str, ...] = ()
@@ -25,16 +25,16 @@ class JobNames:
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """The patterns, each once and in an order of their own, so that equal ones compare equal."""
+        """The patterns, each once and sorted, so that equal sets of patterns compare equal."""
         return tuple(sorted({*self.wanted, *(f"!{pattern}" for pattern in self.unwanted)}))
 
     def matches(self, name: str) -> bool:
-        """Whether a job of this name is wanted: by no pattern left out and, if there are any other, by one named."""
+        """Whether a job of this name is wanted: no pattern excludes it, and one of the others, if any, matches."""
         if any(matches(name, pattern) for pattern in self.unwanted):
             return False
         return not self.wanted or any(matches(name, pattern) for pattern in self.wanted)
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a name fits a pattern: `*` stands for any characters, `?` for one, and a bracket for itself."""
+    """Whether a name matches a pattern: `*` matches any characters, `?` one character, and a bracket itself."""
     return fnmatchcase(name, pattern.replace("[", "[[]"))

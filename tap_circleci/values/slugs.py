@@ -1,4 +1,4 @@
-"""Project slugs: one spelling for each project, and patterns that name many."""
+"""Project slugs: one spelling for each project, and patterns for many projects."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ VCS = {"gh": "gh", "github": "gh", "bb": "bb", "bitbucket": "bb", "circleci": "c
 
 @dataclass(frozen=True)
 class ProjectSlugs:
-    """The projects that the user names: single slugs, patterns over whole organizations, and patterns to leave out."""
+    """The projects that the user names: single slugs, patterns for whole organizations, and patterns to exclude."""
 
     single: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
 
     def excludes(self, slug: str) -> bool:
-        """Whether the user has left this project out (`!gh/acme/legacy-*`)."""
+        """Whether the user excludes this project (`!gh/acme/legacy-*`)."""
         return any(matches(slug, pattern) for pattern in self.excluded)
 
 
 def sort_out(slugs: Iterable[tuple[str, bool]]) -> ProjectSlugs:
-    """The slugs, each with whether it is to be left out, by what they are; each once, in their order."""
+    """The slugs by their kind, each once and in their order; a slug comes with whether it is excluded."""
     single: dict[str, None] = {}
     patterns: dict[str, None] = {}
     excluded: dict[str, None] = {}
@@ -49,9 +49,9 @@ def normalise(slug: str) -> str | None:
 
 
 def pasted(text: str) -> str:
-    """The slug in an address as a browser shows it, with or without `https://`; any other text without a last slash.
+    """The slug in an address from a browser, with or without `https://`; any other text without a slash at its end.
 
-    The web app has a project's slug in the path, after words of its own and before numbers and ids:
+    The web app has a project's slug in the path, after other words and before numbers and ids:
     https://app.circleci.com/pipelines/github/acme/api/123/workflows/5c6e4337
     """
     site, *path = re.sub(r"^https?://|[?#].*", "", text).split("/")
@@ -68,20 +68,20 @@ def short_host(slug: str) -> str:
 
 
 def usable_id(value: object) -> str | None:
-    """An id that can stand in a path and a key, or None: null, empty, or a step through folders.
+    """An id that can be part of a path and a key, or None for null, an empty text, `.` and `..`.
 
-    NUL characters are taken out of records, so a text of nothing else is empty.
+    Records have no NUL characters, so a text of nothing else is empty.
     """
     text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     return None if text.replace("\0", "").strip() in ("", ".", "..") or UNPAIRED.search(text) else text
 
 
 def usable_slug(value: object) -> str | None:
-    """A slug that can stand in a path, or None: no id, or one with a step through folders."""
+    """A slug that can be part of a path, or None: no usable id, or one with an empty part, `.` or `..`."""
     slug = usable_id(value)
     return None if slug is None or {"", ".", ".."}.intersection(slug.split("/")) else slug
 
 
 def escaped_slug(slug: str) -> str:
-    """A slug as data in a path: nothing in it but its `/` has a meaning."""
+    """A slug for use in a path: everything but its `/` is escaped."""
     return quote(slug, safe="/")

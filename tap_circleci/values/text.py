@@ -1,4 +1,4 @@
-"""Text that is not ours, as it may be shown: quoted, printable, short, and without the token."""
+"""Makes text from outside safe to show: quoted, printable, short, and without the token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNPAIRED = re.compile("[\ud800-\udfff]")
 
 HIDDEN = "***"
 PART = 12
-"""Characters of a secret in a row that are masked wherever they stand."""
+"""Consecutive characters of a secret that are masked wherever they occur."""
 LONGEST = 4_000
 """Characters of one line of the log."""
 
@@ -36,11 +36,11 @@ def quoted(value: object, secret: str = "") -> str:
 
 
 NAMED = 10
-"""How many things of one kind are named."""
+"""How many names of one kind are listed."""
 
 
 def other_spelling(name: str) -> str:
-    """The name of a field as the API may spell it, too: `a_b` for `a-b`, and the other way round."""
+    """The other spelling of a field that the API may use: `a_b` for `a-b`, and the other way round."""
     return name.translate(_OTHER_SPELLING)
 
 
@@ -58,8 +58,8 @@ def counted(count: int, things: str) -> str:
 
 
 def printable(text: str, secret: str = "") -> str:
-    """A text as it may be shown on one line: what moves the cursor, is invisible or turns the direction of writing is
-    escaped, the secret is masked, and the end of a very long text is left out."""
+    """A text that is safe to show on one line: characters that move the cursor, are invisible or change the direction
+    of writing are escaped, the secret is masked, and a very long text is cut."""
     text = mask(text, secret)
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}... ({len(text) - LONGEST} more characters)"
@@ -69,14 +69,14 @@ def printable(text: str, secret: str = "") -> str:
 
 
 def mask(text: str, secret: str) -> str:
-    """A text in which the secret is masked, and each part of it of 12 characters or more, also as JSON and URLs spell
-    it. A secret that is shorter is masked as a whole."""
+    """A text with the secret masked, and each part of it of 12 characters or more, also in the spellings of JSON and
+    URLs. A shorter secret is masked as a whole."""
     if not secret:
         return text
     shown: list[str] = []
     end = 0
     for match in _parts_of(secret).finditer(text):
-        if match.start() > end or not shown:  # what touches is masked as one
+        if match.start() > end or not shown:  # adjacent parts are masked as one
             shown += [text[end : match.start()], HIDDEN]
         end = max(end, match.end(1))
     return "".join(shown) + text[end:]
@@ -84,7 +84,7 @@ def mask(text: str, secret: str) -> str:
 
 @lru_cache(maxsize=1)
 def _parts_of(secret: str) -> re.Pattern[str]:
-    """Finds the places at which a part of the secret begins, also within another part."""
+    """A pattern for the places where a part of the secret begins, also within another part."""
     parts = set()
     for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe="", errors="backslashreplace")):
         size = min(PART, len(spelled))

@@ -1,4 +1,4 @@
-"""Moments: read from what the API, a state or a config says, and written as Singer messages have them. All are UTC."""
+"""Times: parsed from the API, a state or a config, and formatted for Singer messages. All are UTC."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """A replication key value may be this far ahead of the answer that it came in: the clocks of machines differ."""
 PLAUSIBLE_YEARS = range(2011, 2100)
-"""CircleCI was founded in 2011; a clock that tells another year is broken."""
+"""CircleCI was founded in 2011; a clock with another year is wrong."""
 _TWO_WAYS = re.compile(r":\d\d[\d.]*\s*(?![ap]m\b)[a-z]+\s*[+-]\s*\d", re.ASCII | re.IGNORECASE)
-"""A zone such as GMT+3, which means east of Greenwich to some and west of it to others."""
+"""A zone such as GMT+3, which has two meanings: east or west of Greenwich."""
 
 
 def iso(text: str) -> datetime:
-    """The moment that an ISO 8601 text names; without a zone it is UTC. Raises ValueError."""
+    """The time in an ISO 8601 text; without a zone it is UTC. Raises ValueError."""
     return _as_utc(isoparse(text))
 
 
 def lenient(text: str) -> datetime:
-    """The moment that a text of the API names, ISO 8601 or not; without a zone it is UTC. Raises ValueError."""
+    """The time in a text of the API, ISO 8601 or not; without a zone it is UTC. Raises ValueError."""
     try:
         found = isoparse(text)
     except ValueError:
@@ -35,9 +35,9 @@ def lenient(text: str) -> datetime:
 
 
 def moment(value: object) -> datetime | None:
-    """When something happened, or None where the API does not tell in a way that can be read.
+    """The time in a value of the API, or None if there is none or it cannot be parsed.
 
-    Nothing happened before 1970: services in Go write year 1 for a time that is not set.
+    A time before 1970 is none: services in Go write year 1 for a time that is not set.
     """
     try:
         found = lenient(value) if isinstance(value, str) and value else None
@@ -47,33 +47,33 @@ def moment(value: object) -> datetime | None:
 
 
 def written(time: datetime) -> str:
-    """A moment as singer writes it: six decimals, Z. Such texts compare like the moments themselves."""
+    """A time as singer writes it: six decimals, Z. Such texts sort like the times themselves."""
     return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def whole_seconds(time: datetime) -> str:
-    """A moment as parameters of the API have it."""
+    """A time as the API's parameters have it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def midnight(time: datetime) -> datetime:
-    """The beginning of a moment's day."""
+    """The beginning of the day of a time."""
     return time.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def first_whole_day(now: datetime, history: timedelta) -> datetime:
-    """The first day of which a service that keeps so much history still has all."""
+    """The first day that is still complete at a service that keeps this much history."""
     return midnight(now - history) + timedelta(days=1)
 
 
 def brief(time: datetime) -> str:
-    """A moment in as few characters as tell it, for a state."""
+    """A time in as few characters as possible, for a state."""
     return f"{time.replace(tzinfo=None).isoformat()}Z"
 
 
 @lru_cache(maxsize=8)
 def http_date(text: str | None) -> datetime | None:
-    """The moment in an HTTP header; None for one that cannot be read, or that no sane clock tells."""
+    """The time in an HTTP header; None if it cannot be parsed or its year is not plausible."""
     try:
         date = parsedate_to_datetime(text or "")
         if date.tzinfo is None and re.search("[A-Za-z]$", text or ""):
@@ -96,7 +96,7 @@ def _as_utc(time: datetime) -> datetime:
 def _parsed(text: str) -> datetime:
     if _TWO_WAYS.search(text):
         raise ValueError("a zone that can be read in two ways")
-    # dateutil completes what is missing from a default: with two defaults, a part of a date shows itself.
+    # dateutil completes a partial date from a default: two defaults then give two different dates.
     found = []
     for default in (datetime(2000, 1, 1), datetime(2001, 2, 2)):
         try:

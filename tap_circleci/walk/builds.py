@@ -1,6 +1,6 @@
-"""The list of a project's builds, which comes newest first by number: what of it is known, and from where to read on.
+"""The list of a project's builds, newest first by number: which of them are known, and where the next sync begins.
 
-A build is one run of a job. Every run, a rerun's too, gets the project's next number, however old its pipeline is:
+A build is one run of a job. Every run, also of a rerun, gets the project's next number, however old its pipeline is:
 https://circleci.com/docs/api/v1/#recent-builds-for-a-single-project
 """
 
@@ -13,9 +13,9 @@ from tap_circleci.values.rows import Row
 from tap_circleci.values.times import moment
 
 SETTLED = timedelta(minutes=5)
-"""A build counts as finished so long after it has stopped."""
+"""A build counts as finished this long after its stop."""
 LONGEST = timedelta(days=2)
-"""A build that is not finished so long after it was queued never will be: no job runs longer than five hours."""
+"""A build counts as finished this long after it was queued, whatever its status: a job runs five hours at most."""
 
 
 def number_of(build: Row) -> int | None:
@@ -27,7 +27,7 @@ def number_of(build: Row) -> int | None:
 def is_known(next_build: int | None, since: datetime, build: Row) -> bool | None:
     """Whether a build was listed before, or for a first sync (no `next_build`) was queued before the start date.
 
-    None for a build that does not tell: it has no number, or no time.
+    None for a build without a number or, in a first sync, without a time.
     """
     if next_build is not None:
         number = number_of(build)
@@ -37,7 +37,7 @@ def is_known(next_build: int | None, since: datetime, build: Row) -> bool | None
 
 
 def next_build(builds: Iterable[Row], now: datetime, before: int | None) -> int | None:
-    """The number from which the next sync reads on: the lowest build that was not yet finished, else the next one."""
+    """The number at which the next sync begins: that of the lowest unfinished build, else the next one."""
     numbers = []
     unfinished = []
     for build in builds:
@@ -51,7 +51,7 @@ def next_build(builds: Iterable[Row], now: datetime, before: int | None) -> int 
 
 
 def _is_finished(build: Row, now: datetime) -> bool:
-    """Whether nothing more will come of a build; also where it has no times, or is too old to run still."""
+    """Whether a build no longer changes; also true if it has no times or is too old to be running."""
     stopped_at = moment(build.get("stop_time"))
     if stopped_at is not None:
         return stopped_at <= now - SETTLED

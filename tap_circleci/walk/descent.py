@@ -2,22 +2,22 @@
 
 Theory of operation. CircleCI lists a project's pipelines newest first, and cannot be asked for those that changed.
 `Descent.page` takes the pages one after the other, and gives for each pipeline that may lack something a `Look`: its
-row, whether that is to be sent, and the lists below it that are to be fetched. It also says how far down all pipelines
-have been given (`PageDone`), and whether a further page is needed: not after a page that lies wholly below `horizon`,
-the creation time of the oldest pipeline that can be due. `Descent.ended` gives the rest.
+row, whether that row is to be sent, and the lists below it that are to be fetched. It also says down to which creation
+time all pipelines have been given (`PageDone`), and whether another page is needed. None is needed after a page that is
+completely below `horizon`, the creation time of the oldest pipeline that can be due. `Descent.ended` gives the rest.
 
-Below a pipeline the same question is asked for each row: `judge` takes a row of a fetched list, and gives whether it is
-to be sent and what is to be fetched below it. `as_of` goes down the tree with each list: the streams of which something
-may be lacking there, and as of when the rest is in the tables. It becomes smaller on the way: what came to its final
-state two hours before that time is in the tables with all that is below it.
+Below a pipeline, `judge` answers the same question for each row of a fetched list: is it to be sent, and what is to be
+fetched below it? `as_of` goes down the tree with each list. It has the streams that may lack rows there, each with the
+time up to which the tables are complete. It becomes smaller on the way: a row that reached its final state two hours
+before that time is in the tables with everything below it.
 
-When a list is fetched is a field of its stream. Usually at each look. A list that never changes (`once`) is fetched
-once its parent's row is final: below jobs and workflows until that end is two hours old, since it may be corrected;
-directly below pipelines exactly once, since a pipeline does not tell when it came to its final state (`seen.pending`,
-`seen.recent`).
+A field of the stream says when its list is fetched. Usually that is at each look. A list that never changes (`once`)
+is fetched when its parent's row is final. Below jobs and workflows it is fetched at each look until the parent's end is
+two hours old, since CircleCI may correct that end. Directly below pipelines it is fetched exactly once, since a
+pipeline has no time of its final state (`seen.pending`, `seen.recent`).
 
-Whoever drives the descent fetches the lists: the reader with threads, in the order of the output; the tests with lists
-in memory. What became of the lists goes to `progress`, which says what the next state may claim.
+The caller fetches the lists: the reader with threads, in the order of the output; the tests with lists in memory. The
+results go to `progress`, which says what the next state may claim.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tap_circleci.walk.schedule import next_due
 from tap_circleci.walk.seen import MOST_RECENT, Listed, Plan, digest_of, is_complete
 
 AsOf = Mapping[str, datetime | None]
-"""The streams of which something below a row may be lacking, and as of when the rest is in the tables (None: never)."""
+"""The streams that may lack rows below a row, each with the time up to which its table is complete (None: never)."""
 Limits = Mapping[str, JobNames]
 """The names to which streams are limited, by the key of the config."""
 
@@ -49,8 +49,8 @@ Limits = Mapping[str, JobNames]
 class Fetch:
     """A list that is to be fetched, for the streams in `as_of`.
 
-    `parent_ended_at` is when the row above came to its final state, or the nearest above it that tells; None while
-    that is not final.
+    `parent_ended_at` is when the parent, or the nearest ancestor with an end time, reached its final state; None while
+    it is not final.
     """
 
     stream: Stream
@@ -73,7 +73,7 @@ def judge(fetch: Fetch, row: Row, limits: Limits) -> Judged:
     stream = fetch.stream
     ended_at = _ended_at(stream, row, fetch.parent_ended_at)
     lacking = {name: as_of for name, as_of in fetch.as_of.items() if not is_complete(ended_at, as_of)}
-    # A row that belongs to its parent is another one below another parent, however long ago it came to its state.
+    # A row that belongs to its parent is a different row below another parent, even if it ended long ago.
     is_sent = stream.name in (fetch.as_of if stream.belongs_to_parent else lacking)
     return Judged(row, is_sent, _fetches(stream, row, fetch.ids, lacking, ended_at, limits))
 
@@ -81,7 +81,7 @@ def judge(fetch: Fetch, row: Row, limits: Limits) -> Judged:
 def _fetches(
     stream: Stream, row: Row, ids: Ids, lacking: AsOf, ended_at: datetime | None, limits: Limits
 ) -> tuple[Fetch, ...]:
-    """The lists below a row of each child stream that lacks something, or has a descendant that does."""
+    """The lists below a row of each child stream that may lack rows, or has a descendant that may."""
     if not lacking:
         return ()
     context = {**ids, **context_of(stream, row)}
@@ -89,13 +89,13 @@ def _fetches(
     for child in children_of(stream):
         below = {one.name: lacking[one.name] for one in family_of(child) if one.name in lacking}
         if below and child.needs <= context.keys() and _has_list(child, stream, row, ended_at, limits):
-            # The end of a pipeline's setup is not that of its workflows.
+            # The end of a pipeline's setup is not the end of its workflows.
             found.append(Fetch(child, context, below, None if stream is ROOT and not child.timing.once else ended_at))
     return tuple(found)
 
 
 def _has_list(child: Stream, stream: Stream, row: Row, ended_at: datetime | None, limits: Limits) -> bool:
-    """Whether a list of the child stream is there below this row, and the user wants it."""
+    """Whether there is a list of the child stream below this row, and the user wants it."""
     timing = child.timing
     if timing.once and stream is not ROOT and (ended_at is None or not _is_final(stream, row)):
         return False
@@ -104,7 +104,7 @@ def _has_list(child: Stream, stream: Stream, row: Row, ended_at: datetime | None
 
 
 def _is_final(stream: Stream, row: Row) -> bool:
-    """Whether nothing changes any more below a row; a stream without a status follows its parent."""
+    """Whether a row no longer changes; a stream without a status follows its parent."""
     timing = stream.timing
     if timing.status is None:
         return True
@@ -113,9 +113,9 @@ def _is_final(stream: Stream, row: Row) -> bool:
 
 
 def _ended_at(stream: Stream, row: Row, parent_ended_at: datetime | None) -> datetime | None:
-    """When a row came to its final state, not before it was created; None while it is not final.
+    """When a row reached its final state, never before its creation; None while it is not final.
 
-    A final row without such a time, as canceled jobs are, came to it with its parent.
+    A final row without an end time, such as a canceled job, ended with its parent.
     """
     if stream.timing.ended_at is None:
         return parent_ended_at
@@ -135,7 +135,7 @@ def _ended_at(stream: Stream, row: Row, parent_ended_at: datetime | None) -> dat
 class Look:
     """A pipeline that is to be looked at, for the streams in `as_of`; `date` is the service's time.
 
-    Of a pipeline that failed before and is not in the part of the list that was read, only the id is known.
+    Only the id is known of a pipeline that failed before and is not in the part of the list that was read.
     """
 
     judged: Judged
@@ -150,9 +150,9 @@ class Look:
 
 @dataclass(frozen=True)
 class PageDone:
-    """All pipelines have been given that were created after `down_to`, or with `is_last` all that are due.
+    """All pipelines created after `down_to` have been given, or with `is_last` all that are due.
 
-    `share` is how much of the way is done, `broken` how many things on the page are no rows.
+    `share` is the share of the list that is done, `broken` the number of items on the page that are not rows.
     """
 
     down_to: datetime | None
@@ -175,7 +175,7 @@ class Turn:
 
 @dataclass
 class _Position:
-    """How far the descent has come: what the list has told so far, and the page that is not yet done."""
+    """How far the descent has come: what the list has shown so far, and the page that is not yet done."""
 
     pending: dict[str, datetime] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
@@ -200,12 +200,12 @@ class Descent:
         return min(plan.horizon for plan in self.plans.values())
 
     def page(self, rows: Sequence[Row], date: datetime | None, *, more: bool, broken: int = 0) -> Turn:
-        """Take the next page, answered at that `date`; `more`: the list has a further one."""
+        """Take the next page, answered at that `date`; `more`: the list has another one."""
         created = [moment(row.get("created_at")) for row in rows]
         known = [one for one in created if one is not None]
         decisions: list[Decision] = []
         before = self._at.done
-        if before is not None:  # the newest of what is still to come, so that a list out of order loses nothing
+        if before is not None:  # the newest pipeline still to come, so that no row is lost if the list is out of order
             decisions.append(replace(before, down_to=max(known, default=before.down_to)))
         is_below_all = bool(created) and all(one is not None and one < self.horizon for one in created)
         for row, created_at in zip(rows, created, strict=True):
@@ -215,28 +215,28 @@ class Descent:
         return Turn(tuple(decisions), more and not is_below_all)
 
     def ended(self, *, whole: bool) -> tuple[PageDone, ...]:
-        """What follows from the end of the list; not `whole`: it could not be read further."""
+        """What follows from the end of the list; without `whole` the rest could not be read."""
         last = self._at.done
         return () if last is None else (replace(last, is_last=whole, share=1.0 if whole else last.share),)
 
     def retries(self) -> tuple[Look, ...]:
-        """Looks at the pipelines of earlier failures that the list has not led to."""
-        names = dict.fromkeys(name for plan in self.plans.values() for name in plan.seen.retry)
-        return tuple(self._retry(name) for name in names if name not in self._at.met and usable_id(name) is not None)
+        """Looks at pipelines that failed earlier and were not met in the list."""
+        ids = dict.fromkeys(pipeline_id for plan in self.plans.values() for pipeline_id in plan.seen.retry)
+        return tuple(self._retry(one) for one in ids if one not in self._at.met and usable_id(one) is not None)
 
-    def _retry(self, name: str) -> Look:
-        as_of = {stream: None for stream, plan in self.plans.items() if name in plan.retry}
-        return self._look({"id": name}, False, as_of, None, None)
+    def _retry(self, pipeline_id: str) -> Look:
+        as_of = {stream: None for stream, plan in self.plans.items() if pipeline_id in plan.retry}
+        return self._look({"id": pipeline_id}, False, as_of, None, None)
 
     def hinted(self, row: Row) -> Look | None:
-        """A look at a pipeline of which there is news, whatever its age; None if the list has led to one already."""
-        created_at, name = moment(row.get("created_at")), usable_id(row.get("id"))
-        if name is None or name in self._at.met:
+        """A look at a pipeline that has news, at any age; None if it was looked at before in this walk."""
+        created_at, pipeline_id = moment(row.get("created_at")), usable_id(row.get("id"))
+        if pipeline_id is None or pipeline_id in self._at.met:
             return None
-        as_of = self._as_of(row, created_at, name, has_news=True)
+        as_of = self._as_of(row, created_at, pipeline_id, has_news=True)
         if not as_of:  # created before the start date
             return None
-        is_sent = created_at is not None and self._is_sent(row, created_at, name)
+        is_sent = created_at is not None and self._is_sent(row, created_at, pipeline_id)
         return self._look(row, is_sent, as_of, created_at, None)
 
     @property
@@ -245,7 +245,7 @@ class Descent:
         return frozenset(self._at.met)
 
     def further(self, lookback: timedelta) -> timedelta | None:
-        """How far back it re-checks pipelines, if that is more than a day further than in every sync."""
+        """The age up to which pipelines are re-checked, if it exceeds that of every sync by more than a day."""
         steps = [plan.seen.steps for plan in self.plans.values()]
         if not all(steps) or any(one[-1].since is not None for one in steps):
             return None  # a first sync, or one that was interrupted
@@ -254,23 +254,23 @@ class Descent:
 
     def explain(self, row: Row) -> str:
         """Why a pipeline is looked at or not, and when it is looked at next."""
-        created_at, name = moment(row.get("created_at")), usable_id(row.get("id"))
+        created_at, pipeline_id = moment(row.get("created_at")), usable_id(row.get("id"))
         if created_at is None:
             return "creation time unknown: looked at in each sync that lists it"
-        as_of = {stream: one and brief(one) for stream, one in self._as_of(row, created_at, str(name)).items()}
+        as_of = {stream: one and brief(one) for stream, one in self._as_of(row, created_at, str(pipeline_id)).items()}
         following = next_due(created_at, max(plan.now for plan in self.plans.values()))
         return (
-            f"created {brief(created_at)}; row sent: {self._is_sent(row, created_at, name)};"
+            f"created {brief(created_at)}; row sent: {self._is_sent(row, created_at, pipeline_id)};"
             f" due, and in the tables as of: {as_of or 'nothing'};"
             f" next look: {brief(following) if following else 'none'}"
         )
 
     def _pipeline(self, row: Row, created_at: datetime | None, date: datetime | None) -> Iterable[Look]:
-        """A look at a pipeline of the list, if there is anything to send."""
-        name = usable_id(row.get("id"))
-        as_of = {} if name is None else self._as_of(row, created_at, name)
-        is_sent = self._is_sent(row, created_at, name)
-        self._note(row, created_at, name)
+        """A look at a pipeline of the list, if there may be something to send."""
+        pipeline_id = usable_id(row.get("id"))
+        as_of = {} if pipeline_id is None else self._as_of(row, created_at, pipeline_id)
+        is_sent = self._is_sent(row, created_at, pipeline_id)
+        self._note(row, created_at, pipeline_id)
         if is_sent or as_of:
             yield self._look(row, is_sent, as_of, created_at, date)
 
@@ -280,46 +280,46 @@ class Descent:
         fetches = _fetches(ROOT, row, {"project_slug": self.slug}, as_of, created_at, self._limits)
         return Look(Judged(row, is_sent, fetches), as_of, date)
 
-    def _as_of(self, row: Row, created_at: datetime | None, name: str, *, has_news: bool = False) -> AsOf:
-        """The streams below a pipeline for which it is to be looked at, and as of when the rest is in the tables."""
+    def _as_of(self, row: Row, created_at: datetime | None, pipeline_id: str, *, has_news: bool = False) -> AsOf:
+        """The streams for which a pipeline is due, each with the time up to which its table is complete."""
         found: dict[str, datetime | None] = {}
         for stream, plan in self.plans.items():
-            if stream == ROOT.name or not (plan.reaches(created_at) or name in plan.retry):
+            if stream == ROOT.name or not (plan.reaches(created_at) or pipeline_id in plan.retry):
                 continue
             if is_read_once(STREAMS[stream]):
-                if _is_final(ROOT, row) and not plan.has_read_once(created_at, name):
+                if _is_final(ROOT, row) and not plan.has_read_once(created_at, pipeline_id):
                     found[stream] = None
-            elif has_news or plan.is_due(created_at, name):
-                found[stream] = plan.as_of(created_at, name)
+            elif has_news or plan.is_due(created_at, pipeline_id):
+                found[stream] = plan.as_of(created_at, pipeline_id)
         return found
 
-    def _is_sent(self, row: Row, created_at: datetime | None, name: str | None) -> bool:
-        """Whether a pipeline's own row may have changed; its list tells, so also where nothing below it is due."""
+    def _is_sent(self, row: Row, created_at: datetime | None, pipeline_id: str | None) -> bool:
+        """Whether a pipeline's own row may have changed, which the list shows without a look at the pipeline."""
         plan = self.plans.get(ROOT.name)
         if plan is None or not plan.reaches(created_at):
             return False
         ended_at = _ended_at(ROOT, row, created_at)
-        return plan.was_pending(created_at, name) or not is_complete(ended_at, plan.as_of(created_at))
+        return plan.was_pending(created_at, pipeline_id) or not is_complete(ended_at, plan.as_of(created_at))
 
-    def _note(self, row: Row, created_at: datetime | None, name: str | None) -> None:
-        """Take note of what the list tells of a pipeline."""
+    def _note(self, row: Row, created_at: datetime | None, pipeline_id: str | None) -> None:
+        """Record what the list shows about a pipeline."""
         plans = self.plans.values()
-        if name is None or created_at is None or not any(plan.reaches(created_at) for plan in plans):
+        if pipeline_id is None or created_at is None or not any(plan.reaches(created_at) for plan in plans):
             return
         if not _is_final(ROOT, row):
-            if created_at >= min(plan.last_looks_at for plan in plans):
-                self._at.pending[name] = created_at
+            if created_at >= min(plan.oldest_look for plan in plans):
+                self._at.pending[pipeline_id] = created_at
             return
-        if any(name in plan.seen.pending_ids for plan in plans):
-            self._at.settled.add(name)
+        if any(pipeline_id in plan.seen.pending_ids for plan in plans):
+            self._at.settled.add(pipeline_id)
         if created_at >= min(plan.recent_since for plan in plans) and len(self._at.recent) < MOST_RECENT:
-            self._at.recent[digest_of(name)] = None
+            self._at.recent[digest_of(pipeline_id)] = None
 
     def _listed(self) -> Listed:
         return Listed(dict(self._at.pending), frozenset(self._at.settled), tuple(self._at.recent))
 
     def _share(self, rows: Sequence[Row], down_to: datetime | None) -> float:
-        """How much of the way is done: by time as far as the list is due, or by numbers as far as there are any."""
+        """The share of the list that is done, by creation time or, if that is more, by the pipelines' numbers."""
         numbers = [number for row in rows if isinstance(number := row.get("number"), int) and number > 0]
         newest = self._at.newest_number = self._at.newest_number or max(numbers, default=None)
         by_number = 1 - min(numbers) / newest if numbers and newest else 0.0

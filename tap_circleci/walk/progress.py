@@ -1,4 +1,4 @@
-"""What the walk of one project has come to, and so what the state may claim of it."""
+"""How far the walk of one project has come, and so what the state may claim about it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tap_circleci.walk.descent import Descent, Look, PageDone
 from tap_circleci.walk.seen import Seen
 
 MOST_RETRIES = 20
-"""Pipelines that are kept for another try, for each stream of a project. With more, its steps stay as they are."""
+"""Pipelines that the state keeps for a retry, per stream of a project. With more, the stream's steps do not change."""
 
 Lacking = Mapping[str, float | None]
-"""The streams of which something below a pipeline could not be read. With a time, that is certain only once the token
-has been accepted later than that: the service answered 404, as it also does for a token that is not valid any more."""
+"""The streams that could not be read completely below a pipeline. A time is that of a 404: it counts as "nothing there"
+once the token was accepted later, since CircleCI also answers 404 to a token that is no longer valid."""
 
 
 @dataclass
 class Progress:
-    """What may be claimed of a project, by stream. Changed by the one thread that writes.
+    """What the state may claim about a project, by stream. Changed by the one thread that writes.
 
-    `retries` are the pipelines below which something could not be read. The claims of `stopped` streams stay as they
-    are, since too much has failed or the service refuses them throughout the project.
+    `retries` are the pipelines below which something could not be read. The claims of `stopped` streams no longer
+    change: too much failed, or the service refuses them in the whole project.
     """
 
     seen: dict[str, Seen]
@@ -43,12 +43,12 @@ class Progress:
                 retry[look.pipeline_id] = lacking[name]
 
     def full(self) -> frozenset[str]:
-        """The streams that are to stop, since more of them could not be read than the state keeps."""
+        """The streams that are to stop, since they have more failed pipelines than the state keeps."""
         full = {name for name, retry in self.retries.items() if len(retry) > MOST_RETRIES}
         return frozenset(full - self.stopped)
 
     def stop(self, names: Iterable[str]) -> frozenset[str]:
-        """Leave the claims of these streams, and of all below them, as they are; gives those that stop now."""
+        """Stop changing the claims of these streams and of all below them; gives those that stop now."""
         families = {one.name for name in names for one in family_of(STREAMS[name])}
         new = frozenset(families & self.seen.keys() - self.stopped)
         self.stopped |= new
@@ -64,12 +64,12 @@ class Progress:
                 self.seen[name] = plan.after(down_to, page.listed, self._retry(name))
 
     def ended(self) -> None:
-        """The pipelines of earlier failures were looked at, too."""
+        """The pipelines that failed earlier were looked at, too."""
         for name in self.retries.keys() - self.stopped:
             self.seen[name] = replace(self.seen[name], retry=self._retry(name))
 
     def settle(self, proven_at: float) -> None:
-        """Count every 404 from before this time as an answer that the token has no part in."""
+        """Accept every 404 from before this time: the token was still valid."""
         for name, retry in self.retries.items():
             for pipeline_id in [one for one, since in retry.items() if since is not None and since < proven_at]:
                 del retry[pipeline_id]
@@ -78,7 +78,7 @@ class Progress:
 
     @property
     def doubted_since(self) -> float | None:
-        """The time of the last 404 that may be due to the token; None where there is none."""
+        """The time of the latest 404 that an invalid token may have caused; None if there is none."""
         times = [since for retry in self.retries.values() for since in retry.values() if since is not None]
         return max(times, default=None)
 
@@ -87,7 +87,7 @@ class Progress:
 
 
 def merged(one: Lacking, other: Lacking) -> Lacking:
-    """What is lacking in either; what has failed for certain stays so."""
+    """What is lacking in either; a certain failure outweighs a 404."""
     found = dict(one)
     for name, since in other.items():
         before = found.get(name, since)

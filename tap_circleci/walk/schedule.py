@@ -1,8 +1,8 @@
-"""When looks at a pipeline fall due, by its age alone: pure arithmetic, without a clock.
+"""When looks at a pipeline are due, by its age alone: pure arithmetic, without a clock.
 
-The bound: looks fall due at ages of which each is at most twice the one before, so a change at age A is due at most A
-later, up to 90 days. It depends neither on the state nor on the user's look-back, so that what a state says stays true
-when the user changes that.
+The bound: each look is due at an age at most twice that of the look before. So a change at age A is found at most A
+later, up to an age of 90 days. The schedule depends neither on the state nor on the user's look-back, so the claims of
+a state stay true when the user changes the look-back.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from tap_circleci.values.times import EPOCH
 MARGIN = timedelta(minutes=5)
 """How far the clocks of the service's machines may differ."""
 LAST_CHANGE = timedelta(days=90)
-"""CircleCI allows reruns up to this age of a pipeline. The first look after it is the last one."""
+"""CircleCI allows reruns up to this age of a pipeline. The first look after that age is the last one."""
 SHORTEST_PERIOD = timedelta(days=16) / 2**14
-"""Looks fall due at moments that many pipelines share: at intervals of this for the youngest, doubled again and again
-as they grow older, up to 16 days, so that an interval is between a sixth and a third of the age."""
+"""Looks are due at times that many pipelines share. For the youngest pipelines these times have this distance. It
+doubles as a pipeline grows older, up to 16 days, and is between a sixth and a third of the pipeline's age."""
 OLDEST_LOOK = 2 * LAST_CHANGE
 """No pipeline older than this is looked at again."""
 
 
 @lru_cache(maxsize=16)  # several streams ask for the same pipeline
 def last_due(created_at: datetime, moment: datetime) -> datetime:
-    """The last time up to `moment` at which a look at a pipeline fell due; its creation, if none has yet."""
+    """The last time up to `moment` at which a look at a pipeline was due; its creation if there was none."""
     due = created_at
     for look in _looks(created_at):
         if look > moment:
@@ -36,12 +36,12 @@ def last_due(created_at: datetime, moment: datetime) -> datetime:
 
 
 def next_due(created_at: datetime, moment: datetime) -> datetime | None:
-    """The first time after `moment` at which a look at a pipeline falls due, None if there is none any more."""
+    """The first time after `moment` at which a look at a pipeline is due; None if there is none."""
     return next((look for look in _looks(created_at) if look > moment), None)
 
 
 def _looks(created_at: datetime) -> Iterator[datetime]:
-    """The moments at which looks at a pipeline fall due: soon, then whenever it is nearly twice as old."""
+    """The times at which looks at a pipeline are due: soon, then each time its age has nearly doubled."""
     look = created_at + MARGIN
     period = SHORTEST_PERIOD
     yield look
@@ -53,19 +53,19 @@ def _looks(created_at: datetime) -> Iterator[datetime]:
 
 
 def _shared(moment: datetime, period: timedelta) -> datetime:
-    """The last odd multiple of half the period, up to `moment`: no two periods share one, so no walk pays for all."""
+    """The last odd multiple of half the period, up to `moment`. No two periods share one, which spreads the calls."""
     half = period / 2
     return moment - (moment - EPOCH - half) % period
 
 
 def oldest_due(as_of: datetime, now: datetime) -> datetime:
-    """No look at a pipeline created before this fell due between `as_of` and `now`."""
+    """No look at a pipeline created before this was due between `as_of` and `now`."""
     oldest = as_of - 2 * MARGIN
     period = SHORTEST_PERIOD
     while 3 * period < LAST_CHANGE:
         first = _shared(as_of, period) + period
         if first <= now:
-            # The look before came at an age of less than 6 periods, so this one comes at less than 12: see `_looks`.
+            # The age was less than 6 periods at the look before, so it is less than 12 at this one: see `_looks`.
             oldest = min(oldest, max(first - 12 * period, first - OLDEST_LOOK))
         period *= 2
     return oldest
