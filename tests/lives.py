@@ -243,6 +243,7 @@ class Project:
     done: dict[str, Done] = field(default_factory=dict)
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     looks: int = 0
+    is_whole: bool = True
 
     @cached_property
     def things(self) -> dict[tuple[str, str], Thing]:
@@ -251,10 +252,12 @@ class Project:
     def sync(self, how: Sync) -> datetime:
         """Walk as the tap does; gives when it ended."""
         walk = _Walk(self, how)
+        self.is_whole = False
         try:
             walk.run()
         except CutError:
             return walk.now
+        self.is_whole = True
         for name in how.streams:
             if name not in walk.progress.stopped and how.lost is None:
                 self.done[name] = Done(how.at - how.lag, how.names)
@@ -262,12 +265,17 @@ class Project:
 
     def ended_at(self, key: tuple[str, str]) -> datetime | None:
         """When the row above a list that was asked for came to its final state; None for a pipeline's workflows."""
-        stream, name = key
+        stream, _ = key
         if stream == "workflows":
             return None
-        parent = self.things[str(STREAMS[stream].parent), name]
-        rows = parent.below[stream]
-        return parent.versions[-1].told if stream == "jobs" else max(row.versions[-1].told for row in rows)
+        if stream == "jobs":
+            return self.parent(key).versions[-1].told
+        return max(row.versions[-1].told for row in self.parent(key).below[stream])
+
+    def parent(self, key: tuple[str, str]) -> Thing:
+        """The row above a list that was asked for."""
+        stream, name = key
+        return self.things[str(STREAMS[stream].parent), name]
 
     def assert_true(self, bound: timedelta, start: datetime = START, slack: timedelta = ZERO) -> None:
         """What was told in time for one of the completed syncs is held as it was then, or newer.
