@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -320,3 +321,45 @@ def test_in_a_life_each_change_shows_in_time(fates, gaps, finds):
             tables(run.lines, loaded)
             late = [name for name in stale(life, loaded) if not life.is_excused(name, finds)]
             assert not late, f"{life.world.now}: {late}"
+
+
+@settings(max_examples=6)
+@given(st.lists(FATES, min_size=8, max_size=30), st.lists(GAPS, min_size=4, max_size=10))
+def test_in_a_life_the_price_is_a_page_and_a_call_for_each_old_workflow_with_news(fates, gaps):
+    """Each sync asks for one page of builds for each hundred, once for each older workflow that has run a job since
+    the last one, and once for its pipeline; what it has listed itself is not asked for."""
+    life, state, last = life_of(fates), None, BORN
+    home = life.world.project(SLUG)["id"]
+    with Server(life.world) as server:
+        for gap in gaps:
+            life.world.advance(gap)
+            server.requests.clear()
+            state = sync(server, streams=WALK, state=state, find_reruns=True, lookback_days=0.25).state
+            news = {
+                run.workflow["id"]
+                for run in life.world.builds(home)
+                if last > BORN and moment(run.job.get("stopped_at") or "2100-01-01T00:00:00Z") >= last - 5 * MINUTE
+            }
+            paths = [request.path.partition("?")[0].removeprefix("/api/v2/") for request in server.requests]
+            looked_up = [path.removeprefix("workflow/") for path in paths if re.fullmatch("workflow/[^/]+", path)]
+            owners = [path.removeprefix("pipeline/") for path in paths if re.fullmatch("pipeline/[^/]+", path)]
+            listed = {path.split("/")[1] for path in paths if re.fullmatch("pipeline/[^/]+/workflow", path)}
+            old = {name for name in news if life.world.index[name][1]["pipeline_id"] not in listed - {*owners}}
+            assert len(asked(server, LIST)) == 1
+            assert sorted(looked_up) == sorted(old)
+            assert len(owners) == len({*owners} | {life.world.index[name][1]["pipeline_id"] for name in old})
+            assert listed >= {*owners}
+            last = life.world.now
+
+
+def test_a_project_without_builds_has_news_once_the_first_one_runs():
+    """The first job that a project ever runs may be that of an old pipeline that waited for an approval."""
+    world = World(NOW)
+    pipeline = world.add_pipeline(SLUG, NOW - 20 * DAY)
+    approved = world.add_workflow(pipeline, "deploy", stopped_at=20 * DAY + 30 * MINUTE, jobs=[HOLD, "deploy"])
+    world.number_jobs()
+    with synced(world) as (server, first):
+        world.advance(2 * HOUR)
+        second = sync(server, state=first.state, streams=WALK, find_reruns=True, lookback_days=0.25)
+    assert approved["id"] in {row["id"] for row in second.rows("workflows")}
+    assert_same(tables(second.lines, tables(first.lines)), truth_of(world))

@@ -59,7 +59,8 @@ def read_news(client: Client, slug: str, since: int | None, last: datetime | Non
                 break
     except LocalError as problem:
         return News(problem=problem)
-    following = next_build([] if is_cut else builds, now, _after(builds, since) if is_cut else since)
+    # A project without builds has news once it has one.
+    following = next_build([] if is_cut else builds, now, _after(builds, since) if is_cut else since or 0)
     return News(tuple(_workflows(builds, since, last)), following, now, is_cut)
 
 
