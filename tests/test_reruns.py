@@ -150,6 +150,44 @@ def test_a_look_that_fails_is_made_by_the_next_run():
         assert_same(tables(mended.lines, tables(broken.lines, tables(first.lines))), truth_of(world))
 
 
+@pytest.mark.parametrize("part", ["workflow", "pipeline"])
+def test_a_pipeline_that_cannot_be_found_out_is_looked_for_by_the_next_run(part):
+    """Where the workflow or the pipeline that has news cannot be read for now, the number stays."""
+    world = world_of()
+    with synced(world) as (server, first):
+        again = rerun(world, 3, NOW + timedelta(minutes=10))
+        world.advance(timedelta(hours=1))
+        name = again["id"] if part == "workflow" else again["pipeline_id"]
+        server.fault = lambda path, _: Fault(500) if path.endswith(f"/{part}/{name}") else None
+        second = sync(server, state=first.state, streams=WALK, find_reruns=True)
+        assert second.status == 0, second.log
+        assert not [row for row in second.rows("workflows") if row["id"] == again["id"]]
+        server.fault = None
+        third = sync(server, state=second.state, streams=WALK, find_reruns=True)
+        assert_same(tables(third.lines, tables(second.lines, tables(first.lines))), truth_of(world))
+
+
+@pytest.mark.parametrize(("status", "hours"), [(403, 1), (404, 1), (500, 20)])
+def test_a_workflow_that_can_never_be_read_is_not_asked_for_for_ever(status, hours):
+    """One that is forbidden or gone holds nothing up; one that always fails does for ten pages of builds."""
+    world = world_of((1, 40))
+    with synced(world) as (server, first):
+        again = rerun(world, 1, NOW + timedelta(minutes=10))
+        state = first.state
+        server.fault = lambda path, _: Fault(status) if path.endswith(f"/workflow/{again['id']}") else None
+        for _ in range(hours):
+            world.advance(timedelta(hours=1))
+            world.add_pipeline(SLUG, world.now - timedelta(minutes=30), workflows=[{**FLOW, "jobs": 60}])
+            run = sync(server, state=state, streams=WALK, find_reruns=True)
+            assert run.status == 0, run.log
+            state = run.state
+        server.requests.clear()
+        world.advance(timedelta(hours=1))
+        sync(server, state=state, streams=WALK, find_reruns=True)
+        assert not asked(server, f"/workflow/{again['id']}")
+        assert len(asked(server, LIST)) == 1
+
+
 @pytest.mark.parametrize("status", [404, 410, 403, 400, 500, 302])
 def test_without_v1_the_walk_goes_on_and_the_number_stays(status):
     """API v1.1 missing, forbidden or broken: one warning, exit 0, and the next run reads on from the same number."""
