@@ -14,6 +14,7 @@ SECTIONS = {
     "memory": "Memory",
     "cpu": "Processor",
     "usage": "Usage exports",
+    "builds": "The list of builds",
     "walk": "The walk",
     "limit": "A rate limit",
     "soak": "A long run with faults",

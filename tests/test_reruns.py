@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -11,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.circleci import Fault, Row, Server, World
-from tests.tap import Run, assert_same, expected, sync, tables
+from tests.circleci import Fault, Row, Server, World, moment
+from tests.tap import Run, Tables, assert_same, expected, sync, tables
 from tests.worlds import WALK
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
@@ -148,6 +150,44 @@ def test_a_look_that_fails_is_made_by_the_next_run():
         assert_same(tables(mended.lines, tables(broken.lines, tables(first.lines))), truth_of(world))
 
 
+@pytest.mark.parametrize("part", ["workflow", "pipeline"])
+def test_a_pipeline_that_cannot_be_found_out_is_looked_for_by_the_next_run(part):
+    """Where the workflow or the pipeline that has news cannot be read for now, the number stays."""
+    world = world_of()
+    with synced(world) as (server, first):
+        again = rerun(world, 3, NOW + timedelta(minutes=10))
+        world.advance(timedelta(hours=1))
+        name = again["id"] if part == "workflow" else again["pipeline_id"]
+        server.fault = lambda path, _: Fault(500) if path.endswith(f"/{part}/{name}") else None
+        second = sync(server, state=first.state, streams=WALK, find_reruns=True)
+        assert second.status == 0, second.log
+        assert not [row for row in second.rows("workflows") if row["id"] == again["id"]]
+        server.fault = None
+        third = sync(server, state=second.state, streams=WALK, find_reruns=True)
+        assert_same(tables(third.lines, tables(second.lines, tables(first.lines))), truth_of(world))
+
+
+@pytest.mark.parametrize(("status", "hours"), [(403, 1), (404, 1), (500, 20)])
+def test_a_workflow_that_can_never_be_read_is_not_asked_for_for_ever(status, hours):
+    """One that is forbidden or gone holds nothing up; one that always fails does for ten pages of builds."""
+    world = world_of((1, 40))
+    with synced(world) as (server, first):
+        again = rerun(world, 1, NOW + timedelta(minutes=10))
+        state = first.state
+        server.fault = lambda path, _: Fault(status) if path.endswith(f"/workflow/{again['id']}") else None
+        for _ in range(hours):
+            world.advance(timedelta(hours=1))
+            world.add_pipeline(SLUG, world.now - timedelta(minutes=30), workflows=[{**FLOW, "jobs": 60}])
+            run = sync(server, state=state, streams=WALK, find_reruns=True)
+            assert run.status == 0, run.log
+            state = run.state
+        server.requests.clear()
+        world.advance(timedelta(hours=1))
+        sync(server, state=state, streams=WALK, find_reruns=True)
+        assert not asked(server, f"/workflow/{again['id']}")
+        assert len(asked(server, LIST)) == 1
+
+
 @pytest.mark.parametrize("status", [404, 410, 403, 400, 500, 302])
 def test_without_v1_the_walk_goes_on_and_the_number_stays(status):
     """API v1.1 missing, forbidden or broken: one warning, exit 0, and the next run reads on from the same number."""
@@ -208,3 +248,156 @@ def test_whatever_the_hints_are_the_tables_are_true(lie, shifted):
         second = sync(server, state=first.state, streams=WALK, find_reruns=True)
         assert second.status == 0, second.log
         assert_same(tables(second.lines, tables(first.lines)), truth_of(world))
+
+
+# Sixty days of a project
+
+
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+BORN = NOW - 60 * DAY
+HOLD: Row = {"name": "hold", "type": "approval"}
+AGES = st.sampled_from([20 * MINUTE, 3 * HOUR, 20 * HOUR, 4 * DAY, 11 * DAY, 25 * DAY, 45 * DAY])
+
+
+@dataclass(frozen=True)
+class Fate:
+    """A pipeline, created so long after the project, and what happens to it at these ages."""
+
+    created: timedelta
+    kind: str
+    ages: tuple[timedelta, ...]
+
+
+FATES = st.builds(
+    Fate,
+    st.integers(0, 60 * 24 * 60).map(lambda minutes: minutes * MINUTE),
+    st.sampled_from(["rerun", "rerun", "approved", "canceled", "held at once"]),
+    st.lists(AGES, max_size=3, unique=True).map(lambda ages: tuple(sorted(ages))),
+)
+GAPS = st.sampled_from([HOUR, 5 * HOUR, 13 * HOUR, 2 * DAY, 6 * DAY, 9 * DAY])
+
+
+@dataclass
+class Life:
+    """A project's life, and when something happens below each workflow: with a run of a job, or without."""
+
+    world: World
+    created: dict[str, datetime] = field(default_factory=dict)
+    loud: dict[str, list[datetime]] = field(default_factory=dict)
+    quiet: dict[str, list[datetime]] = field(default_factory=dict)
+
+    def add(self, pipeline: Row, workflow: Row, *quiet: datetime) -> None:
+        """Take note of a workflow; whatever its jobs do is loud."""
+        jobs = [job for job in self.world.rows["jobs"][workflow["id"]] if job["type"] != "approval"]
+        times = {job[name] for job in jobs for name in ("started_at", "stopped_at") if job.get(name)}
+        self.created[workflow["id"]] = moment(pipeline["created_at"])
+        self.loud[workflow["id"]] = [moment(time) for time in times if time >= workflow["created_at"]]
+        self.quiet[workflow["id"]] = list(quiet)
+
+    def is_excused(self, workflow: str, finds: bool) -> bool:
+        """Whether a change of a workflow need not show yet: nothing has told of it, and no look has fallen due."""
+        now, created = self.world.now, self.created[workflow]
+        changes = self.quiet[workflow] if finds else self.quiet[workflow] + self.loud[workflow]
+        told = max((at for at in self.loud[workflow] if finds and at <= now), default=BORN)
+        late = [at for at in changes if told < at <= now]
+        return any(at + max(at - created, MINUTE) > now for at in late)
+
+
+def life_of(fates: list[Fate]) -> Life:
+    """The project in which all of this happens in time."""
+    world = World(BORN)
+    project = world.add_project(SLUG)
+    life = Life(world)
+    for fate in fates:
+        created = BORN + fate.created
+        pipeline = world.add_pipeline(project, created)
+        quick = world.add_workflow(pipeline, "build", stopped_at=9 * MINUTE, status="failed", jobs=["lint", "test"])
+        life.add(pipeline, quick)
+        for number, age in enumerate(fate.ages):
+            at, ended = created + age, created + 2 * age
+            if fate.kind == "rerun":
+                life.add(pipeline, world.rerun(pipeline, at, from_failed=bool(number % 2)))
+            elif fate.kind == "approved":
+                waits = {"stopped_at": at, "jobs": ["build", HOLD, "deploy"]}
+                life.add(pipeline, world.add_workflow(pipeline, f"deploy {number}", created + 10 * MINUTE, **waits))
+            elif fate.kind == "canceled":
+                waits = {"stopped_at": at, "status": "canceled", "jobs": ["build", HOLD]}
+                life.add(pipeline, world.add_workflow(pipeline, f"deploy {number}", created, **waits), at)
+            else:
+                waits = {"created_at": at, "stopped_at": ended, "jobs": [HOLD, "deploy"]}
+                life.add(pipeline, world.add_workflow(pipeline, f"deploy {number}", **waits), at)
+    world.number_jobs()
+    return life
+
+
+def stale(life: Life, loaded: Tables) -> set[str]:
+    """The workflows of which something is not in the tables as it is now."""
+    wanted = truth_of(life.world)
+    found = set()
+    for stream, column in (("workflows", "id"), ("jobs", "_workflow_id")):
+        held = loaded.get(stream, {})
+        assert held.keys() <= wanted.get(stream, {}).keys()
+        found |= {row[column] for key, row in wanted.get(stream, {}).items() if held.get(key) != row}
+    assert loaded.get("pipelines", {}).keys() == wanted.get("pipelines", {}).keys()
+    return found
+
+
+@settings(max_examples=12)
+@given(st.lists(FATES, min_size=8, max_size=30), st.lists(GAPS, min_size=4, max_size=14), st.booleans())
+def test_in_a_life_each_change_shows_in_time(fates, gaps, finds):
+    """With find_reruns what has run a job shows at once, whatever its age; all else, and all without, by the schedule.
+
+    The schedule grants a change at some age of its pipeline as much time again.
+    """
+    life, loaded, state = life_of(fates), Tables(), None
+    with Server(life.world) as server:
+        for gap in gaps:
+            life.world.advance(gap)
+            run = sync(server, streams=WALK, state=state, find_reruns=finds, lookback_days=0.25)
+            assert run.status == 0, run.log
+            state = run.state
+            tables(run.lines, loaded)
+            late = [name for name in stale(life, loaded) if not life.is_excused(name, finds)]
+            assert not late, f"{life.world.now}: {late}"
+
+
+@settings(max_examples=6)
+@given(st.lists(FATES, min_size=8, max_size=30), st.lists(GAPS, min_size=4, max_size=10))
+def test_in_a_life_the_price_is_a_page_and_a_call_for_each_old_workflow_with_news(fates, gaps):
+    """Each sync asks for one page of builds for each hundred, once for each older workflow that has run a job since
+    the last one, and once for its pipeline; what it has listed itself is not asked for."""
+    life, state, last = life_of(fates), None, BORN
+    home = life.world.project(SLUG)["id"]
+    with Server(life.world) as server:
+        for gap in gaps:
+            life.world.advance(gap)
+            server.requests.clear()
+            state = sync(server, streams=WALK, state=state, find_reruns=True, lookback_days=0.25).state
+            news = {
+                run.workflow["id"]
+                for run in life.world.builds(home)
+                if last > BORN and moment(run.job.get("stopped_at") or "2100-01-01T00:00:00Z") >= last - 5 * MINUTE
+            }
+            paths = [request.path.partition("?")[0].removeprefix("/api/v2/") for request in server.requests]
+            looked_up = [path.removeprefix("workflow/") for path in paths if re.fullmatch("workflow/[^/]+", path)]
+            owners = [path.removeprefix("pipeline/") for path in paths if re.fullmatch("pipeline/[^/]+", path)]
+            listed = {path.split("/")[1] for path in paths if re.fullmatch("pipeline/[^/]+/workflow", path)}
+            old = {name for name in news if life.world.index[name][1]["pipeline_id"] not in listed - {*owners}}
+            assert len(asked(server, LIST)) == 1
+            assert sorted(looked_up) == sorted(old)
+            assert len(owners) == len({*owners} | {life.world.index[name][1]["pipeline_id"] for name in old})
+            assert listed >= {*owners}
+            last = life.world.now
+
+
+def test_a_project_without_builds_has_news_once_the_first_one_runs():
+    """The first job that a project ever runs may be that of an old pipeline that waited for an approval."""
+    world = World(NOW)
+    pipeline = world.add_pipeline(SLUG, NOW - 20 * DAY)
+    approved = world.add_workflow(pipeline, "deploy", stopped_at=20 * DAY + 30 * MINUTE, jobs=[HOLD, "deploy"])
+    world.number_jobs()
+    with synced(world) as (server, first):
+        world.advance(2 * HOUR)
+        second = sync(server, state=first.state, streams=WALK, find_reruns=True, lookback_days=0.25)
+    assert approved["id"] in {row["id"] for row in second.rows("workflows")}
+    assert_same(tables(second.lines, tables(first.lines)), truth_of(world))

@@ -125,7 +125,7 @@ class Organizations:
             self._report(stream, ids, found.problem)
         # A list that several parents share has the ids of the parent that requested it first.
         own = {column: ids[name] for column, name in stream.row.parent_columns.items() if name in ids}
-        rows = tuple({**row, **own} for row in found.rows)
+        rows = tuple(row if own.items() <= row.items() else {**row, **own} for row in found.rows)
         if stream.source.look_up and "project_slug" in ids:
             rows = tuple(row for row in rows if self._is_further(ids["project_slug"], row))
         is_whole = (found.problem is None or isinstance(found.problem, NotOffered)) and not found.broken

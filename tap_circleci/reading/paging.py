@@ -256,12 +256,16 @@ def _download(client: Client, stream: Stream, answer: Download, ids: Ids) -> Row
 
 
 def _completed(stream: Stream, row: Row, ids: Ids, place: int) -> Row:
-    """The row with the ids of its parents, the values from inside it that have columns, and its place in the list."""
+    """The row with the ids of its parents, the values from inside it that have columns, and its place in the list.
+
+    What is never sent is not kept: most of a build, of which a project may have hundreds of thousands.
+    """
     columns = stream.row
+    dropped = {*columns.left_out} - columns.child_context.keys()
     added: Row = {column: ids[name] for column, name in columns.parent_columns.items()}
     added |= {column: ids[name] for column, name in columns.default_columns.items() if not value_of(row, column)}
     added |= dict.fromkeys((column for column in columns.blank_columns if value_of(row, column) is None), "")
     added |= {column: inside(row, path) for column, path in columns.taken_up.items()}
     if columns.index_column is not None:
         added[columns.index_column] = place
-    return {**row, **added}
+    return {**{name: value for name, value in row.items() if name not in dropped}, **added}

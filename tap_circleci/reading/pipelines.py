@@ -297,7 +297,7 @@ class Walker:
             found = self._pool.submit((next(self._order),), work)
             yield found
             rows, is_whole = found.result()
-            if not is_whole:
+            if not is_whole and not news.is_cut:  # else what always fails would be tried for ever
                 news = replace(news, as_of=None)
             yield NewsRead(descent.slug, news)
             yield from self._events(descent, [look for row in rows if (look := descent.hinted(row)) is not None])

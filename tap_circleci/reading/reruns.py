@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tap_circleci.client import Client, is_object
-from tap_circleci.errors import LocalError, NotFound
+from tap_circleci.errors import Forbidden, LocalError, NotFound
 from tap_circleci.reading.paging import pages
 from tap_circleci.streams import BUILDS, ROOT, WORKFLOWS, Stream
 from tap_circleci.streams.addresses import path_to
@@ -59,7 +59,8 @@ def read_news(client: Client, slug: str, since: int | None, last: datetime | Non
                 break
     except LocalError as problem:
         return News(problem=problem)
-    following = next_build([] if is_cut else builds, now, _after(builds, since) if is_cut else since)
+    # A project without builds has news once it has one.
+    following = next_build([] if is_cut else builds, now, _after(builds, since) if is_cut else since or 0)
     return News(tuple(_workflows(builds, since, last)), following, now, is_cut)
 
 
@@ -81,7 +82,7 @@ def _workflows(builds: Iterable[Row], since: int | None, last: datetime | None) 
 
 
 def pipelines_of(client: Client, workflows: Iterable[str], known: Collection[str]) -> tuple[list[Row], bool]:
-    """The pipelines to which workflows belong, but those that are `known` by id; and whether all could be had.
+    """The pipelines to which workflows belong, but those that are `known` by id; and whether a next try may have more.
 
     https://circleci.com/docs/api/v2/#tag/Workflow/operation/getWorkflowById
     """
@@ -93,7 +94,7 @@ def pipelines_of(client: Client, workflows: Iterable[str], known: Collection[str
             name = usable_id(value_of(found, "pipeline_id"))
             if name is not None and name not in known and name not in rows:
                 rows[name] = _pipeline(client, name)
-        except NotFound:
+        except (NotFound, Forbidden):
             continue
         except LocalError:
             is_whole = False
