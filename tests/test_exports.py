@@ -617,7 +617,7 @@ def test_an_address_that_is_never_valid_is_named():
         done = go(usage)
         assert done.status == 1
         assert len(usage.host.paths) == 5
-        assert "its address is not valid any more" in done.criticals()[0]
+        assert "its address has expired" in done.criticals()[0]
         usage.host.valid = None
         again = go(usage, done.state)
     assert len(usage.posts()) == 1

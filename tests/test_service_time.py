@@ -33,7 +33,7 @@ def test_the_time_goes_on_from_the_first_answer():
     time = ServiceTime(told, clock)
     clock.wait(90)
     assert MINUTE < time.now() - told < 2 * MINUTE
-    assert time.is_told
+    assert time.is_known
 
 
 def test_without_an_answer_that_tells_this_machine_does():

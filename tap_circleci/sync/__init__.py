@@ -83,7 +83,7 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> Resu
 def _write_everything(run: Run) -> None:
     """Write all selected streams, beginning with the one at which an earlier run was interrupted."""
     names = list(dict.fromkeys(ROOT.name if name in WALK_NAMES else name for name in run.selected.schemas))
-    if not run.time.is_told:
+    if not run.time.is_known:
         LOGGER.warning("Responses have no Date header; using the rows' own times.")
     _refuse_the_future(run)
     if not names:
@@ -110,7 +110,7 @@ def _write_everything(run: Run) -> None:
 
 def _refuse_the_future(run: Run) -> None:
     """Raise `BadInput` if the start date or a time in the state is in the future by CircleCI's clock."""
-    if not run.time.is_told:
+    if not run.time.is_known:
         return
     latest = run.state.latest()
     config = "Correct it in the config."
