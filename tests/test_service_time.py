@@ -41,7 +41,7 @@ def test_without_an_answer_that_tells_this_machine_does():
     time = ServiceTime(None, Clock())
     assert abs(time.now() - machine()) < MINUTE
     assert abs(time.latest(None) - machine()) < MINUTE
-    assert not time.is_told
+    assert not time.is_known
     assert time.certain(None, []) is None
 
 
