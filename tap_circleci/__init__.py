@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> NoReturn:
     """Run the command line and exit, as `tap_circleci.cli.main` says."""
-    # All else is imported now, and not with the package: somebody may press Ctrl-C meanwhile, which is no bug.
+    # The rest is imported here, not with the package, so that Ctrl-C during the import does not print a traceback.
     signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
     from tap_circleci import cli  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What the tap is and takes, as JSON for hubs and other programs: the same names as Meltano's SDK taps print."""
+"""Describes the tap as JSON for hubs and other programs, with the same names as Meltano's SDK taps."""
 
 from __future__ import annotations
 

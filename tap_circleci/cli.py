@@ -1,4 +1,4 @@
-"""The command line: discovers, syncs or looks, stops on signals, and turns errors into exit statuses."""
+"""The command line: discovers, syncs or inspects, stops on signals, and turns errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ state.json holds the last line that the target printed in the run before.
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are sentences like all others."""
+    """A parser that reports errors as `BadInput`."""
 
     def error(self, message: str) -> NoReturn:
         """Raise `BadInput` instead of printing the usage."""
@@ -65,20 +65,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="the config (JSON)")
     parser.add_argument("-s", "--state", metavar="FILE", help="the last state that a target printed (JSON)")
-    parser.add_argument("--catalog", metavar="FILE", help="the catalog with what is selected (JSON)")
+    parser.add_argument("--catalog", metavar="FILE", help="the catalog with the selected streams (JSON)")
     parser.add_argument("-p", "--properties", metavar="FILE", help="the old name of --catalog")
-    parser.add_argument("-d", "--discover", action="store_true", help="print the catalog and end")
-    parser.add_argument("--check", action="store_true", help="say on stderr whether the config works, and end")
-    parser.add_argument("--get", metavar="PATH", help="print what the API has at PATH, /me for instance, and end")
+    parser.add_argument("-d", "--discover", action="store_true", help="print the catalog and exit")
+    parser.add_argument("--check", action="store_true", help="log whether the config works, and exit")
+    parser.add_argument("--get", metavar="PATH", help="print the JSON at a path of the API such as /me, and exit")
     parser.add_argument("--all", action="store_true", help="with --get: the items of all pages")
-    parser.add_argument("--about", action="store_true", help="print version, settings and streams (JSON), and end")
+    parser.add_argument("--about", action="store_true", help="print version, settings and streams (JSON), and exit")
     parser.add_argument("--format", choices=["json"], help=argparse.SUPPRESS)  # hubs ask for --about --format=json
     parser.add_argument("--version", action="version", version=f"tap-circleci {config.VERSION}")
     return parser
 
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> NoReturn:
-    """Run the command line and exit: 0 all was delivered, 1 something was not, 128 + n after signal n."""
+    """Run the command line and exit: 0 if everything was delivered, 1 if not, 128 + n after signal n."""
     clock = clock or Clock()
     _stop_on_signals(clock)
     protect("")
@@ -90,13 +90,13 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> NoRet
 
 
 def _status(argv: Sequence[str] | None, clock: Clock) -> int:
-    """Do what the command line asks for and log what went wrong; gives the exit status."""
+    """Run the command and log errors; gives the exit status."""
     try:
         set_up()
         result = _run(_parser().parse_args(argv), clock)
     except Stopped as stopped:
         result = Result(signum=stopped.signum)
-    except SystemExit as shown:  # --help and --version end so
+    except SystemExit as shown:  # --help and --version end this way
         return int(shown.code or 0)
     except TapError as error:
         result = Result(error.args)
@@ -109,7 +109,7 @@ def _status(argv: Sequence[str] | None, clock: Clock) -> int:
 
 
 def _log_end(result: Result) -> int:
-    """Log what could not be delivered and, below a sync, a line for programs; gives the exit status."""
+    """Log what could not be delivered and, after a sync, a line for programs; gives the exit status."""
     status = 1 if result.failures else 0
     for sentence in result.failures:
         LOGGER.critical("%s", sentence)
@@ -123,9 +123,9 @@ def _log_end(result: Result) -> int:
 
 
 def _flushed(status: int) -> int:
-    """The exit status, once all that was printed has been written.
+    """The exit status after all output was flushed.
 
-    What a full disk does not take is given up here: Python would try again while it shuts down, and exit with 120.
+    Output that a full disk does not accept is given up here: Python would try again at shutdown and exit with 120.
     """
     for name in ("stdout", "stderr"):
         try:
@@ -141,11 +141,11 @@ def _flushed(status: int) -> int:
 
 
 def _stop_on_signals(clock: Clock) -> None:
-    """End on SIGTERM and SIGINT: in order if possible, at once if a target that does not read holds us up."""
+    """End on SIGTERM and SIGINT: in order if possible, after 1.5 s if a target that does not read blocks the run."""
 
     def stop(signum: int, _frame: FrameType | None) -> None:
         clock.stop(signum)
-        if hasattr(signal, "setitimer"):  # elsewhere nothing interrupts a write, not even this handler
+        if hasattr(signal, "setitimer"):  # on Windows nothing interrupts a write, not even this handler
             signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + signum))
             signal.setitimer(signal.ITIMER_REAL, SHUTDOWN_SECONDS)
 
@@ -154,13 +154,13 @@ def _stop_on_signals(clock: Clock) -> None:
 
 
 def _disarm() -> None:
-    """Let the run end in order: while Python shuts down, the alarm would end it with a status of its own."""
+    """Cancel the alarm: during Python's shutdown it would end the run with another exit status."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _run(arguments: argparse.Namespace, clock: Clock) -> Result:
-    """Do what the command line asks for. Raises `TapError`, `Stopped`."""
+    """Run the command. Raises `TapError`, `Stopped`."""
     keys = config.keys(EXTRA)
     if arguments.about:
         print_json(json.dumps(about(keys), indent=2))
@@ -174,14 +174,14 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> Result:
     if raw is None:
         raise BadInput("--config is needed; see tap-circleci --help.")
     if arguments.all and arguments.get is None:
-        raise BadInput("--all belongs to --get; see tap-circleci --help.")
+        raise BadInput("--all needs --get; see tap-circleci --help.")
     if arguments.check or arguments.get is not None:
-        return _look(arguments, raw, keys, clock)
+        return _inspect(arguments, raw, keys, clock)
     return _sync(arguments, raw, keys, clock)
 
 
-def _look(arguments: argparse.Namespace, raw: dict[str, Any], keys: Sequence[config.Key], clock: Clock) -> Result:
-    """Do what --check or --get asks for; a token is enough for both. Raises `TapError`, `Stopped`."""
+def _inspect(arguments: argparse.Namespace, raw: dict[str, Any], keys: Sequence[config.Key], clock: Clock) -> Result:
+    """Run --check or --get; both need only a token. Raises `TapError`, `Stopped`."""
     settings = _settings(raw, arguments.config, keys, optional=("project_slugs",))
     if arguments.check:
         return Result(check(settings, clock))
@@ -190,7 +190,7 @@ def _look(arguments: argparse.Namespace, raw: dict[str, Any], keys: Sequence[con
 
 
 def _sync(arguments: argparse.Namespace, raw: dict[str, Any], keys: Sequence[config.Key], clock: Clock) -> Result:
-    """Sync, unless config, catalog or state are wrong: then all that is wrong with them is a failure."""
+    """Sync; if config, catalog or state are wrong, all their mistakes are failures."""
     settings, wrong_settings = _read(partial(_settings, raw, arguments.config, keys))
     extra_streams = settings.extra_streams if settings is not None else ()
     selected, wrong_catalog = _read(partial(_selected, arguments.catalog or arguments.properties, extra_streams))
@@ -201,7 +201,7 @@ def _sync(arguments: argparse.Namespace, raw: dict[str, Any], keys: Sequence[con
 
 
 def _read(reader: Callable[[], T]) -> tuple[T | None, Sequence[str]]:
-    """What an input gives, or None and what is wrong with it."""
+    """The value of an input, or None and its mistakes."""
     try:
         return reader(), ()
     except BadInput as error:

@@ -1,8 +1,8 @@
-"""One request: authenticated, paced, retried, judged. The only place that asks CircleCI anything.
+"""One request: authenticated, paced, retried, judged. The only module that sends requests to CircleCI.
 
-`get` and `post` are four layers, each around the one before: send once (`_send`), when the rate limiter allows it
-(`_paced`), again after each 429 (`_allowed`) and after each failure that may pass (`Attempts`), and judge what came
-(`_judged`).
+`get` and `post` have five layers, each around the one before: send once (`_send`), when the rate limiter allows it
+(`_paced`); send again after a 429 (`_allowed`); judge the reply (`_judged`); retry after a temporary failure
+(`Attempts`).
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ __all__ = ["Answer", "Client", "Traffic", "has_id", "is_object", "who_am_i"]
 LOGGER = logging.getLogger(__name__)
 
 REFUSALS = 6
-"""429 answers to one request until the run ends."""
+"""429s for one request after which the run ends."""
 MAX_RATE_LIMIT_WAIT = 60.0
-"""Seconds that one request is told to wait in all, and that all may wait in a row until one is served."""
+"""Seconds that one request may wait in all, and that all requests may wait in a row before one is served."""
 QUIET = 60.0
-"""Seconds between two lines about the rate limit in the log."""
+"""Seconds between two lines about the rate limit in the log, at least."""
 LARGEST_ERROR = 65_536
 """Bytes of the body of an error that are read for its message."""
 
 
 @dataclass(frozen=True)
 class _Request:
-    """What is asked for, the same in each attempt. `own_limit`: its 429s tell nothing of the limit of the others."""
+    """A request, the same in each attempt. `own_limit`: its route has a rate limit of its own."""
 
     method: str
     path: str
@@ -66,7 +66,7 @@ class _Request:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"{self.method} {self.path}"
 
 
@@ -79,7 +79,7 @@ class _Patience:
 
 
 class Client:
-    """Reads from CircleCI's API. Safe to use from many threads, each of which keeps a connection of its own."""
+    """Sends requests to CircleCI's API. Safe to use from many threads; each thread keeps its own connection."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
@@ -90,7 +90,7 @@ class Client:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
-        self._proven_at = self._told_at = -math.inf
+        self._proven_at = self._logged_at = -math.inf
         self.base_url = config.base_url
         self.rate_limiter = RateLimiter(clock)
 
@@ -105,12 +105,12 @@ class Client:
         not_offered: Collection[int] = (),
         own_limit: bool = False,
     ) -> Answer:
-        """The JSON that the service has at `path` (from the root of the host, already escaped).
+        """The JSON at `path` (from the root of the host, already escaped).
 
-        Makes up to 5 attempts, also when the body is not of the `shape` that is expected, and waits up to a minute for
-        the rate limit. `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` and `NotOffered` (for
-        these statuses), `Rejected`, `Unreadable` (all attempts failed) for this resource, `Refused` for the run,
-        `Stopped`. A route with an `own_limit` raises `Throttled` for a 429, and holds nobody else up.
+        Makes up to 5 attempts, also if the body does not have the expected `shape`, and waits up to a minute for the
+        rate limit. `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` and `NotOffered` (for these
+        statuses), `Rejected`, `Unreadable` (all attempts failed) for this resource, `Refused` for the run, `Stopped`. A
+        route with an `own_limit` raises `Throttled` for a 429, and no other request waits for it.
         """
         request = _Request("GET", path, label, params=params, own_limit=own_limit)
         expected = Expected(shape, forbidden, not_offered)
@@ -125,19 +125,20 @@ class Client:
         return self._attempts(request).until_it_succeeds(attempt)
 
     def post(self, path: str, body: Mapping[str, Any], label: str, shape: Shape) -> Answer:
-        """What the service answers when it is asked to do something, and has done so: once, not twice.
+        """The answer to an order that the service must carry out once, not twice.
 
-        So only what has not been done for sure is asked for again: the connection could not be made, or the service
-        itself says that it failed (408, 5xx but for 502 and 504, with which a gateway says that it does not know). What
-        may have been done is `Unreadable` at once: a cut or undecodable answer, or none. 429 is `Throttled`, and 401
-        `Forbidden` like 403, since the limit and the right are those of the route. Otherwise like `get`.
+        So a request is repeated only if it was certainly not carried out: the connection could not be made, or the
+        service itself reports a failure (408 and 5xx, except 502 and 504, with which a gateway says that it does not
+        know). A request that may have been carried out is `Unreadable` at once: its answer is missing, cut or cannot be
+        decoded. 429 is `Throttled`, and 401 is `Forbidden` like 403, since the route has its own limit and permission.
+        Otherwise like `get`.
         """
         request = _Request("POST", path, label, body=body, own_limit=True)
         expected = Expected(shape, forbidden=(401, 403))
 
         def attempt() -> Answer:
             try:
-                # A connection of its own: one that was kept may be closed by the service while the request is sent.
+                # A new connection: the service may close a kept one while the request is sent.
                 with self._new_session() as fresh:
                     reply, _ = self._allowed(fresh, request, _Patience())
                 return self._judged(reply, expected)
@@ -145,7 +146,7 @@ class Client:
                 if not failure.may_be_done:
                     raise
                 raise Unreadable(
-                    f"{request.name}: {failure}; it may have been done all the same, so it is not asked for again"
+                    f"{request.name}: {failure}; CircleCI may have done it all the same, so it is not repeated"
                 ) from None
 
         return self._attempts(request).until_it_succeeds(attempt)
@@ -158,7 +159,7 @@ class Client:
         return Attempts(request.name, self._clock, self._meter)
 
     def _judged(self, reply: Reply, expected: Expected) -> Answer:
-        """What the reply means; what ends the run ends all other requests, too."""
+        """The answer in a reply, or its error; an error that ends the run ends all other requests, too."""
         try:
             return judge(reply, expected, self._config.token, self._clock.now())
         except Refused as reason:
@@ -176,10 +177,10 @@ class Client:
             self._wait_for_limit(asked_to_wait(reply.headers), permit, patience)
 
     def _wait_for_limit(self, asked: float | None, permit: Permit, patience: _Patience) -> None:
-        """Have all requests wait as a 429 asks; end the run where one would wait for too long."""
+        """Make all requests wait as a 429 asks; end the run if one of them would wait too long."""
         self._meter.refusal()
         wait, waited_before = self.rate_limiter.on_throttled(permit, asked)
-        self._tell(f"CircleCI's rate limit is reached (429): all requests wait for {wait:.3g} s")
+        self._log_wait(f"CircleCI's rate limit is reached (429): all requests wait for {wait:.3g} s")
         patience.refusals += 1
         patience.left = min(patience.left, MAX_RATE_LIMIT_WAIT - waited_before)
         if patience.refusals == REFUSALS or wait > patience.left:
@@ -187,7 +188,7 @@ class Client:
         patience.left -= wait
 
     def _give_up(self, asked: float | None, patience: _Patience) -> None:
-        """End the run for its rate limit, after what is left of the allowed wait: instant restarts must not hammer the
+        """End the run for its rate limit after the rest of the allowed wait, so that instant restarts do not flood the
         API."""
         is_last = patience.refusals == REFUSALS
         reason = Unavailable(
@@ -199,7 +200,7 @@ class Client:
         raise reason
 
     def _paced(self, via: Session, request: _Request) -> tuple[Reply, Permit]:
-        """The reply to one request, sent when it may leave. The rate limiter hears of it, unless it is a 429."""
+        """The reply to one request, sent when it may leave. The caller reports a 429 to the rate limiter."""
         permit = self.rate_limiter.acquire()
         try:
             reply = self._send(via, request)
@@ -209,30 +210,30 @@ class Client:
         if reply.status != 429:
             self._served(reply, permit, request)
         elif request.own_limit:
-            self.rate_limiter.on_failure()  # no answer to the question of how fast the others may go
+            self.rate_limiter.on_failure()  # it says nothing about the limit of the other requests
         return reply, permit
 
     def _served(self, reply: Reply, permit: Permit, request: _Request) -> None:
-        """Tell the rate limiter how many more requests the service says it serves, for a minute at most."""
+        """Report to the rate limiter how many more requests the service says it serves, for at most a minute."""
         if request.own_limit:
             self.rate_limiter.on_success(permit)
             return
         reset = until_reset(reply.headers)
         seconds = None if reset is None else min(reset, MAX_RATE_LIMIT_WAIT)
         if self.rate_limiter.on_success(permit, remaining(reply.headers), seconds):
-            self._tell(f"CircleCI's rate limit is used up: all requests wait for {seconds or 0.0:.3g} s")
+            self._log_wait(f"CircleCI's rate limit is used up: all requests wait for {seconds or 0.0:.3g} s")
 
-    def _tell(self, sentence: str) -> None:
-        """Log a wait for the rate limit, once a minute at most: the summary has the counts."""
+    def _log_wait(self, sentence: str) -> None:
+        """Log a wait for the rate limit, at most once a minute: the summary has the counts."""
         now = self._clock.now()
         with self._lock:
-            is_due = now >= self._told_at + QUIET
-            self._told_at = now if is_due else self._told_at
+            is_due = now >= self._logged_at + QUIET
+            self._logged_at = now if is_due else self._logged_at
         if is_due:
             LOGGER.info("%s", sentence)
 
     def _send(self, via: Session, request: _Request) -> Reply:
-        """The reply to one request that is sent now, once. Raises `Retriable`, `Unreadable`, `Refused`."""
+        """Send a request now, once. Raises `Retriable`, `Unreadable`, `Refused`."""
         try:
             with self._meter.call(request.label):
                 response = exchange(
@@ -256,7 +257,7 @@ class Client:
         except TooLarge:
             raise Unreadable(f"{request.name}: the answer is larger than {LARGEST // 2**20} MB") from None
         except UnicodeError:
-            raise Unreadable(f"{request.name}: the page token that the service gave is no text") from None
+            raise Unreadable(f"{request.name}: the page token that the service gave cannot be encoded") from None
 
     def _untrusted(self, reason: Untrusted) -> str:
         return (
@@ -265,13 +266,13 @@ class Client:
         )
 
     def _refused(self, sentence: str) -> Refused:
-        """What ends the run: no other request would fare better."""
+        """An error that ends the run, since every other request would fail, too."""
         reason = Refused(sentence)
         self.rate_limiter.close(reason)
         return reason
 
     def _session(self) -> Session:
-        """The connection of the thread that asks."""
+        """The session of the calling thread."""
         kept: Session | None = getattr(self._local, "session", None)
         if kept is None:
             kept = self._local.session = self._new_session()
@@ -292,7 +293,7 @@ class Client:
             raise self._refused(self._untrusted(untrusted)) from None
 
     def proven_at(self) -> float:
-        """When the newest request left, by the clock, to which `get` has an answer: the token was valid then."""
+        """When the newest request with an answer left, by the clock: the token was valid then."""
         with self._lock:
             return self._proven_at
 
@@ -301,18 +302,18 @@ class Client:
             self._proven_at = max(self._proven_at, permit.left_at)
 
     def traffic(self) -> Traffic:
-        """What has been asked so far, in figures that stay as they are while others ask on."""
+        """A copy of what was requested so far."""
         return self._meter.read()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         with self._lock:
             for kept in self._sessions:
                 kept.close()
 
 
 def who_am_i(client: Client) -> Answer:
-    """Whose token it is, `GET /me`; first of all requests, since a bad token answers 404 on project routes.
+    """Whose token it is, `GET /me`: the first request, since a bad token gets 404 on project routes.
 
     https://circleci.com/docs/api/v2/#tag/User/operation/getCurrentUser
     """
@@ -325,11 +326,11 @@ def who_am_i(client: Client) -> Answer:
     except Unreadable as error:
         raise Unavailable(f"CircleCI cannot be reached at {client.base_url}: {error}.") from None
     except LocalError as error:
-        raise Refused(f"CircleCI does not tell whose token it is: {error}.") from None
+        raise Refused(f"CircleCI does not say whose token it is: {error}.") from None
 
 
 def is_object(body: Any) -> bool:
-    """Whether a body is one resource, with anything in it."""
+    """Whether a body is one resource: an object with at least one field."""
     return isinstance(body, dict) and bool(body)
 
 
@@ -339,13 +340,13 @@ def has_id(body: Any) -> bool:
 
 
 def _body(response: Response) -> bytearray:
-    """The whole body; of an error as much as its message may take, or nothing where it cannot be read."""
+    """The whole body; of an error at most 64 KB, or nothing if that cannot be read."""
     if 200 <= response.status_code < 300:
         return content(response)
     try:
         return content(response, LARGEST_ERROR)
     except (Failed, TooLarge):
-        return bytearray()  # the status says enough
+        return bytearray()  # the status is enough
 
 
 def _proxy_sentence(said: str) -> str:

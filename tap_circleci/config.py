@@ -25,12 +25,12 @@ from tap_circleci.values.times import iso
 VERSION = version("tap-circleci")
 CLOUD = "https://circleci.com"
 FIRST_SYNC = timedelta(days=365)
-"""How far back a first sync goes when the user names no date."""
+"""How far back a first sync goes without a start date."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a user can set, checked: one field for each of the `keys`, which say what it means.
+    """The checked settings: one field for each of the `keys`, which describe them.
 
     Times are UTC. `start_date` is None where the config has none. `project_slugs` is empty where the config has none,
     which only --check and --get allow.
@@ -61,8 +61,8 @@ class Config:
 class Key:
     """One key of the config file.
 
-    `read` gives the value that a JSON value means, or raises; `accepted` says which JSON values are accepted, after
-    "must be". `json_type` is the type in a form or a schema, `default` the JSON value of a key that is left out.
+    `read` converts a JSON value, or raises; `accepted` says which JSON values are accepted, after "must be".
+    `json_type` is the type in a form or a schema, `default` the JSON value of a key that is left out.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Key:
 
 
 def load_json(path: str, what: str) -> dict[str, Any]:
-    """The JSON object in a file; `what` names the file's role in the sentence of a `BadInput`."""
+    """The JSON object in a file; `what` is its role in the sentence of a `BadInput`."""
     text = load_text(path, what)
     if not text.strip():
         raise BadInput(f"The {what} file {path} is empty.")
@@ -138,10 +138,10 @@ def check(raw: Mapping[str, Any], path: str, known: Sequence[Key], optional: Col
 
 
 def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
-    """What the config says under one key, or its default. Raises `BadInput`.
+    """The value of one key of the config, or its default. Raises `BadInput`.
 
-    Strings that hold a number are numbers: some runners send all values as strings. null, "" and a list without items
-    are the same as leaving the key out.
+    A text with a number is a number, since some runners pass all values as texts. null, "" and an empty list mean the
+    same as a missing key.
     """
     given = raw.get(key.name)
     is_list = "array" in key.json_type
@@ -153,7 +153,7 @@ def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
     try:
         return key.read(value)
     except _Wrong as wrong:
-        # The token may stand in a wrong place.
+        # The token may be in a wrong place.
         values = wrong.said or ", ".join(quoted(part, token_of(raw)) for part in wrong.parts or (given,))
         found = "" if key.secret else f", found {values}"
         raise BadInput(f"{path}: {key.name} must be {key.accepted}{found}.") from None
@@ -181,8 +181,8 @@ def _token(value: object) -> str:
 
 
 def _listed(value: object) -> object:
-    """The items of a list as JSON, as JSON in a text, or as a text with blanks, commas or newlines between them; any
-    other value as it is."""
+    """The items of a list in JSON, in JSON inside a text, or in a text that blanks, commas or newlines divide; any
+    other value unchanged."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -327,7 +327,7 @@ _USUAL = (
         "start_date",
         _date,
         "an ISO 8601 date such as 2026-01-31 or 2026-01-31T12:00:00Z",
-        "Where the first sync of each stream begins; one year ago unless given.",
+        "The start of the first sync of each stream; one year ago unless given.",
     ),
     Key(
         "base_url",
@@ -348,7 +348,7 @@ _USUAL = (
         "lookback_days",
         _lookback,
         "a number of days above 0 and up to 180",
-        "Each sync looks again at pipelines that were younger than so many days at the last sync.",
+        "Each sync re-checks pipelines that were younger than this many days at the last sync.",
         json_type="number",
         default=1,
     ),
@@ -364,7 +364,7 @@ _USUAL = (
         "page_size",
         _whole(1, 50),
         "a whole number from 1 to 50",
-        "Rows in a page where the API lets the caller choose, 1 to 50.",
+        "Rows per page where the API lets the caller choose, 1 to 50.",
         json_type="integer",
         default=50,
     ),
@@ -372,14 +372,14 @@ _USUAL = (
         "user_agent",
         _header,
         "a text of printable ASCII characters",
-        "How the tap introduces itself to the service.",
+        "The User-Agent header of each request.",
         default=f"tap-circleci/{VERSION}",
     ),
     Key(
         "activate_version",
         _boolean,
         "true or false",
-        "Send ACTIVATE_VERSION after each full table that was read whole, so that a target removes rows that are gone.",
+        "Send ACTIVATE_VERSION after each full table that was read completely, so that a target removes deleted rows.",
         json_type="boolean",
         default=False,
     ),
@@ -406,7 +406,7 @@ _FURTHER = (
         "strict",
         _boolean,
         "true or false",
-        "End with exit status 1 where something that the config or the catalog names had to be left out.",
+        "End with exit status 1 if something that the config or the catalog names had to be left out.",
         json_type="boolean",
         default=False,
     ),
@@ -414,13 +414,13 @@ _FURTHER = (
 
 
 def keys(extra: Sequence[str]) -> tuple[Key, ...]:
-    """Every key of the config, in the order in which they are documented; `extra` are the streams that
-    `extra_streams` may name."""
+    """Every key of the config, in the order of the documentation; `extra` are the streams that `extra_streams` may
+    name."""
     extra_streams = Key(
         "extra_streams",
         _streams(extra),
         f"all, or names among {', '.join(extra)}, separated by blanks or commas or as a JSON list",
-        "Streams beyond the eleven usual ones: names separated by blanks, commas or newlines, a JSON list, or all.",
+        "Streams beyond the eleven default ones: names separated by blanks, commas or newlines, a JSON list, or all.",
         json_type=("string", "array"),
         default=[],
     )

@@ -1,4 +1,4 @@
-"""From the schema files to a catalog, and from a catalog to what is selected."""
+"""From the schema files to a catalog, and from a catalog to the selected streams and fields."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Breadcrumb = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Selected:
-    """What the user wants: a schema for each selected stream, reduced to the selected fields.
+    """What the user selects: a schema for each selected stream, reduced to the selected fields.
 
     `full_table` are the incremental streams that the catalog wants read from the start date in each run.
     """
@@ -41,11 +41,11 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 EXTRA = tuple(name for name, stream in STREAMS.items() if stream.is_extra)
-"""The streams that are discovered and synced only for those who ask for them, in their order."""
+"""The streams that are discovered and synced only if the config names them, in their order."""
 
 
 def discover(extra: Collection[str] = ()) -> Catalog:
-    """The catalog of the usual streams and of these extra ones, each selected by default. Asks nobody."""
+    """The catalog of the default streams and of these extra ones, each selected by default. It needs no request."""
     return Catalog([_entry(STREAMS[name]) for name in _offered(extra)])
 
 
@@ -76,10 +76,10 @@ def _entry(stream: Stream) -> CatalogEntry:
 
 
 def select(raw: Mapping[str, Any] | None, path: str, extra: Collection[str] = ()) -> Selected:
-    """What the catalog in `raw`, read from `path`, selects; without one the usual streams and these extra ones.
+    """What the catalog in `raw`, read from `path`, selects; without one the default streams and these extra ones.
 
-    `selected` is read from a stream's metadata and, the old way, from its schema. If no stream has it, all are selected
-    that are not deselected by default. Raises `BadInput` with one sentence for every mistake.
+    `selected` is read from a stream's metadata or, in old catalogs, from its schema. If no stream has it, all that are
+    not deselected by default are selected. Raises `BadInput` with one sentence for every mistake.
     """
     if raw is None:
         return Selected({name: schema_of(name) for name in _offered(extra)})
@@ -129,7 +129,7 @@ Marks = Mapping[Breadcrumb, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a catalog says of one stream. `selected` is None where it neither selects nor deselects it."""
+    """What a catalog says about one stream. `selected` is None if it neither selects nor deselects it."""
 
     marks: Marks
     selected: bool | None
@@ -159,7 +159,7 @@ def _entry_of(entry: Mapping[str, Any]) -> _Entry:
 
 
 def _old_marks(schema: Mapping[str, Any]) -> dict[Breadcrumb, Mapping[str, Any]]:
-    """The selection of fields as old catalogs write it, into the schema."""
+    """The selection of fields in the schema, as in old catalogs."""
     properties = schema.get("properties")
     fields = properties.items() if isinstance(properties, dict) else ()
     return {

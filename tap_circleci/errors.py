@@ -1,22 +1,22 @@
 """What can go wrong, one class per reaction.
 
 TapError                ends the run with exit 1 and its own sentences, no traceback
-├── BadInput            the config, catalog or state file is wrong: nothing has been asked or written yet
+├── BadInput            the config, catalog or state file is wrong: nothing was requested or written yet
 ├── Refused             the service refuses the run itself: bad token, a proxy that asks for a password
 │   └── Unavailable     the service refuses the run for now: rate limit, no connection; a later run may succeed
-├── PipeClosed          nobody reads our output any more
-└── LocalError          one resource cannot be had: the rest of the run goes on
-    ├── NotFound        404: deleted, aged out, or not ours to see; read as empty
-    ├── NotOffered      a 4xx by which the service says that it has no such list here; read as empty
-    ├── Forbidden       403 (or 401 of a route with a right of its own): named and skipped
-    ├── Rejected        any other 4xx, a redirect, a status that is no answer: named, exit 1 at the end
+├── PipeClosed          no program reads our output
+└── LocalError          one resource cannot be read: the rest of the run continues
+    ├── NotFound        404: deleted, aged out, or not visible to the token; read as empty
+    ├── NotOffered      a 4xx with which the service says that it has no such list here; read as empty
+    ├── Forbidden       403 (or 401 of a route with its own permission): named and skipped
+    ├── Rejected        any other 4xx, a redirect, another unexpected status: named, exit 1 at the end
     ├── Unreadable      still failing after all attempts: named, exit 1 at the end
     │   └── Moved       the host of a file answers a redirect, which is never followed
-    ├── Damaged         a file came whole but cannot be read: a new one is asked for
-    ├── PageLost        404 for a page in the middle of a list: what is below was not seen
-    ├── EndlessList     a list without an end: what is below was not seen
-    ├── Throttled       429 from a route with a limit of its own: asked again in another run
-    └── LinkExpired     the address of a file is not valid any more: a new one is asked for
+    ├── Damaged         a file is complete but cannot be read: a new one is requested
+    ├── PageLost        404 for a page in the middle of a list: the rest of the list was not read
+    ├── EndlessList     a list without an end: the rest of the list was not read
+    ├── Throttled       429 from a route with its own limit: requested again in another run
+    └── LinkExpired     the address of a file has expired: a new one is requested
 Stopped                 SIGTERM or SIGINT: not an error of the run, so outside the tree
 """
 
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 
 class TapError(Exception):
-    """A foreseeable failure; each argument is one sentence for the user."""
+    """An expected kind of failure; each argument is one sentence for the user."""
 
 
 class BadInput(TapError):
@@ -40,7 +40,7 @@ class Unavailable(Refused):
 
 
 class PipeClosed(TapError):
-    """Standard output cannot be written any more."""
+    """Standard output can no longer be written."""
 
 
 class LocalError(TapError):
@@ -50,7 +50,7 @@ class LocalError(TapError):
 class NotFound(LocalError):
     """The service answered 404; `answered_at` is the time of the answer by the client's clock.
 
-    A token that is no longer valid gets 404 on project routes, too: `Client.proven_at` tells whether it still was.
+    A token that is no longer valid also gets 404 on project routes: `Client.proven_at` shows whether it was valid.
     """
 
     def __init__(self, sentence: str, answered_at: float) -> None:
@@ -59,11 +59,11 @@ class NotFound(LocalError):
 
 
 class NotOffered(LocalError):
-    """The service answered with a status that means that there is no such list here."""
+    """The service answered with a status that means "no such list here"."""
 
 
 class Forbidden(LocalError):
-    """The service answered 403, or 401 for this route alone; `status` tells which."""
+    """The service answered 403, or 401 for this route alone; `status` is one of them."""
 
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
@@ -71,15 +71,15 @@ class Forbidden(LocalError):
 
 
 class Rejected(LocalError):
-    """The service answered with a status that no retry changes and that has no class of its own."""
+    """The service answered with another status that no retry would change."""
 
 
 class Unreadable(LocalError):
-    """Every attempt failed in a way that another attempt might have mended."""
+    """Every attempt failed, each time in a way that could have been temporary."""
 
 
 class Damaged(LocalError):
-    """A file came whole, and is not what it should be."""
+    """A file is complete but has wrong content."""
 
 
 class PageLost(LocalError):
@@ -87,11 +87,11 @@ class PageLost(LocalError):
 
 
 class EndlessList(LocalError):
-    """A list went round in circles: the same page token again, or many pages without a new row."""
+    """A list repeats itself: the same page token again, or many pages without a new row."""
 
 
 class Throttled(LocalError):
-    """A route that has a rate limit of its own answered 429; `seconds` is how long it asked to wait, if it told."""
+    """A route with its own rate limit answered 429; `seconds` is how long it asked to wait, None if it did not say."""
 
     def __init__(self, sentence: str, seconds: float | None) -> None:
         super().__init__(sentence)

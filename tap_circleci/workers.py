@@ -19,37 +19,37 @@ LOGGER = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Wait = Callable[[Future[Any]], Any]
-"""Gives the result of a future, while the run stays ready to be stopped."""
+"""Gives the result of a future; the run can be stopped during the wait."""
 
 POLL_SECONDS = 0.5
-"""Seconds between two looks of a thread that waits: the run may have been ended meanwhile."""
+"""Seconds after which a waiting thread checks whether the run has ended."""
 MOST_AHEAD = 20_000
-"""Rows that are read and not yet written, after which only what the output waits for is read."""
+"""Rows that may be read ahead of the output; with more, only the rows that the output waits for are read."""
 
 
 class Clock:
-    """Seconds that pass, and waits that end at once when the run is asked to stop."""
+    """A clock whose waits end at once when the run is asked to stop."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._signum = 0
 
     def now(self) -> float:
-        """Seconds of a clock that never goes back."""
+        """Seconds of a clock that never runs backwards."""
         return time.monotonic()
 
     def stop(self, signum: int) -> None:
-        """Ask every waiting thread to end, from a signal handler."""
+        """Ask every waiting thread to end; called by a signal handler."""
         self._signum = signum
         self._stop.set()
 
     def check(self) -> None:
-        """Raise `Stopped` if the run has been asked to end."""
+        """Raise `Stopped` if the run was asked to stop."""
         if self._stop.is_set():
             raise Stopped(self._signum)
 
     def wait(self, seconds: float) -> None:
-        """Wait that long, or raise `Stopped`."""
+        """Wait this long, or raise `Stopped`."""
         self._stop.wait(max(seconds, 0.0))
         self.check()
 
@@ -60,7 +60,7 @@ Order = tuple[int, ...]
 
 @dataclass(frozen=True, order=True)
 class _Work:
-    """Work that waits for a thread; `ticket` keeps the order of what stands at the same place."""
+    """Work that waits for a thread; `ticket` keeps the order of work at the same place."""
 
     order: Order
     ticket: int
@@ -68,12 +68,12 @@ class _Work:
 
 
 class Pool:
-    """Threads that always take up the work that comes earliest in the order of the output.
+    """Threads that always begin the work that is earliest in the order of the output.
 
-    So work that a piece of work hands in (the jobs of a workflow) goes before all that stands later, and no thread
-    ever waits for another. Rows that are read ahead of the output are counted: while there are `MOST_AHEAD` of them, no
-    work begins but that for the place at which the output is. Where the machine allows fewer threads than asked for,
-    those that could be started do all the work, and `workers` says how many they are; without any it raises `TapError`.
+    So work that other work submits (the jobs of a workflow) goes before all later work, and no thread ever waits for
+    another thread. Rows that are read ahead of the output are counted: at `MOST_AHEAD` rows, only work for the place at
+    which the output is begins. If the machine allows fewer threads than requested, those that could be started do all
+    the work; `workers` is their number. Raises `TapError` if there are none.
     """
 
     def __init__(self, workers: int) -> None:
@@ -87,7 +87,7 @@ class Pool:
         self.workers = 0
         try:
             while self.workers < workers:
-                # Daemons, since a thread that waits for a slow answer must not hold up the end of the program.
+                # Daemons, since a thread that waits for a slow answer must not delay the end of the program.
                 threading.Thread(target=self._work, name=f"worker-{self.workers}", daemon=True).start()
                 self.workers += 1
         except RuntimeError:  # a container's limit, or no memory for another stack
@@ -96,22 +96,23 @@ class Pool:
             LOGGER.warning("Only %d of %d threads could be started; these do all the work", self.workers, workers)
 
     def submit(self, order: Order, work: Callable[[], T]) -> Future[T]:
-        """Have `work` done, after all that has a smaller `order` and waits as well."""
+        """Have `work` done after all waiting work with a smaller `order`."""
         future: Future[T] = Future()
 
         def run() -> None:
             try:
                 future.set_result(work())
-            except BaseException as error:  # handed on to whoever asks for the result
+            except BaseException as error:  # `result` raises it in the thread that asks
                 future.set_exception(error)
 
         self._put(order, run)
         return future
 
     def submit_steps(self, order: Order, work: Callable[[], Generator[int, None, T]]) -> Future[T]:
-        """Have work done in steps, between which what stands earlier goes first.
+        """Have work done in steps; earlier work goes first between two steps.
 
-        Each step gives how many rows it has read, which are held until the output is past the place in `order`.
+        Each step gives how many rows it has read. They count as read ahead until the output has passed the place in
+        `order`.
         """
         future: Future[T] = Future()
         steps = work()
@@ -133,7 +134,7 @@ class Pool:
         return future
 
     def output_at(self, place: int) -> None:
-        """The output has come to this place: what stands before it is held no longer."""
+        """The output has reached this place: rows before it no longer count as read ahead."""
         with self._changed:
             for earlier in [one for one in self._held if one < place]:
                 self._all_held -= self._held.pop(earlier)
@@ -169,14 +170,14 @@ class Pool:
         return work is not None
 
     def close(self) -> None:
-        """Let the threads go once they have done what they are at; what has not been begun is never done."""
+        """End each thread after its present work; waiting work is never done."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
 
 class Once:
-    """Work that several may ask for and that is done once. Safe to use from many threads."""
+    """Work that is done once, however often it is submitted. Safe to use from many threads."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -184,7 +185,7 @@ class Once:
         self._futures: dict[Hashable, Future[Any]] = {}
 
     def submit_steps(self, key: Hashable, order: Order, work: Callable[[], Generator[int, None, T]]) -> Future[T]:
-        """Have `work` done in steps, or give the future of what was asked for under the same key before."""
+        """Have `work` done in steps, or give the future of the work that has the same key."""
         with self._lock:
             if key not in self._futures:
                 self._futures[key] = self._pool.submit_steps(order, work)
@@ -192,7 +193,7 @@ class Once:
 
 
 def result(future: Future[T], clock: Clock, tick: Callable[[], None]) -> T:
-    """What `future` gives or raises, calling `tick` now and then meanwhile; a stop of the run ends the wait."""
+    """The result of `future`; calls `tick` every half second during the wait, and raises `Stopped` on a stop."""
     while not future.done():
         wait([future], timeout=POLL_SECONDS)
         clock.check()
@@ -200,10 +201,10 @@ def result(future: Future[T], clock: Clock, tick: Callable[[], None]) -> T:
     return future.result()
 
 
-def ahead(items: Iterable[T], window: Callable[[], int]) -> Iterator[T]:
-    """The items in their order, with up to `window()` of them pulled (and so begun) before they are asked for.
+def ahead(items: Iterable[T], most: Callable[[], int]) -> Iterator[T]:
+    """The items in their order; up to `most()` items are drawn (and so begun) before they are needed.
 
-    What goes wrong while pulling comes out at its own place, after all items pulled before.
+    An error of `items` is raised at its own place, after all items drawn before.
     """
     pulled: deque[T] = deque()
     failure: Exception | None = None
@@ -216,7 +217,7 @@ def ahead(items: Iterable[T], window: Callable[[], int]) -> Iterator[T]:
         except Exception as error:
             failure = error
             break
-        while len(pulled) > window():
+        while len(pulled) > most():
             yield pulled.popleft()
     yield from pulled
     if failure is not None:

@@ -134,10 +134,10 @@ def test_a_file_comes_in_tables_of_bounded_size():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"<html><body>Maintenance</body></html>", "no export"),
+        (b"<html><body>Maintenance</body></html>", "not an export"),
         (b'"JOB_NAME"\n"it ends here', "ends in the middle of a row"),
-        (b'"JOB_NAME"x,\n"a"\n', "its first line is no CSV"),
-        (b"x" * (LONGEST_LINE + 70000), "its first line is no CSV .more than a million characters"),
+        (b'"JOB_NAME"x,\n"a"\n', "its first line is not CSV"),
+        (b"x" * (LONGEST_LINE + 70000), "its first line is not CSV .more than a million characters"),
     ],
 )
 def test_what_is_no_export_is_not_read_as_one(content, reason):
@@ -151,10 +151,10 @@ def test_what_is_no_export_is_not_read_as_one(content, reason):
     [
         ('"a"', "line 3 has 1 values, the header has 2 names"),
         ('"a","b","c"', "line 3 has 3 values, the header has 2 names"),
-        ('"a"b,"c"', "line 3 is no CSV"),
-        ('"a","' + "x" * (LONGEST_LINE + 70000) + '"', "line 3 is no CSV (more than a million characters)"),
-        ('"a",' + "x" * (LONGEST_LINE + 70000), "line 3 is no CSV (more than a million characters)"),
-        ("x," * LONGEST_LINE, "line 3 is no CSV (more than a million characters)"),
+        ('"a"b,"c"', "line 3 is not CSV"),
+        ('"a","' + "x" * (LONGEST_LINE + 70000) + '"', "line 3 is not CSV (more than a million characters)"),
+        ('"a",' + "x" * (LONGEST_LINE + 70000), "line 3 is not CSV (more than a million characters)"),
+        ("x," * LONGEST_LINE, "line 3 is not CSV (more than a million characters)"),
     ],
 )
 @pytest.mark.parametrize("times", [1, 3 * ROWS_AT_ONCE])

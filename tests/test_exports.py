@@ -276,9 +276,7 @@ def test_a_slow_export_is_left_to_the_next_run():
         assert 540 < clock.waited <= 600
         assert looks == 21
         assert kept_ids(done.state) == {organization: "export-1"}
-        assert (
-            sum("still to come in later runs: 2026-03-01 to 2026-03-09" in line for line in done.log.splitlines()) == 1
-        )
+        assert sum("later runs will send 2026-03-01 to 2026-03-09" in line for line in done.log.splitlines()) == 1
         usage.states = ("completed",)
         usage.server.world.advance(A_DAY)
         usage.requests.clear()
@@ -617,7 +615,7 @@ def test_an_address_that_is_never_valid_is_named():
         done = go(usage)
         assert done.status == 1
         assert len(usage.host.paths) == 5
-        assert "its address is not valid any more" in done.criticals()[0]
+        assert "its address has expired" in done.criticals()[0]
         usage.host.valid = None
         again = go(usage, done.state)
     assert len(usage.posts()) == 1
@@ -655,8 +653,8 @@ def with_line(line: str) -> Any:
     [
         ('"a","b"', "file 1, line 3 has 2 values, the header has 48 names"),
         ('"a",' * 49, "file 1, line 3 has 50 values, the header has 48 names"),
-        ('"a"b,' * 48, "file 1, line 3 is no CSV"),
-        ("x" * 1_200_000, "file 1, line 3 is no CSV (more than a million characters)"),
+        ('"a"b,' * 48, "file 1, line 3 is not CSV"),
+        ("x" * 1_200_000, "file 1, line 3 is not CSV (more than a million characters)"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named_and_left_out(line, said):
@@ -668,7 +666,7 @@ def test_a_row_that_cannot_be_read_is_named_and_left_out(line, said):
         (sentence,) = done.criticals()
         assert sentence.startswith(
             f"{NAME} of gh/acme-0 ({organization}), 2026-03-01 to 2026-03-09:"
-            f" rows left out, since they cannot be read: 1; the first: {said}"
+            f" 1 row skipped that cannot be read; the first: {said}"
         )
         assert jobs_in(done.lines) == expected_jobs(usage)
         assert last_days(done.state) == {organization: "2026-03-09"}
@@ -693,7 +691,7 @@ def test_days_whose_files_can_never_be_read_are_skipped_after_a_second_export():
         organization = ids(filled(usage))[0]
         first = go(usage)
         assert (first.status, last_days(first.state), kept_ids(first.state)) == (1, {}, {organization: "export-1"})
-        assert "file 1 cannot be read: it is no export" in first.criticals()[0]
+        assert "file 1 cannot be read: it is not an export" in first.criticals()[0]
         usage.server.world.advance(timedelta(hours=1))
         second = go(usage, first.state)
         assert (second.status, len(usage.orders)) == (1, 1)
@@ -703,8 +701,8 @@ def test_days_whose_files_can_never_be_read_are_skipped_after_a_second_export():
         third = go(usage, second.state)
     assert third.status == 1
     assert third.criticals() == [
-        f"{NAME} of gh/acme-0 ({organization}), 2026-03-01 to 2026-03-09: skipped, as no export of these days can be"
-        " read (file 1 cannot be read: it is no export: its first line names none of the columns)."
+        f"{NAME} of gh/acme-0 ({organization}), 2026-03-01 to 2026-03-09: skipped, since no export of these days can be"
+        " read (file 1 cannot be read: it is not an export: its first line names none of the columns)."
     ]
     assert usage.posts()[2:] == [{"start": "2026-03-06T00:00:00Z", "end": "2026-03-10T23:59:59Z"}]
     assert last_days(third.state) == {organization: "2026-03-10"}

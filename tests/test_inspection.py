@@ -185,9 +185,9 @@ def test_get_sends_the_token_to_no_other_host_and_says_what_went_wrong(tmp_path:
         no_list = look(server, tmp_path, "--get", "/me", "--all")
         assert server.calls == before + 1
     assert {other.status, missing.status, broken.status, alone.status, nothing.status, no_list.status} == {1}
-    assert no_list.criticals() == ['"/me" is no list with pages; leave out --all.']
+    assert no_list.criticals() == ['"/me" is not a list with pages; leave out --all.']
     assert "a path of the API such as /me" in broken.criticals()[0]
-    assert "--all belongs to --get" in alone.criticals()[0]
+    assert "--all needs --get" in alone.criticals()[0]
     assert nothing.lines == ()
     assert "not a URL of another host" in other.criticals()[0]
     assert "404" in missing.criticals()[0]

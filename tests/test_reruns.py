@@ -215,7 +215,7 @@ def test_after_ten_pages_the_number_goes_to_the_top():
         second = sync(server, state=first.state, streams=WALK, find_reruns=True)
         assert second.status == 0, second.log
         assert len(asked(server, LIST)) == 10
-        assert "older reruns show by the schedule" in second.log
+        assert "scheduled re-checks will find older reruns" in second.log
         top = max(row["job_number"] for row in second.rows("jobs")) + 1
         assert second.state["bookmarks"]["pipelines"][SLUG]["next_build"] == top
 

@@ -33,7 +33,7 @@ def test_the_time_goes_on_from_the_first_answer():
     time = ServiceTime(told, clock)
     clock.wait(90)
     assert MINUTE < time.now() - told < 2 * MINUTE
-    assert time.is_told
+    assert time.is_known
 
 
 def test_without_an_answer_that_tells_this_machine_does():
@@ -41,7 +41,7 @@ def test_without_an_answer_that_tells_this_machine_does():
     time = ServiceTime(None, Clock())
     assert abs(time.now() - machine()) < MINUTE
     assert abs(time.latest(None) - machine()) < MINUTE
-    assert not time.is_told
+    assert not time.is_known
     assert time.certain(None, []) is None
 
 

@@ -1,4 +1,4 @@
-"""What CircleCI answers when an export is ordered, and when it is asked how far the export is.
+"""CircleCI's answers when an export is ordered, and when its status is requested.
 
 https://circleci.com/docs/api/v2/#tag/Usage
 """
@@ -24,7 +24,7 @@ from tap_circleci.values.times import whole_seconds
 
 @dataclass(frozen=True)
 class Ready:
-    """The files of the export are at these addresses. `date` is the service's time, if it told any."""
+    """The files of the export are at these addresses. `date` is the service's time, if the answer had one."""
 
     urls: tuple[str, ...]
     date: datetime | None
@@ -44,21 +44,21 @@ class Limited:
 
 @dataclass(frozen=True)
 class Failed:
-    """Nothing will come of the export: it failed, or CircleCI does not know it. `reason` goes on from "the export"."""
+    """The export will never be ready: it failed, or CircleCI does not know it. `reason` continues "the export"."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Denied:
-    """The token has no right to exports of this organization (401 or 403)."""
+    """The token has no permission for exports of this organization (401 or 403)."""
 
     problem: Forbidden
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """The request failed for another reason, so that nothing is known of the export."""
+    """The request failed for another reason, so that the status of the export is unknown."""
 
     problem: LocalError
 
@@ -83,14 +83,14 @@ def order(client: Client, stream: Stream, ids: Ids, span: Span, now: datetime) -
 
 
 def look(client: Client, stream: Stream, ids: Ids, export: Export) -> LookAnswer:
-    """Ask how far an export is."""
+    """Request the status of an export."""
     path = f"{path_of(stream, ids)}/{quote(export.id, safe='')}"
     try:
         answer = client.get(path, {}, stream.name, _is_status, forbidden=(401, 403), own_limit=True)
     except Throttled as problem:
         return Limited(problem.seconds or 0.0)
     except (NotFound, NotOffered, Rejected) as problem:
-        return Failed(f"is not there any more ({problem})")
+        return Failed(f"no longer exists ({problem})")
     except Forbidden as problem:
         return Denied(problem)
     except LocalError as problem:

@@ -1,4 +1,4 @@
-"""What tells the rows of exports apart: the day, a digest of what never changes, and the ids of the parents."""
+"""The keys of exports' rows: the day, a digest of the fields that never change, and the ids of the parents."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ DAY = "job_run_date"
 JOB = "job_id"
 
 Equals = Counter[tuple[str, str]]
-"""How often a day and a digest came in rows without a job, which may be equal. They are few."""
+"""How often a day and a digest occurred in rows without a job, which may be equal. Such rows are few."""
 
 
 class Keys:
-    """Gives the rows of one stream their keys, the same ones however often they are exported."""
+    """Gives the rows of one stream their keys, the same in each export."""
 
     def __init__(self, stream: Stream, properties: Mapping[str, Any]) -> None:
         self._stream = stream
         self._spelled = {name: _spelling(properties[name]) for name in stream.row.identity}
 
     def of(self, table: Table, ids: Ids, start: datetime, before: Equals) -> tuple[Table, Equals]:
-        """The table with its keys, none of them null or empty, and its own rows without a job.
+        """The table with its keys, none of them null or empty, and the count of its own rows without a job.
 
-        `ids` are the parents', `start` is the first day of the export, `before` are the rows without a job until now.
+        `ids` are those of the parents, `start` is the first day of the export, `before` the earlier rows without a job.
         """
         dates, identities = days(table, start), self.digests(table)
         own: Equals = Counter()
@@ -49,13 +49,13 @@ class Keys:
         return Table({**table.columns, **keys}, table.rows), own
 
     def digests(self, table: Table) -> list[str]:
-        """For each row 32 characters that stand for its identity, whatever the spelling of times and numbers."""
+        """For each row a digest of its identity, 32 characters, independent of the spelling of times and numbers."""
         columns = [map(spelled, table[name]) for name, spelled in self._spelled.items()]
         return [_digest("\0".join(values)) for values in zip(*columns, strict=True)]
 
 
 def days(table: Table, start: datetime) -> list[str]:
-    """The day of each row's job at midnight; where the row has none, the first of the month in which the export
+    """The day of each row's job at midnight; for a row without one, the first of the month in which the export
     starts."""
     first = written(midnight(start).replace(day=1))
     return [_midnight(text) or first for text in table[DAY]]
@@ -72,7 +72,7 @@ def _digest(text: str) -> str:
 
 
 def _spelling(schema: Mapping[str, Any]) -> Callable[[str | None], str]:
-    """A function that gives a value of this type in one spelling, "" for null; what does not fit stays as it is."""
+    """A function from a value of this type to one spelling, "" for null; a value that does not fit is not changed."""
     convert = date_time if schema.get("format") == "date-time" else integer if "integer" in schema["type"] else None
 
     def spelled(value: str | None) -> str:

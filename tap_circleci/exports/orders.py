@@ -1,7 +1,7 @@
-"""Ordering exports, waiting until they are ready, and what follows from each answer.
+"""Orders exports, waits until they are ready, and reacts to each answer.
 
-At most one export of each organization is under way, and all organizations are waited for together. CircleCI makes only
-a few exports an hour, so that a long history takes several runs. https://circleci.com/docs/usage-api/
+Each organization has at most one export at a time, and the run waits for all of them together. CircleCI makes only a
+few exports an hour, so a long history takes several runs. https://circleci.com/docs/usage-api/
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from tap_circleci.workers import Clock, Pool, Wait
 LOGGER = logging.getLogger(__name__)
 
 WAITS = (5.0, 10.0, 20.0, 30.0)
-"""Seconds between two looks at an export, the last one from then on: looks are limited too."""
+"""Seconds between two status requests for an export; the last one repeats. These requests are limited, too."""
 MAX_WAIT = 600.0
 """Seconds of waiting after which an export is left to the next run."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """CircleCI makes this export, which takes the place of the one before."""
+    """CircleCI makes this export, which replaces the one before."""
 
     ids: Ids
     export: Export
@@ -53,7 +53,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Stage:
-    """What takes the time from now on, in words that an export of some days follows."""
+    """The present work on an export, for the progress."""
 
     ids: Ids
     export: Export
@@ -62,7 +62,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Collected:
-    """An export has been read. `left_out`: what of it could not be, "" for nothing."""
+    """An export was read. `left_out`: what could not be read, "" for nothing."""
 
     ids: Ids
     export: Export
@@ -71,7 +71,7 @@ class Collected:
 
 @dataclass(frozen=True)
 class Ended:
-    """The exports of an organization end for this run, for this problem."""
+    """This problem ends the exports of an organization in this run."""
 
     ids: Ids
     problem: LocalError
@@ -79,15 +79,15 @@ class Ended:
 
 Event = Made | Stage | Batch | Collected | Ended
 Outcome = LookAnswer | Whole | Broken
-"""What became of an export: what CircleCI answers to a look at it, or how the reading of its files ended."""
+"""The status of an export by CircleCI's answer, or the result of reading its files."""
 
 
 @dataclass(frozen=True)
 class _UnderWay:
     """An export that is being made, and the spans to order after it.
 
-    `next_look` is a time of the clock, `waits` how often the export has been waited for, `waited` for how many seconds
-    in all. `before` is what became of an export of the same days that was given up in this run.
+    `next_look` is the time of the next status request by the clock, `waits` the number of waits for the export,
+    `waited` their seconds. `before` is the outcome of an export of the same days that this run gave up.
     """
 
     ids: Ids
@@ -100,7 +100,7 @@ class _UnderWay:
 
 
 Going = Generator[Event, None, list[_UnderWay]]
-"""Gives events, and at last what is still under way."""
+"""Gives events, and at the end the exports that are still under way."""
 
 
 class Exports:
@@ -128,7 +128,7 @@ class Exports:
         self._rows = ExportRows(stream, wanted, client, self._ask, clock)
 
     def events(self, dues: Iterable[Due]) -> Iterator[Event]:
-        """What happens, in an order that depends only on when CircleCI has the exports ready."""
+        """The events, in an order that depends only on when CircleCI has made the exports."""
         under_way: list[_UnderWay] = []
         for due in dues:
             if due.export is None:
@@ -144,18 +144,18 @@ class Exports:
                 under_way += [one] if answer is None else (yield from self._follow(one, answer))
 
     def _ask(self, work: Callable[[], Any]) -> Any:
-        """What a piece of work gives, done by a thread of the pool, so that this one stays ready to be stopped."""
+        """The result of work that a thread of the pool does, so that this thread can be stopped."""
         return self._wait(self._pool.submit((), work))
 
     def _look(self, under_way: Sequence[_UnderWay]) -> list[tuple[_UnderWay, LookAnswer | None]]:
-        """Wait for the next look, and look at the exports whose time has come; in a thread of the pool."""
+        """Wait for the next status request, and send those that are due; in a thread of the pool."""
         self._clock.wait(min(one.next_look for one in under_way) - self._clock.now())
         now = self._clock.now()
         ask = partial(look, self._client, self._stream)
         return [(one, ask(one.ids, one.export) if one.next_look <= now else None) for one in under_way]
 
     def _order(self, ids: Ids, spans: tuple[Span, ...], before: Outcome | None = None) -> Going:
-        """Order an export of the first span, as far as the service still goes back."""
+        """Order an export of the first span, without days that the service no longer exports."""
         now = self._now()
         oldest = oldest_day(self._stream, now)
         todo = tuple(replace(span, start=max(span.start, oldest)) for span in spans if span.end > oldest)
@@ -167,18 +167,18 @@ class Exports:
                 yield Made(ids, answer)
                 return [self._later(_UnderWay(ids, answer, todo[1:], 0.0, before=before))]
             case Limited():
-                self._tell_rest(ids, todo, "CircleCI makes no more exports now (429)")
+                self._log_rest(ids, todo, "CircleCI makes no more exports now (429)")
             case Denied(problem) | Unknown(problem):
                 yield Ended(ids, problem)
         return []
 
     def _later(self, one: _UnderWay, at_least: float = 0.0) -> _UnderWay:
-        """The export with its next look after the usual wait, or a longer one."""
+        """The export with its next status request after the usual wait, or after `at_least` seconds."""
         seconds = max(WAITS[min(one.waits, len(WAITS) - 1)], at_least)
         return replace(one, next_look=self._clock.now() + seconds, waits=one.waits + 1, waited=one.waited + seconds)
 
     def _follow(self, one: _UnderWay, outcome: Outcome) -> Going:
-        """What follows from what became of an export. One that gives nothing a day after its order is ordered again."""
+        """React to an outcome. An export that is not ready or readable a day after its order is ordered again."""
         is_late = one.export.asked_at is not None and self._now() - one.export.asked_at >= A_DAY
         match outcome:
             case Ready():
@@ -186,7 +186,9 @@ class Exports:
             case Whole(left_out):
                 return (yield from self._collected(one, str(left_out)))
             case Broken(reason) if isinstance(one.before, Broken):
-                return (yield from self._collected(one, f"skipped, as no export of these days can be read ({reason})"))
+                return (
+                    yield from self._collected(one, f"skipped, since no export of these days can be read ({reason})")
+                )
             case Failed(reason):
                 return (yield from self._again(one, outcome, reason))
             case NotReady() if is_late:
@@ -210,7 +212,7 @@ class Exports:
         return (yield from self._follow(one, outcome))
 
     def _collected(self, one: _UnderWay, left_out: str) -> Going:
-        """Say that an export is done, and order the next."""
+        """Report that an export is done, and order the next."""
         yield Collected(one.ids, one.export, left_out)
         return (yield from self._order(one.ids, one.spans))
 
@@ -225,13 +227,13 @@ class Exports:
         return (yield from self._order(one.ids, (span, *one.spans), before=outcome))
 
     def _wait_on(self, one: _UnderWay, at_least: float) -> list[_UnderWay]:
-        """The export with its next look, unless it has been waited for long enough."""
+        """The export with its next status request; none after the longest wait."""
         later = self._later(one, at_least)
         if later.waited <= MAX_WAIT:
             return [later]
-        self._tell_rest(one.ids, (span_of(one.export), *one.spans), "the export is not ready yet")
+        self._log_rest(one.ids, (span_of(one.export), *one.spans), "the export is not ready yet")
         return []
 
-    def _tell_rest(self, ids: Ids, spans: Sequence[Span], reason: str) -> None:
+    def _log_rest(self, ids: Ids, spans: Sequence[Span], reason: str) -> None:
         rest = Span(spans[0].start, spans[-1].end)
-        LOGGER.info("%s: %s; still to come in later runs: %s", title_of(self._stream, ids), reason, rest)
+        LOGGER.info("%s: %s; later runs will send %s", title_of(self._stream, ids), reason, rest)

@@ -1,4 +1,4 @@
-"""Which days of usage are due: the export of an earlier run, and the spans to order after it."""
+"""Which days of usage are due: those of an earlier run's export, and the spans to order after it."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def due(
 ) -> Due:
     """What is due for the organization with these ids: all days from the start to the last whole day.
 
-    After a first sync, from some days before the bookmark (the last day sent), and nothing until a new day has ended.
-    Never older than what the service still exports. `kept` is the export of an earlier run, collected first unless it
-    would leave days out.
+    After a first sync they begin some days before the bookmark (the last day sent); nothing is due until a new day has
+    ended. They never begin before the oldest day that the service exports. `kept` is the export of an earlier run; it
+    is read first, unless days before it would be missed.
     """
     oldest = oldest_day(stream, now)
     unsent = midnight(start) if bookmark is None else bookmark + A_DAY

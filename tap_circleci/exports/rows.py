@@ -23,19 +23,19 @@ from tap_circleci.values.rows import Ids
 from tap_circleci.workers import Clock
 
 FRESH_ADDRESSES = 5
-"""How often new addresses are fetched without one more file read."""
+"""How often new addresses are fetched without reading another file."""
 WAITS = (0.0, 5.0, 10.0, 20.0)
-"""Seconds before new addresses are fetched: none at first, since they may expire while a large file is read."""
+"""Seconds before new addresses are fetched: none at first, since addresses may expire during a large file."""
 BLOCKS_AT_ONCE = 8
-"""Blocks of a file that a thread hands over: half a megabyte, since each handing over costs."""
+"""Blocks of a file that a thread passes on at once: half a megabyte, since each transfer costs time."""
 
 Ask = Callable[[Callable[[], Any]], Any]
-"""Gives the result of work that a thread of the pool does, so that this one stays ready to be stopped."""
+"""Gives the result of work that a thread of the pool does, so that this thread can be stopped."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Records of an export, and when CircleCI said that it was ready, if it told the time."""
+    """Records of an export, and when CircleCI said that it was ready, if the answer had a date."""
 
     ids: Ids
     records: Records
@@ -44,21 +44,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class Whole:
-    """All files have been read; some rows may have been left out."""
+    """All files were read; some rows may have been skipped."""
 
     left_out: LeftOut
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A file came whole but cannot be read, for this reason."""
+    """A file is complete but cannot be read, for this reason."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class _Done:
-    """The files that have been read whole, their rows without a job, and the rows that were left out."""
+    """The files that were read completely, their rows without a job, and the rows that were skipped."""
 
     names: tuple[str, ...] = ()
     equals: Equals = field(default_factory=Counter)
@@ -84,10 +84,10 @@ class ExportRows:
         self._convert = table_converter(schema, wanted)
 
     def read(self, ids: Ids, export: Export, ready: Ready) -> Generator[Batch, None, Whole | Broken | LookAnswer]:
-        """Give the rows of all files, and at last how that ended.
+        """Give the rows of all files, and at the end the outcome.
 
-        Where the address of a file has expired, the file is read again from its beginning at a new one: its rows come
-        again, with the keys that they had.
+        If the address of a file has expired, the file is read again from its beginning at a new one: its rows come
+        again with the same keys.
         """
         done, furthest, tries = _Done(), 0, 0
         while left := _unread(ready, done):
@@ -107,14 +107,14 @@ class ExportRows:
             except LocalError as problem:
                 return Unknown(problem)
             done = done.with_file(name, equals, left_out.of(place))
-            if len(done.names) > furthest:  # other names come with new addresses, so that the same file may come again
+            if len(done.names) > furthest:  # new addresses may have other names, so the same file may come again
                 furthest, tries = len(done.names), 0
         return Whole(done.left_out)
 
     def _file(
         self, url: str, ids: Ids, export: Export, date: datetime | None, equals: Equals
     ) -> Generator[Batch, None, tuple[Equals, LeftOut]]:
-        """Give the rows of one file, and at last all rows without a job so far, and those that were left out."""
+        """Give the rows of one file, and at the end all rows without a job so far and the skipped rows."""
         equals, left_out = equals.copy(), LeftOut()
         for part in tables(self._blocks(url), self._columns):
             match part:
@@ -127,21 +127,21 @@ class ExportRows:
         return equals, left_out
 
     def _blocks(self, url: str) -> Iterator[bytes]:
-        """The file at that address, read and unpacked by threads of the pool; what becomes of it is work of this one,
-        since it is the processor's and would only wander between the cores."""
+        """The file at that address, read and decompressed by threads of the pool. This thread converts its rows: more
+        threads would not speed that up, since it is all work of the processor."""
         found = self._client.download(url, self._stream.name)
         while some := self._ask(lambda: list(islice(found, BLOCKS_AT_ONCE))):
             yield from some
 
     def _fresh(self, ids: Ids, export: Export, tries: int, problem: str) -> LookAnswer:
-        """What CircleCI answers when it is asked for new addresses, for the `problem` after so many tries."""
+        """CircleCI's answer to a request for new addresses; after too many `tries` the `problem`."""
         if tries == FRESH_ADDRESSES:
             return Unknown(Unreadable(problem))
         self._ask(partial(self._clock.wait, WAITS[tries - 1]))
         answer: LookAnswer = self._ask(partial(look, self._client, self._stream, ids, export))
         match answer:
             case Ready(urls=()):
-                return Unknown(Unreadable("CircleCI has no address any more for a file that it had"))
+                return Unknown(Unreadable("CircleCI no longer has an address for a file"))
             case _:
                 return answer
 
@@ -152,11 +152,11 @@ def _unread(ready: Ready, done: _Done) -> list[tuple[str, str]]:
 
 
 def _still_done(done: _Done, ready: Ready) -> _Done:
-    """What has been read of the files at these addresses: nothing where they are other files."""
+    """The part of `done` that is valid for the files at these addresses: nothing if they are other files."""
     return done if set(done.names) <= set(_names(ready.urls)) else _Done()
 
 
 def _names(urls: Sequence[str]) -> tuple[str, ...]:
-    """What tells the files apart whatever their addresses are signed with."""
+    """The names of the files: their addresses without the signatures."""
     names = tuple(url.partition("?")[0] for url in urls)
     return names if len(set(names)) == len(names) else tuple(urls)

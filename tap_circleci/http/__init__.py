@@ -1,1 +1,1 @@
-"""HTTP, knowing nothing of streams: one exchange, its pace, its headers."""
+"""HTTP without knowledge of streams: one exchange, its pace, its headers."""

@@ -1,4 +1,4 @@
-"""A file at a pre-signed address of any host, read in blocks, and read on where a connection broke."""
+"""Reads a file at a pre-signed address of any host in blocks, and resumes after a broken connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tap_circleci.values.hosts import is_loopback
 from tap_circleci.workers import Clock
 
 EXPIRED = frozenset({400, 401, 403, 404, 410})
-"""What hosts of files answer to a pre-signed address that is not valid any more."""
+"""Statuses with which hosts of files answer to a pre-signed address that has expired."""
 
 
 class Downloads:
@@ -44,10 +44,10 @@ class Downloads:
     def read(self, url: str, label: str) -> Iterator[bytes]:
         """The file, unpacked if it is gzip, in blocks of bounded size.
 
-        A download that breaks off begins again, five attempts in all, and goes on where it was: no byte is given twice.
-        Each read is bounded, the whole is not, unless it drips. Raises `LinkExpired` (a fresh address may work; what
-        has been given by then comes again from its start) and `Unreadable`, also for a file that is not what it was in
-        the attempt before; `Stopped`.
+        A broken download is requested again, up to five attempts in all, and no byte is given twice. Each read has a
+        time limit; the whole download has one only if the host sends very slowly. Raises `LinkExpired` (a fresh address
+        may work; its file begins at the first byte again) and `Unreadable`, also if the file changes between two
+        attempts; `Stopped`.
         """
         host, on_loopback = _file_host(url)
         name = f"the file at {host}"
@@ -83,11 +83,11 @@ class _Given:
     """How much of a file has been given, and its checksum."""
 
     def __init__(self, name: str) -> None:
-        self._changed = f"{name}: it has changed while it was read"
+        self._changed = f"{name}: it changed while it was read"
         self._size = self._digest = 0
 
     def fresh(self, file: Iterable[bytes]) -> Iterator[bytes]:
-        """What has not been given yet of a file that is read from its beginning."""
+        """The part of a file that has not been given yet; the file is read from its beginning."""
         position = check = 0
         for block in file:
             known = block[: max(self._size - position, 0)]
@@ -105,14 +105,14 @@ class _Given:
 
 
 def _file_host(url: str) -> tuple[str, bool]:
-    """The host of a file, and whether it is this machine. Raises `Unreadable` for an address that is not used."""
+    """The host of a file, and whether it is this machine. Raises `Unreadable` for an address that cannot be used."""
     try:
         parts = urlsplit(url if isinstance(url, str) and url.isascii() else "")
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         host = ""
     if not host or "@" in parts.netloc:
-        raise Unreadable("a file that the service offers: its address is no URL that can be used")
+        raise Unreadable("a file that the service offers: its address is not a usable URL")
     on_loopback = is_loopback(host)
     if parts.scheme != "https" and not (parts.scheme == "http" and on_loopback):
         raise Unreadable(f"the file at {host}: its address does not begin with https")
@@ -120,9 +120,9 @@ def _file_host(url: str) -> tuple[str, bool]:
 
 
 def _judge(reply: Reply) -> None:
-    """Let a file through; anything else that its host may answer is raised."""
+    """Accept a file; raise the error for any other answer of its host."""
     if reply.status in EXPIRED:
-        raise LinkExpired(f"{reply.name}: its address is not valid any more ({reply.status})")
+        raise LinkExpired(f"{reply.name}: its address has expired ({reply.status})")
     if reply.status == 429 or is_retriable(reply.status):
         raise retriable(reply)
     if not 200 <= reply.status < 300:

@@ -1,4 +1,4 @@
-"""What the headers of an answer tell of the rate limit: how long to wait, how much is left, until when.
+"""What the headers of an answer say about the rate limit: how long to wait, how much is left, until when.
 
 A 429 may carry `Retry-After`, in seconds or as a date; any answer `RateLimit-Remaining` and `RateLimit-Reset`, in
 seconds, or both with `X-` before them. https://circleci.com/docs/guides/toolkit/api-developers-guide
@@ -16,7 +16,7 @@ A_DAY = 86_400.0
 
 
 def asked_to_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the service asks to wait before the next request, if it says so."""
+    """Seconds that the service asks to wait before the next request; None if it does not say."""
     text = headers.get("Retry-After", "").strip()
     seconds: float | None
     try:
@@ -30,12 +30,12 @@ def asked_to_wait(headers: Mapping[str, str]) -> float | None:
 
 
 def remaining(headers: Mapping[str, str]) -> float | None:
-    """How many more requests the service says it serves until the limit is fresh again."""
+    """How many more requests the service says it serves until the limit is reset."""
     return _number(headers, "Remaining")
 
 
 def until_reset(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the limit is fresh again; a figure of more than a day can only be an epoch."""
+    """Seconds until the limit is reset; a figure of more than a day is seconds since 1970."""
     seconds = _number(headers, "Reset")
     if seconds is not None and seconds > A_DAY:
         seconds -= _date_of(headers).timestamp()

@@ -31,7 +31,7 @@ BLIND_WAITS = (1.0, 4.0, 5.0, 20.0, 29.0)
 MARGIN = 0.97
 """A pace sends this share of what was served; a pace that was nearly right slows down to this share."""
 SLOWEST = 1.0
-"""Seconds between two requests at most: where fewer are served, pauses do the rest."""
+"""Seconds between two requests at most: if the service serves fewer, pauses bring the rest."""
 LATE = 0.01
 """Seconds by which a thread may wake up too late without delaying the next request."""
 ENOUGH = 10
@@ -52,7 +52,7 @@ REMEMBERED = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Permit:
-    """Leave to send one request, given at `left_at`."""
+    """The permission to send one request, given at `left_at`."""
 
     left_at: float
 
@@ -66,7 +66,7 @@ class _Pace:
 
 
 class Allowance:
-    """What the service is believed to take. It has no clock: the caller tells the time; one thread at a time."""
+    """What the service is assumed to serve. It has no clock: the caller passes the time. One thread at a time."""
 
     def __init__(self) -> None:
         self.resume_at = -math.inf  # the end of the present or the last pause
@@ -77,22 +77,22 @@ class Allowance:
         self._later: list[bool] = []  # of the requests that left after it, before the pause: was it refused, too?
         self._pace: _Pace | None = None
         self._next_at = -math.inf  # when the next request may leave at this pace
-        self._left = (math.inf, math.inf)  # how many more requests are served, as told, and until when that holds
+        self._left = (math.inf, math.inf)  # how many more requests are served, as an answer said, and until when
         self._zeros = 0  # served answers in a row that said "none is left"
 
     def due(self, now: float) -> float:
-        """When the next request may leave; infinity while that depends on an answer that is still to come."""
+        """When the next request may leave; infinity while that depends on an answer that has not come yet."""
         if now < self.resume_at:
             return self.resume_at
         if now >= self._left[1]:
             self._start_again(self._left[1])
         served = len(self._served) if self._refused_at is None else 0
         is_too_many = self.resume_at > -math.inf and self._in_flight > served
-        # Of those in flight the service may not have counted any yet.
+        # The service may not have counted those in flight yet.
         return math.inf if is_too_many or self._in_flight >= self._left[0] else max(now, self._next_at)
 
     def leave(self, now: float) -> Permit:
-        """Take note of a request that leaves."""
+        """Record a request that leaves."""
         self._in_flight += 1
         if self._pace is not None:
             growing = min(max(0.0, now - self.resume_at - self._pace.steady), 100.0)
@@ -100,12 +100,12 @@ class Allowance:
         return Permit(now)
 
     def served(self, permit: Permit, now: float, left: float | None = None, reset: float | None = None) -> bool:
-        """Take note of an answer that is no refusal and may say how many more are served in the next `reset` seconds.
+        """Record an answer that is no refusal and may say how many more are served in the next `reset` seconds.
 
         Gives whether that begins a pause.
         """
         self._in_flight -= 1
-        is_slow = permit.left_at < self.resume_at  # it left before the pause and tells nothing of the time after it
+        is_slow = permit.left_at < self.resume_at  # it left before the pause and says nothing about the time after it
         if self._refused_at is not None:
             if not is_slow:
                 self._judge_pace(self._refused_at)
@@ -115,10 +115,10 @@ class Allowance:
                 self._later.append(False)
         if self._refused_at is not None or not is_slow:
             self._served.append(permit.left_at)
-        return left is not None and reset is not None and self._told(now, left, max(reset, 1.0))
+        return left is not None and reset is not None and self._obey(now, left, max(reset, 1.0))
 
-    def _told(self, now: float, left: float, reset: float) -> bool:
-        """Obey what an answer tells of the limit, in whole seconds; gives whether it begins a pause."""
+    def _obey(self, now: float, left: float, reset: float) -> bool:
+        """Obey what an answer says about the limit, in whole seconds; gives whether that begins a pause."""
         self._zeros = self._zeros + 1 if left <= 0 else 0
         if self._zeros >= DOUBT:
             self._left = (math.inf, math.inf)
@@ -132,13 +132,13 @@ class Allowance:
         return False
 
     def failed(self) -> None:
-        """Take note of a request without an answer."""
+        """Record a request without an answer."""
         self._in_flight -= 1
 
     def refused(self, permit: Permit, now: float, asked: float | None) -> tuple[float, float]:
-        """Take note of a refusal that asks to wait `asked` seconds, if it says so.
+        """Record a refusal that asks to wait `asked` seconds, if it says so.
 
-        Gives the seconds for which to wait, and those of the pauses in a row before, after which nothing was served.
+        Gives the seconds to wait, and those of the earlier pauses in this row, after which nothing was served.
         """
         self._in_flight -= 1
         begins = permit.left_at >= self.resume_at
@@ -149,7 +149,7 @@ class Allowance:
         elif self._refused_at is not None and permit.left_at >= self._refused_at and len(self._pauses) == 1:
             self._later.append(True)
         wait = BLIND_WAITS[min(len(self._pauses), len(BLIND_WAITS)) - 1]
-        if asked is not None:  # what was too short twice gets longer: others may always be first
+        if asked is not None:  # a wait that was too short twice gets longer: other programs may always be first
             wait = max(asked, wait if len(self._pauses) > 2 else 0.0)
         until = max(self.resume_at, now + wait)
         self._pauses[-1] += until - max(self.resume_at, now)
@@ -172,18 +172,18 @@ class Allowance:
         elif pace is not None and len(self._served) >= ENOUGH:
             pace = replace(pace, interval=max(pace.interval / MARGIN, measured.interval if lasted < pause else 0.0))
         elif pace is not None and not self._later:
-            pace = replace(pace, interval=pace.interval / 2)  # with more in flight the next refusal tells more
+            pace = replace(pace, interval=pace.interval / 2)  # with more in flight the next refusal says more
         else:
             pace = measured if self._is_limit() else None
         self._pace = pace and replace(pace, interval=min(pace.interval, SLOWEST))
         self._next_at = self.resume_at + (self._pace.interval if self._pace else 0.0)
 
     def _is_limit(self) -> bool:
-        """Whether the refusal was due to a limit: most of what left after it was refused, too."""
+        """Whether a limit caused the refusal: most requests that left after it were refused, too."""
         return 2 * sum(self._later) > len(self._later) if self._later else len(self._served) >= ENOUGH
 
     def _start_again(self, at: float) -> None:
-        """Let one request leave first at that time, without a pace: the service itself tells how many it serves."""
+        """Let one request leave first at that time, without a pace: the service itself says how many it serves."""
         self.resume_at = max(self.resume_at, at)
         self._refused_at, self._pace, self._next_at = None, None, -math.inf
         self._left = (math.inf, math.inf)
@@ -203,9 +203,9 @@ class RateLimiter:
         self._waited = 0.0
 
     def acquire(self) -> Permit:
-        """Wait for leave to send one request; then one of `on_success`, `on_throttled`, `on_failure` has to follow.
+        """Wait until one request may leave; the caller then calls `on_success`, `on_throttled` or `on_failure`.
 
-        Raises what the limiter was closed with, or `Stopped`.
+        Raises the reason for which the limiter was closed, or `Stopped`.
         """
         with self._turn:  # the other threads sleep here: each slot wakes one of them
             try:
@@ -217,7 +217,7 @@ class RateLimiter:
                     self._waited, self._waiting_since = self._waited_until_now(), None
 
     def _try(self) -> Permit | None:
-        """A permit, or nothing after half a second or less of waiting for one."""
+        """A permit, or None after at most half a second of waiting for one."""
         with self._changed:
             if self._closed is not None:
                 raise self._closed
@@ -236,45 +236,45 @@ class RateLimiter:
 
     @property
     def waited(self) -> float:
-        """Seconds in which a request had to wait for the limit, the present wait included."""
+        """Seconds during which a request waited for the limit, with the present wait."""
         with self._changed:
             return self._waited_until_now()
 
     def waiting(self) -> tuple[float, float] | None:
-        """Since when a request waits for the end of a pause, and when that is, by the clock; None if none does."""
+        """Since when a request waits for the end of a pause, and when the pause ends; None if no request waits."""
         with self._changed:
             since, until = self._waiting_since, self._allowance.resume_at
             return None if since is None or until <= self._clock.now() else (since, until)
 
     def on_success(self, permit: Permit, left: float | None = None, reset: float | None = None) -> bool:
-        """Take note of an answer, as `Allowance.served` does."""
+        """Record an answer, as `Allowance.served` does."""
         with self._changed:
             begins = self._allowance.served(permit, self._clock.now(), left, reset)
             self._changed.notify()
             return begins
 
     def on_failure(self) -> None:
-        """Take note of a request without an answer."""
+        """Record a request without an answer."""
         with self._changed:
             self._allowance.failed()
             self._changed.notify()
 
     def on_throttled(self, permit: Permit, asked: float | None) -> tuple[float, float]:
-        """Take note of a refusal, as `Allowance.refused` does."""
+        """Record a refusal, as `Allowance.refused` does."""
         with self._changed:
             waits = self._allowance.refused(permit, self._clock.now(), asked)
             self._changed.notify()
             return waits
 
     def give_up(self, seconds: float, reason: Exception) -> None:
-        """Wait so long, which counts as waited, and then close."""
+        """Wait this long, which counts as waiting for the limit, and then close."""
         with self._changed:
             self._waiting_since = self._clock.now() if self._waiting_since is None else self._waiting_since
         self._clock.wait(seconds)
         self.close(reason)
 
     def close(self, reason: Exception) -> None:
-        """Let no request leave any more: whoever asks gets `reason`."""
+        """Let no more requests leave: `acquire` raises `reason`."""
         with self._changed:
             self._closed = reason
             self._waited, self._waiting_since = self._waited_until_now(), None

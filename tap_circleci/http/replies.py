@@ -1,4 +1,4 @@
-"""What an answer means: a decoded body, or the error of its status. Knows nothing of connections."""
+"""What an answer means: a decoded body, or the error of its status. It does not know about connections."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tap_circleci.values.text import mask, quoted
 from tap_circleci.values.times import http_date
 
 REDIRECTS = frozenset({300, 301, 302, 303, 305, 307, 308})
-"""Statuses that name another address. 304 does not: nothing here asks whether a resource has changed."""
+"""Statuses that name another address. 304 is not among them: no request asks whether a resource has changed."""
 GATEWAYS = frozenset({502, 504})
-"""Statuses by which a gateway says that it does not know what became of the request."""
+"""Statuses with which a gateway says that it does not know whether the request was carried out."""
 LONGEST_ASKED = 60.0
-"""Seconds that are waited at most before a request is repeated, whatever the service asks for."""
+"""Seconds to wait at most before a retry, even if the service asks for more."""
 PROXY_ASKS = "asks for a user name and password (407): HTTPS_PROXY may carry them, http://user:password@host"
 
 Shape = Callable[[Any], bool]
-"""Whether a decoded body is of the kind that is expected."""
+"""Says whether a decoded body has the expected shape."""
 
 
 @dataclass(frozen=True)
 class Answer:
     """A decoded body and when the service answered.
 
-    `date` is the service's time, to the second; None where the answer tells none, or one that cannot be.
+    `date` is the service's time, to the second; None if the answer has none or an impossible one.
     """
 
     body: Any
@@ -50,7 +50,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the caller takes for an answer, and the statuses that mean that it may not ask, or that there is no list."""
+    """The shape that the caller accepts, and the statuses that mean "forbidden" and "no such list" for its request."""
 
     shape: Shape
     forbidden: Collection[int] = (403,)
@@ -90,18 +90,18 @@ def _error(reply: Reply, expected: Expected, said: str, now: float) -> TapError:
 
 
 def is_retriable(status: int) -> bool:
-    """Whether this status may be another one in a moment."""
+    """Whether another attempt may get another status."""
     return status == 408 or status >= 500
 
 
 def retriable(reply: Reply) -> Retriable:
-    """That another attempt may be answered otherwise."""
+    """The failure of an attempt that may be repeated."""
     after = min(asked_to_wait(reply.headers) or 0.0, LONGEST_ASKED)
     return Retriable(f"status {reply.status}", after, may_be_done=reply.status in GATEWAYS)
 
 
 def throttled(reply: Reply) -> Throttled:
-    """That a route with a limit of its own is not to be asked for a while."""
+    """The refusal of a route that has a rate limit of its own."""
     asked = asked_to_wait(reply.headers)
     return Throttled(f"{reply.name}: refused for a rate limit of its own (429) {asked_for(asked)}", asked)
 
@@ -112,13 +112,13 @@ def asked_for(seconds: float | None) -> str:
 
 
 def _said(reply: Reply, token: str) -> str:
-    """The API's own message, fit for a sentence."""
+    """The API's own message, in a form for the end of a sentence."""
     try:
         message = json.loads(reply.body)["message"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
     text = message if isinstance(message, str) else quoted(message)
-    text = mask(" ".join(text.split()), token).rstrip(".")  # masked before a cut can leave a part of it
+    text = mask(" ".join(text.split()), token).rstrip(".")  # masked before it is cut: a part of the token could remain
     return f": {text[:200]}" if text else ""
 
 

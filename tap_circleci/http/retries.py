@@ -1,4 +1,4 @@
-"""When a request that failed is repeated."""
+"""When a failed request is repeated."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tap_circleci.workers import Clock
 T = TypeVar("T")
 
 ATTEMPTS = 5
-"""Attempts at a request that fails in a way that may pass: 408, 5xx, the network, a broken body."""
+"""Attempts at a request if the failure may be temporary: 408, 5xx, the network, a broken body."""
 LONGEST_WAIT = 30.0
 """Seconds between two attempts at most, unless the service asks for more."""
 
 
 class Retriable(Exception):
-    """A failure that another attempt may mend; `after` is how long the service asked to wait, in seconds.
+    """A failure that may be temporary; `after` is how many seconds the service asked to wait.
 
-    `may_be_done`: the service may have done what it was asked for.
+    `may_be_done`: the service may have carried out the request.
     """
 
     def __init__(self, reason: str, after: float = 0.0, *, may_be_done: bool = False) -> None:
@@ -33,7 +33,7 @@ class Retriable(Exception):
 
 
 class Attempts:
-    """The attempts at one request, which is called `name` in messages."""
+    """The attempts at one request, whose name in messages is `name`."""
 
     def __init__(self, name: str, clock: Clock, meter: Meter) -> None:
         self._name = name
@@ -51,7 +51,7 @@ class Attempts:
         self._clock.wait(max(next(self._waits), failure.after))
 
     def until_it_succeeds(self, attempt: Callable[[], T]) -> T:
-        """What the first attempt gives that is not `Retriable`."""
+        """The result of the first attempt that does not raise `Retriable`."""
         while True:
             try:
                 return attempt()
@@ -62,10 +62,10 @@ class Attempts:
 def _growing_waits() -> Iterator[float]:
     """1, 2, 4, 8 … seconds, each between half and the whole of it.
 
-    Only the numbers are backoff's: its decorators wait with `time.sleep`, which no signal to this run would end and no
-    test could shorten.
+    Only the numbers come from backoff. Its decorators wait with `time.sleep`: a signal to this run would not end such a
+    wait, and a test could not shorten it.
     """
     doubling = backoff.expo(base=2, factor=1, max_value=LONGEST_WAIT)
     next(doubling)
     for seconds in doubling:
-        yield seconds / 2 + random.uniform(0, seconds / 2)  # noqa: S311 - nothing secret about it
+        yield seconds / 2 + random.uniform(0, seconds / 2)  # noqa: S311 - not for security

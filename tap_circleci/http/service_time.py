@@ -1,4 +1,4 @@
-"""What time it is at CircleCI, of which several clocks tell and any may be wrong."""
+"""What time it is at CircleCI: several clocks say so, and any of them may be wrong."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from tap_circleci.workers import Clock
 
 
 class ServiceTime:
-    """The service's time: what its first answer said and what has passed since, later answers, this machine's clock."""
+    """The service's time: by its first answer (`first`), by later answers, or by this machine's clock."""
 
-    def __init__(self, told: datetime | None, clock: Clock) -> None:
-        self._told = told
+    def __init__(self, first: datetime | None, clock: Clock) -> None:
+        self._first = first
         self._clock = clock
-        self._told_at = clock.now()
+        self._first_at = clock.now()
 
     def now(self) -> datetime:
-        """The time by the service's first answer, or by this machine where it did not tell."""
-        if self._told is None:
+        """The time by the service's first answer, or by this machine if that answer had no date."""
+        if self._first is None:
             return datetime.now(timezone.utc)
-        return self._told + timedelta(seconds=self._clock.now() - self._told_at)
+        return self._first + timedelta(seconds=self._clock.now() - self._first_at)
 
     @property
-    def is_told(self) -> bool:
-        """Whether the service's answers tell the time at all."""
-        return self._told is not None
+    def is_known(self) -> bool:
+        """Whether the service's answers have a date."""
+        return self._first is not None
 
     def latest(self, date: datetime | None) -> datetime:
-        """The latest time that any of the service's clocks tells; `date` is that of an answer that has just come."""
+        """The latest time of all the service's clocks; `date` is that of an answer that has just come."""
         return max(self._service_clocks(date), default=self.now())
 
     def certain(self, date: datetime | None, moments: Iterable[datetime]) -> datetime | None:
-        """The latest moment that has surely passed, None if nothing tells.
+        """The latest time that has certainly passed, None if it is unknown.
 
-        Of the service's clocks and this machine's, the earliest counts: one that is ahead would mark as read what has
-        yet to happen. A row's time counts if it is later, since the row proves that it has passed; `moments` are those
-        of the rows in the answer of that `date`. If the service tells no time, it is the latest time of a row, but none
-        later than this machine's.
+        The earliest of the service's clocks and this machine's counts: a clock that is ahead would mark events as read
+        that have not happened yet. If a row has a later time, that time counts, since the row proves that it has
+        passed; `moments` are the times of the rows in the answer of that `date`. If the service's answers have no date,
+        it is the latest time of a row that is not later than this machine's.
         """
         machine = datetime.now(timezone.utc)
-        told = self._service_clocks(date)
-        limit = max(told, default=machine)
+        clocks = self._service_clocks(date)
+        limit = max(clocks, default=machine)
         proved = max((moment for moment in moments if moment <= limit), default=None)
-        if not told:
+        if not clocks:
             later = any(moment > machine for moment in moments)
             return machine if later else proved
-        earliest = min(*told, machine)
+        earliest = min(*clocks, machine)
         return earliest if proved is None else max(earliest, proved)
 
     def _service_clocks(self, date: datetime | None) -> list[datetime]:
-        clocks = [self.now()] if self._told is not None else []
+        clocks = [self.now()] if self._first is not None else []
         return clocks if date is None else [*clocks, date]

@@ -37,7 +37,7 @@ class Meter:
 
     @contextmanager
     def call(self, label: str) -> Iterator[None]:
-        """Count a call that is made within, and its seconds, also if it fails."""
+        """Count the call inside the context and its seconds, also if it fails."""
         began = self._clock.now()
         try:
             yield
@@ -48,7 +48,7 @@ class Meter:
                 self._traffic.seconds[label] += seconds
 
     def retry(self, reason: str) -> None:
-        """Count a request that is repeated for this reason."""
+        """Count a retry and keep its reason."""
         with self._lock:
             self._traffic.retries += 1
             self._traffic.reason = reason

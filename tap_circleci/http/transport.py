@@ -1,4 +1,4 @@
-"""One HTTP exchange: bounded in time and in size, following nothing, keeping nothing. Knows nothing of CircleCI."""
+"""One HTTP exchange, bounded in time and size, without redirects and cookies. It does not know CircleCI."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ Response = requests.Response
 Params = Mapping[str, str] | Mapping[str, list[str]]
 
 BLOCK = 65_536
-"""Bytes that are read and unpacked at once."""
+"""Bytes that are read and decompressed at once."""
 WHOLE_ANSWER = 5
-"""A whole answer may take so many times the timeout for one read."""
+"""A whole answer may take this many times the timeout for one read."""
 DRIP = 1_000
-"""Bytes a second below which a download counts as a drip: for each of them it may take that much longer."""
+"""Bytes a second below which a download is too slow: each byte received extends its time by the inverse."""
 LARGEST = 256 * 2**20
-"""Bytes of a body, unpacked."""
+"""Bytes of a body at most, decompressed."""
 GZIP = b"\x1f\x8b"
 BROKEN = "the answer ended early or could not be decoded"
 TUNNEL = re.compile(r"Tunnel connection failed: ((\d+).*)")
-"""How http.client says that a proxy did not answer CONNECT with 200."""
+"""The message of http.client if a proxy does not answer CONNECT with 200."""
 
-# It logs whole URLs, and the query of a file's is a secret.
+# urllib3 logs whole URLs, and the query of a file's URL is a secret.
 logging.getLogger("urllib3").setLevel(logging.CRITICAL)
 
 
 class Failed(Exception):
-    """No whole answer came, which may pass; `unsent`: the request has certainly not reached the service."""
+    """No complete answer came, perhaps only for now; `unsent`: the request certainly did not reach the service."""
 
     def __init__(self, reason: str, *, unsent: bool = False) -> None:
         super().__init__(reason)
@@ -58,11 +58,11 @@ class Failed(Exception):
 
 
 class Untrusted(Exception):
-    """The other side's certificate could not be verified, and will not be in another attempt."""
+    """The certificate of the other side could not be verified; a retry would not change that."""
 
 
 class ProxyRefused(Exception):
-    """The proxy that the environment names does not let the request through: its status and words."""
+    """The proxy that the environment names refused the request, with this status and message."""
 
 
 class TooLarge(Exception):
@@ -84,7 +84,7 @@ class Certificates:
 
 
 def _tls_context() -> ssl.SSLContext:
-    """What urllib3 would make for each connection anew: parsing the certificates takes 13 ms each time."""
+    """TLS settings that urllib3 would make for each connection: parsing the certificates takes 13 ms each time."""
     named = requests.Session().merge_environment_settings("", {}, None, None, None)["verify"]
     path = Path(named if isinstance(named, str) else DEFAULT_CA_BUNDLE_PATH)
     context = create_urllib3_context()
@@ -100,18 +100,18 @@ def _tls_context() -> ssl.SSLContext:
 def session(
     url: str, headers: Mapping[str, str], certificates: Certificates, *, on_loopback: bool, download: bool = False
 ) -> Session:
-    """A session for one thread and the host of `url` that sends these headers and what HTTP itself needs, no more.
+    """A session for one thread and the host of `url` that sends only these headers and those that HTTP needs.
 
-    It follows no redirect, keeps no cookie and asks no `.netrc`. Proxies are those that the environment names now;
-    nothing of loopback goes through a proxy. A `download` may take as long as it needs, unless it drips. Raises
-    `Untrusted` where the certificates cannot be read.
+    It follows no redirect, keeps no cookie and does not read `.netrc`. Proxies are those that the environment names
+    now; requests to loopback never use a proxy. A `download` may take as long as it needs, unless it is too slow.
+    Raises `Untrusted` if the certificates cannot be read.
     """
     made = _Session()
     made.headers.clear()
     made.headers.update({"Accept-Encoding": SKIP_HEADER, **headers})
     made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     made.proxies = {} if on_loopback else made.merge_environment_settings(url, {}, None, None, None)["proxies"]
-    made.trust_env = False  # the environment has been asked, once and not for every request
+    made.trust_env = False  # the environment is read here, once, and not for every request
     adapter = _Adapter(
         _FILE_POOLS if download else _ANSWER_POOLS, certificates.context() if url.startswith("https") else None
     )
@@ -123,23 +123,23 @@ def session(
 def exchange(
     session: Session, method: str, url: str, timeout: float, *, params: Params | None = None, json: Any = None
 ) -> Response:
-    """Send a request and give the answer, its body unread; it is to be used as a context manager.
+    """Send a request and give the answer before its body is read; use it as a context manager.
 
-    `timeout` bounds the connecting and each read, in seconds; the whole answer may take five times that. Raises
-    `Failed`, `Untrusted` or `ProxyRefused`, and UnicodeError for parameters that are no text.
+    `timeout` is in seconds, for the connection and for each read; the whole answer may take five times that. Raises
+    `Failed`, `Untrusted` or `ProxyRefused`, and UnicodeError for parameters that cannot be encoded.
     """
     try:
-        # Not `session.request`, which would merge for every request what `session` has merged once.
+        # `session.request` would merge the settings again for every request.
         request = requests.Request(method, url, headers=session.headers, params=params, json=json).prepare()
         return session.send(
             request, timeout=timeout, verify=True, proxies=session.proxies, allow_redirects=False, stream=True
         )
-    except (OSError, HTTPError) as error:  # all that requests raises is an OSError
+    except (OSError, HTTPError) as error:  # every error of requests is an OSError
         raise _failure(error) from None
 
 
 def content(response: Response, largest: int = LARGEST) -> bytearray:
-    """The whole body, unpacked. Raises `TooLarge`, `Failed`."""
+    """The whole body, decompressed. Raises `TooLarge`, `Failed`."""
     body = bytearray()
     for block in unpacked(blocks(response)):
         body += block
@@ -149,7 +149,7 @@ def content(response: Response, largest: int = LARGEST) -> bytearray:
 
 
 def blocks(response: Response) -> Iterator[bytes]:
-    """The body as it came over the wire. Raises `Failed`, also where less comes than was announced."""
+    """The body as it was sent. Raises `Failed`, also if it is shorter than announced."""
     response.raw.enforce_content_length = True  # urllib3 does so by itself only from version 2 on
     while block := _block(response):
         yield block
@@ -164,10 +164,10 @@ def _block(response: Response) -> bytes:
 
 
 def unpacked(source: Iterable[bytes]) -> Iterator[bytes]:
-    """The bytes of a gzip file in blocks of bounded size, or what is no gzip file as it is.
+    """The content of a gzip file in blocks of bounded size; any other file as it is.
 
-    The first two bytes tell, not a header: whether a file is packed, or its transport, is all the same. Raises `Failed`
-    when the file is cut or damaged.
+    The first two bytes decide, and no header: so both a compressed file and compressed transport are recognized. Raises
+    `Failed` if the file is cut or damaged.
     """
     rest = iter(source)
     head = b""
@@ -180,7 +180,7 @@ def unpacked(source: Iterable[bytes]) -> Iterator[bytes]:
     for packed in chain([head], rest):
         block = packed
         while block:
-            if unpacker.eof:  # a gzip file may be several, one after the other, with padding at the end
+            if unpacker.eof:  # a gzip file may have several members, and padding at its end
                 block = block.lstrip(b"\0")
                 if not block:
                     break
@@ -197,14 +197,14 @@ def unpacked(source: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Session(requests.Session):
-    """A session that follows no redirect, and does not even try to understand where it leads."""
+    """A session that follows no redirect and does not parse its target."""
 
     def get_redirect_target(self, resp: Response) -> None:
-        """There never is one."""
+        """None for every answer."""
 
 
 class _Answer(HTTPResponse):
-    """An answer whose headers and body come within a bounded time; preliminary answers (1xx) are passed over."""
+    """An answer whose headers and body come within a time limit; informational answers (1xx) are skipped."""
 
     seconds_per_byte = 0.0
 
@@ -213,7 +213,7 @@ class _Answer(HTTPResponse):
         self.fp = io.BufferedReader(_Bounded(self.fp.detach(), sock, self.seconds_per_byte), BLOCK)
 
     def begin(self) -> None:
-        """Read the status and the headers, without the cookies: none is kept, and to parse one takes 20 µs."""
+        """Read the status and the headers without the cookies: none is kept, and parsing one takes 20 µs."""
         super().begin()
         while 100 <= self.status < 200 and self.status != 101:
             self.headers = self.msg = None  # type: ignore[assignment]  # as before the first call
@@ -222,7 +222,7 @@ class _Answer(HTTPResponse):
 
 
 class _File(_Answer):
-    """An answer that may take as long as it needs, unless it drips."""
+    """An answer that may take as long as it needs, unless it is too slow."""
 
     seconds_per_byte = 1 / DRIP
 
@@ -272,12 +272,12 @@ class _Adapter(HTTPAdapter):
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Have direct connections bounded."""
+        """Use our pools for direct connections."""
         super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Have connections through a proxy bounded; those through SOCKS are of another kind."""
+        """Use our pools for connections through an HTTP proxy; those through SOCKS need pools of another kind."""
         if proxy.lower().startswith("socks"):
             return super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
         manager = super().proxy_manager_for(proxy, ssl_context=self._tls, proxy_ssl_context=self._tls, **kwargs)
@@ -285,16 +285,16 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
-        """Leave the certificates to the TLS context: requests 2.32.3 would put its own in the place of ours."""
+        """Leave the certificates to the TLS context: requests 2.32.3 would replace them with its own."""
         host, _ = super().build_connection_pool_key_attributes(*args, **kwargs)
         return host, {}
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Leave the certificates to the TLS context: those of requests would be added to it for each connection."""
+        """Leave the certificates to the TLS context: requests would add its own for each connection."""
 
 
 class _Bounded(io.RawIOBase):
-    """A socket's bytes, as long as reading them has not taken too long in all: a server may drip a byte at a time."""
+    """The bytes of a socket, with a limit on the total time: a server may send one byte at a time."""
 
     def __init__(self, source: io.RawIOBase, sock: socket.socket, seconds_per_byte: float) -> None:
         self._source = source
@@ -323,7 +323,7 @@ class _Bounded(io.RawIOBase):
 
 
 def _failure(error: Exception) -> Exception:
-    """What happened to a request, without its URL and headers."""
+    """The error of a failed request, without its URL and headers."""
     causes = list(_causes(error))
     unverified = [cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)]
     if unverified:
@@ -353,12 +353,12 @@ def _reason(error: Exception, causes: list[BaseException]) -> str:
 
 
 def _tunnel(causes: list[BaseException]) -> re.Match[str] | None:
-    """What a proxy answered instead of letting the connection through."""
+    """The answer of a proxy that refused the connection."""
     return next(filter(None, (TUNNEL.match(str(cause)) for cause in causes)), None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that it was raised for."""
+    """An error and all its causes."""
     seen: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:

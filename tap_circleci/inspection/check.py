@@ -1,4 +1,4 @@
-"""`--check`: whether the config works, what the token can read, and about what a first sync costs."""
+"""`--check`: whether the config works, what the token can read, and about how many calls a first sync takes."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from tap_circleci.workers import Clock, Pool, result
 LOGGER = logging.getLogger(__name__)
 
 PROJECTS_TRIED = 20
-"""Projects below which lists are tried; permissions seldom differ between more of them."""
+"""Projects below which lists are tried; permissions rarely differ between more projects."""
 SLUGS_SHOWN = 50
-"""Slugs that are shown one by one; if there are more, a pattern for each organization is shown."""
+"""Slugs that are shown individually; if there are more, a pattern for each organization is shown."""
 OLD_API = "/api/v1.1/"
-"""What the paths of the streams begin with that need the older API."""
+"""The beginning of the paths of streams that need the older API."""
 
 
 def check(config: Config, clock: Clock) -> list[str]:
-    """Say in a few lines whose token it is, what it can read and what not; gives a sentence for each problem."""
+    """Log in a few lines whose token it is and what it can read; gives a sentence for each problem."""
     client = Client(config, clock)
     pool = Pool(config.max_workers)
     report = Report(clock, Messages(Selected({}), clock), client, is_strict=config.strict)
@@ -61,7 +61,7 @@ def check(config: Config, clock: Clock) -> list[str]:
 
 @dataclass(frozen=True)
 class _Parent:
-    """A row below which lists are asked for: its name in messages and the ids that it gives them."""
+    """A row below which lists are requested: its name in messages and the ids that it gives them."""
 
     name: str
     ids: Ids
@@ -78,12 +78,12 @@ class _Look:
 
     @property
     def name(self) -> str:
-        """What the list is called in messages."""
+        """The name of the list in messages."""
         return f"{self.stream.name} of {self.parent.name}"
 
 
 class _Check:
-    """Asks for the first page of each list that a sync would read, or of one like it."""
+    """Requests the first page of each list that a sync would read, or of a similar one."""
 
     def __init__(self, config: Config, clock: Clock, client: Client, pool: Pool, report: Report) -> None:
         self._config = config
@@ -97,7 +97,7 @@ class _Check:
         self._looks: list[_Look] = []
 
     def everything(self) -> None:
-        """The token, the organizations, the projects, the lists below them, and the price of a first sync."""
+        """Log the token, the organizations, the projects, the lists below them, and the calls of a first sync."""
         self._log_token()
         organizations = self._read_organizations()
         named = self._config.project_slugs
@@ -128,8 +128,7 @@ class _Check:
     # The projects
 
     def _named_projects(self) -> list[_Parent]:
-        """The projects that the user names, as far as they are there; of those that a pattern gives the first are
-        looked up."""
+        """The projects that the user names and that exist; only the first of those from patterns are looked up."""
         slugs = self._organizations.slugs()
         single = {*self._config.project_slugs.single}
         looked_up = {
@@ -151,7 +150,7 @@ class _Check:
         return found
 
     def _seen_projects(self) -> list[_Parent]:
-        """The projects that the token sees, with what to write into the config to sync them."""
+        """The projects that the token sees; logs the line for the config that syncs them."""
         rows = [row for listing in self._organizations.read([PROJECTS]) for row in listing.rows]
         found = [
             _Parent(slug, {**context_of(PROJECTS, row), "project_slug": slug})
@@ -169,9 +168,9 @@ class _Check:
     # The lists
 
     def _look_below(self, parents: Sequence[_Parent], streams: Sequence[Stream]) -> None:
-        """Ask for the first pages of these streams below these parents, then for those below a row of each.
+        """Request the first pages of these streams below these parents, then those below a row of each.
 
-        What the user does not ask for is tried below one parent only.
+        A stream that the config does not select is tried below one parent only.
         """
         asked = [
             (stream, parent, self._ask(partial(self._first_page, stream, parent.ids)))
@@ -198,7 +197,7 @@ class _Check:
         return not stream.is_extra or any(one.name in self._config.extra_streams for one in family_of(stream))
 
     def _log_streams(self) -> None:
-        """Say which extra streams can be read; what a sync would miss is reported as in a sync."""
+        """Log which extra streams can be read; problems of a sync are reported as in a sync."""
         for look in self._looks:
             if self._is_wanted(look.stream):
                 self._outcomes.judge(look.name, look.stream.name, look.parent.name, look.problem)
@@ -223,7 +222,7 @@ class _Check:
                 break
 
     def _log_estimate(self, organizations: int, projects: int, tried: int) -> None:
-        """Say about how many calls a first sync makes, from what was seen."""
+        """Log about how many calls a first sync makes, judging by the first pages."""
         sample = Sample(
             organizations=organizations,
             projects=projects,
@@ -266,5 +265,5 @@ def _why_not_tried(stream: Stream) -> str:
     if isinstance(stream.source.answer, Export):
         return "CircleCI makes only a few exports an hour"
     if isinstance(stream.source.answer, Download):
-        return f"files that {stream.parent} point to"
-    return f"no row of {stream.parent} to look below"
+        return f"it needs files from rows of {stream.parent}"
+    return f"no row of {stream.parent} was found"

@@ -13,15 +13,15 @@ from tap_circleci.values.text import counted
 from tap_circleci.values.times import moment
 
 CALLS_PER_SECOND = 10
-"""What a sync with the usual 8 workers makes of a service that answers within a second."""
+"""The calls of a sync with the default 8 workers if the service answers in 0.8 s."""
 PAGE = 20
 """Pipelines on a page."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen: how many organizations and projects there are, the first pages of the pipelines of the projects
-    that were tried, and how many rows one list of each stream has."""
+    """What was found: the number of organizations and projects, the first pages of the pipelines of the projects that
+    were tried, and the number of rows in one list of each stream."""
 
     organizations: int
     projects: int
@@ -59,8 +59,8 @@ def _calls_below(stream: Stream, sample: Sample, wanted: frozenset[str]) -> floa
 
 
 def _since(page: Page, start: datetime | None) -> float:
-    """How many pipelines a project has since the start date: those of the page, or as many as its pace and the number
-    of the newest one allow."""
+    """How many pipelines a project has since the start date: those on the page, or an extrapolation of their rate, up
+    to the number of the newest pipeline."""
     created = [date for row in page.rows if (date := moment(row.get("created_at"))) is not None]
     shown = [date for date in created if start is None or date >= start]
     if not page.more or start is None or len(shown) < len(created) or len(created) < 2:

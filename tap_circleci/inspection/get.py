@@ -1,4 +1,4 @@
-"""`--get`: prints the JSON that the API has at a path, or the items of all pages of a list."""
+"""`--get`: prints the JSON at a path of the API, or the items of all pages of a list."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_PAGES = 10_000
 
 
 def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
-    """Print the JSON that the API has at a path such as `/me` or `project/gh/acme/api/pipeline?branch=main`.
+    """Print the JSON at a path of the API such as `/me` or `project/gh/acme/api/pipeline?branch=main`.
 
     With `every_page` the items of all pages of the list are printed as one. Raises `TapError`.
     """
@@ -34,7 +34,7 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
         body = client.get(path, params, "get", _anything).body
         if every_page:
             if not _is_page(body):
-                raise BadInput(f"{quoted(target)} is no list with pages; leave out --all.")
+                raise BadInput(f"{quoted(target)} is not a list with pages; leave out --all.")
             body = _whole_list(client, path, params, body)
     finally:
         client.close()

@@ -1,1 +1,1 @@
-"""What leaves the tap: messages on stdout, words on stderr."""
+"""The output: messages on stdout, the log on stderr."""

@@ -1,9 +1,9 @@
-"""How a line of the log looks. No message can forge another line, move the cursor or show the token.
+"""The format of the log. No message can forge another line, move the cursor or show the token.
 
-A line begins with its level, as singer-python writes it: runners read the first word of a line as that. On a terminal
-the message follows; elsewhere time and process come first, so that a log to which `cron` appends can be read. With
-TAP_CIRCLECI_LOG=json each line is an object. It has the fields by which Meltano knows the lines of SDK plugins, so that
-a CRITICAL line is one there, too.
+A line begins with its level, as singer-python writes it, since runners read the first word of a line as its level. On
+a terminal the message follows; elsewhere the time and the process come first, for logs to which `cron` appends. With
+TAP_CIRCLECI_LOG=json each line is an object. It has the fields of the lines of SDK plugins, so that Meltano shows its
+level.
 https://github.com/meltano/meltano/blob/main/src/meltano/core/logging/parsers.py
 """
 
@@ -28,9 +28,9 @@ FORMATS = ("text", JSON)
 SHORTEST = 8
 """Characters of a secret that is masked: shorter strings occur in ordinary words and are not masked."""
 RESULT = "RESULT: "
-"""What the last line of a sync begins with; the rest of it is JSON."""
+"""The beginning of the last line of a sync; the rest of it is JSON."""
 WITH_FIELDS = ("METRIC: ", RESULT)
-"""What messages begin with whose rest is JSON."""
+"""The beginnings of messages whose rest is JSON."""
 
 run_id = uuid.uuid4().hex[:8]
 """Identifies the lines of this run in a log that several runs share."""
@@ -55,13 +55,13 @@ def protect(secret: str) -> None:
             return printable(super().getMessage(), secret)
 
     logging.setLogRecordFactory(Record)
-    logging.raiseExceptions = False  # a log that cannot be written has no place for a traceback either
+    logging.raiseExceptions = False  # if the log cannot be written, a traceback cannot either
 
 
 def set_up() -> None:
-    """Log as the environment says: TAP_CIRCLECI_LOG the format, TAP_CIRCLECI_LOGLEVEL the least level.
+    """Set up the log from the environment: TAP_CIRCLECI_LOG is the format, TAP_CIRCLECI_LOGLEVEL the lowest level.
 
-    DEBUG says why each pipeline is read or not. The level is that of our own loggers, since singer resets the root's.
+    DEBUG shows why each pipeline is read or not. The level is set for our own loggers, since singer resets the root's.
     Raises `BadInput`.
     """
     level = (os.environ.get("TAP_CIRCLECI_LOGLEVEL") or "INFO").upper()
@@ -87,7 +87,7 @@ def set_format() -> None:
 
 
 def is_json() -> bool:
-    """Whether each line is to be an object."""
+    """Whether each line of the log is a JSON object."""
     return os.environ.get("TAP_CIRCLECI_LOG") == JSON
 
 
@@ -99,7 +99,7 @@ class _JsonFormatter(logging.Formatter):
     """A record as one JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's level, time, message and fields, and what Meltano asks for."""
+        """The record's level, time, message and fields, and the fields that Meltano needs."""
         message = record.getMessage()
         known = {
             "level": record.levelname,
@@ -118,12 +118,12 @@ class _JsonFormatter(logging.Formatter):
 
 
 def _fields(message: str) -> dict[str, Any]:
-    """The JSON object in a message that has one."""
+    """The JSON object in a message; empty if there is none."""
     for beginning in WITH_FIELDS:
         if message.startswith(beginning):
             try:
                 found = json.loads(message.removeprefix(beginning))
-            except ValueError:  # cut, since it was very long
+            except ValueError:  # a very long message was cut
                 return {}
             return found if isinstance(found, dict) else {}
     return {}

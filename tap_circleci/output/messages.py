@@ -29,15 +29,15 @@ from tap_circleci.workers import Clock
 LOGGER = logging.getLogger(__name__)
 
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
-"""Bytes that a pipe takes wholly or not at all; where the system does not say, the least that POSIX asks for."""
+"""Bytes that a pipe accepts as a whole or not at all; the minimum of POSIX if the system does not say."""
 FULL_PIPE_SECONDS = 0.01
-"""Seconds between two tries to write to a full pipe that does not wait by itself."""
+"""Seconds between two attempts to write to a full pipe that does not block."""
 STATE_SECONDS = 1.0
 """Seconds between two STATE messages, at least."""
 MAX_STATE_SECONDS = 60.0
-"""Seconds after which a changed state is written however large it is."""
+"""Seconds after which a changed state is written, whatever its size."""
 STATE_SHARE = 0.04
-"""The share of all bytes that STATE messages may take up before that."""
+"""The share of all bytes that STATE messages may have before that."""
 
 
 class Messages:
@@ -64,7 +64,7 @@ class Messages:
         self._last_state: dict[str, Any] | None = None
         self._state_at = clock.now()
         self._bytes = self._state_bytes = 0
-        self._state_size = 0  # of the last one that was looked at
+        self._state_size = 0  # of the last state that was serialized
         self.rows: Counter[str] = Counter(dict.fromkeys(selected.schemas, 0))
         self.keyless: Counter[str] = Counter()
         self.unfit: Counter[tuple[str, Path, str]] = Counter()
@@ -83,7 +83,7 @@ class Messages:
         )
 
     def convert(self, name: str, row: Row) -> Row | None:
-        """The record that a row makes, or None (and counted) where its key is not usable."""
+        """The record for a row, or None if its key is not usable; such rows are counted."""
         record: Row = self._converters[name](row)
         if all(_is_usable(STREAMS[name], column, row, record) for column in STREAMS[name].key):
             return record
@@ -95,13 +95,13 @@ class Messages:
         message: dict[str, Any] = {"type": "RECORD", "stream": name, "record": record}
         if version is not None:
             message["version"] = version
-        # The same as singer writes, in a third of the time; most messages of a run are records.
+        # The same text as singer's, in a third of the time; most messages of a run are records.
         message["time_extracted"] = written(extracted)
         self._unwritten.append(json.dumps(message, allow_nan=False) + "\n")
         self.rows[name] += 1
 
     def records(self, name: str, records: Records, extracted: datetime) -> None:
-        """Write records that were read at that time, and report what did not fit."""
+        """Write records that were read at that time, and report the fields that did not fit."""
         for (path, problem), times in records.misfits.items():
             self._misfit(name, path, problem, times)
         head = f'{{"type": "RECORD", "stream": "{name}", "record": {{'
@@ -110,13 +110,13 @@ class Messages:
         self.rows[name] += len(records.fields)
 
     def activate(self, name: str, version: int) -> None:
-        """Have the target drop the rows of other versions."""
+        """Make the target drop the rows of other versions."""
         self._add(singer.ActivateVersionMessage(name, version))
 
     def state(self, state: State, *, now: bool = False) -> None:
-        """Write the state if the last one is a while ago and was another, or `now`.
+        """Write the state if it has changed and the last one is old enough, or in any case `now`.
 
-        A large one is written less often, so that it takes up a small part of the output.
+        A large state is written less often, so that it remains a small part of the output.
         """
         self.flush()
         moment = self._clock.now()
@@ -138,8 +138,8 @@ class Messages:
         return self._state_bytes + size <= STATE_SHARE * (self._bytes + size)
 
     def flush(self) -> None:
-        """Write out what has been added. Called after each unit of work: a call for each line costs more than the line,
-        since the thread has to wait for its turn after every call."""
+        """Write the messages that were added. Called after each unit of work: a write for each line would cost more
+        than the line, since the thread releases the interpreter lock in every write."""
         lines, self._unwritten = "".join(self._unwritten), []
         if lines:
             _put(lines)
@@ -159,29 +159,29 @@ class Messages:
 
 
 def _is_usable(stream: Stream, column: str, row: Row, record: Row) -> bool:
-    """Whether a row has a value for this part of its key, a text or a number, that its record still has.
+    """Whether a row has a text or a number for this column of its key, and its record has it, too.
 
-    It is not empty, unless it may be.
+    It must not be empty, except in `blank_columns`.
     """
     given, value = value_of(row, column), record[column]
     if value is None or isinstance(given, bool) or not isinstance(given, (str, int)):
         return False
     if column in stream.row.blank_columns:
         return True
-    if column in stream.row.identity and column != "id":  # a name, which need not be able to stand in a path
+    if column in stream.row.identity and column != "id":  # a name, which is never part of a path
         return str(value).strip() != ""
     return usable_id(value) is not None
 
 
 def print_json(text: str) -> None:
-    """Write a catalog or an answer for people to read."""
+    """Write a catalog or an answer that people read."""
     _put(text + "\n")
 
 
 def _put(lines: str) -> None:
-    """Write whole lines to standard output; a closed pipe or a full disk is `PipeClosed`."""
+    """Write whole lines to standard output. Raises `PipeClosed` for a closed pipe or a full disk."""
     if sys.stdout is None:
-        raise PipeClosed("Standard output is closed: there is nowhere to write to.")
+        raise PipeClosed("Standard output is closed.")
     try:
         for block in _blocks(lines.encode()):
             _write(block)
@@ -192,8 +192,8 @@ def _put(lines: str) -> None:
 
 
 def _blocks(lines: bytes) -> Iterator[bytes]:
-    """The lines in blocks that a pipe takes wholly or not at all, except for longer lines: so a run that is ended while
-    its target does not read leaves no part of a line behind."""
+    """The lines in blocks that a pipe accepts as a whole or not at all, except for longer lines. So if a run ends while
+    its target does not read, no part of a line remains in the pipe."""
     start = 0
     while start < len(lines):
         end = lines.rfind(b"\n", start, start + PIPE_BUF) + 1 or lines.index(b"\n", start) + 1
@@ -202,11 +202,11 @@ def _blocks(lines: bytes) -> Iterator[bytes]:
 
 
 def _write(block: bytes) -> None:
-    """Write all of a block to standard output without Python's buffering, which may lose the rest of a write that was
-    cut short."""
+    """Write a whole block to standard output without Python's buffering, which may lose the rest of an incomplete
+    write."""
     try:
         output = sys.stdout.fileno()
-    except io.UnsupportedOperation:  # something in Python has taken its place
+    except io.UnsupportedOperation:  # another Python object has replaced it
         sys.stdout.write(block.decode())
         return
     while block:

@@ -1,4 +1,4 @@
-"""What follows from the result of each list: what is missing is named, and a service that is down ends the run."""
+"""Judges the result of each list: what is missing is reported, and a service that is down ends the run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tap_circleci.output.tally import STATUS_PAGE
 LOGGER = logging.getLogger(__name__)
 
 FAILURES_TO_ASK = 20
-"""Failures in a row after which `GET /me` is asked, to see whether the service answers at all."""
+"""Failures in a row after which `GET /me` is requested, to see whether the service answers at all."""
 FAILURES_TO_END = 100
 """Failures in a row after which the service counts as down, even if `GET /me` answers."""
 MISSING_TO_ASK = 5
-"""404s in a row after which `GET /me` is asked, to see whether the token is still valid; then five times as many."""
+"""404s in a row after which `GET /me` checks the token; then again after five times as many."""
 NO_PROJECT = "None of the projects in project_slugs can be read: they do not exist, or the token does not see them."
 
 
 class Outcomes:
-    """Judges each list that was read, and ends the run when nothing can be read any more.
+    """Judges each list that was read, and ends the run when nothing more can be read.
 
     Used by the one thread that writes.
     """
@@ -35,9 +35,9 @@ class Outcomes:
     def judge(
         self, name: str, stream: str, owner: str, problem: LocalError | None, *, may_be_endless: bool = False
     ) -> bool:
-        """Report what is wrong with a list. Returns whether it counts as read: whole, gone or forbidden.
+        """Report the problem of a list. Returns whether it counts as read: complete, gone or forbidden.
 
-        `name` is the list's own, `owner` the project or organization that it belongs to.
+        `name` is the name of the list, `owner` its project or organization.
         `may_be_endless`: a list that does not end counts as read. Raises `Unavailable` for a service that is down.
         """
         if isinstance(problem, NotFound):
@@ -61,7 +61,7 @@ class Outcomes:
         return True
 
     def judge_project(self, slug: str, problem: LocalError | None) -> bool:
-        """Report why a project that the user names cannot be read; returns whether it can."""
+        """Report why a project that the user names cannot be read; returns whether it can be read."""
         if isinstance(problem, (NotFound, Forbidden)):
             self._report.project_skipped(slug, problem)
         elif problem is not None:
@@ -70,16 +70,16 @@ class Outcomes:
         return problem is None
 
     def failed(self, sentence: str) -> None:
-        """Record something that was left out; raises `Unavailable` when nothing can be read any more."""
+        """Record a failure; raises `Unavailable` after too many in a row."""
         self._report.failed(sentence)
         self._count_failure()
 
     def left_out(self, sentence: str) -> None:
-        """Warn of something that the user named and that is left out: with `strict` a failure."""
+        """Warn about something that the user named and that is left out: with `strict` a failure."""
         self._report.left_out(sentence)
 
     def _count_missing(self) -> None:
-        """Ask whether the token is valid still: a bad one gets 404 on project routes."""
+        """Count a 404 and sometimes check the token: an invalid one gets 404 on project routes."""
         self._missing += 1
         if self._missing == self._ask_at:
             self._ask_at *= 5

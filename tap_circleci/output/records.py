@@ -1,8 +1,8 @@
-"""From a row of the API to a record of its schema: typed, with nothing lost in silence.
+"""Converts a row of the API to a record of its schema: typed, and every dropped value is reported.
 
-The results are those of singer-python's Transformer, with its date-times, but null stays null, and what does not fit is
-reported instead of raised. A schema is compiled once into nested functions: the Transformer costs more than the rest
-of the tap together.
+The results are those of singer-python's Transformer, with its date-times. But null stays null, and a value that does
+not fit is reported instead of raised. A schema is compiled once into nested functions: the Transformer would cost more
+time than the rest of the tap together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tap_circleci.values.times import lenient, written
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
 ReportMisfit = Callable[[Path, str], None]
-"""Takes the path of a field and what is wrong with it."""
+"""Takes the path of a field and the reason why its value does not fit."""
 Convert = Callable[[Any], Any]
 Column = Sequence[str | None]
 
@@ -43,12 +43,12 @@ class Table:
 
 
 Misfits = Counter[tuple[Path, str]]
-"""How often a field did not fit, by its path and what is wrong."""
+"""How often a field did not fit, by its path and the reason."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """The records of a table in order, each as its fields in JSON with commas between them, and what did not fit."""
+    """The records of a table in order, each as its fields in JSON with commas between them, and the misfits."""
 
     fields: Sequence[str]
     misfits: Misfits
@@ -64,9 +64,9 @@ _JSON: Mapping[type, Callable[[Any], str]] = {
     bool: json.dumps,
     type(None): json.dumps,
 }
-"""What `json.dumps` makes of single values, without its cost for each call."""
+"""The same results as `json.dumps` for single values, without its cost per call."""
 _KINDS: Mapping[type, str] = {dict: "an object", list: "a list"}
-SECRET = "**REDACTED**"  # noqa: S105 - what replaces one
+SECRET = "**REDACTED**"  # noqa: S105 - the replacement of a secret
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _PLAIN = re.compile(r"(\d{4}-\d\d-\d\d)[T ](?!24)(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z?", re.ASCII)
 
@@ -79,7 +79,7 @@ def converter(
     *,
     left_out: Iterable[Path] = (),
 ) -> Convert:
-    """A function from a row to a record with every field of `wanted`, a part of `schema`; null where the row has none.
+    """A function from a row to a record with every field of `wanted`, a part of `schema`; null if the row lacks it.
 
     Fields that `schema` does not name, and values that do not fit it, are dropped and given to `report`. Paths in
     `secrets` lead to URLs whose query is masked. Paths in `left_out` lead to fields that are dropped without a report.
@@ -92,8 +92,7 @@ def converter(
 
 @dataclass(frozen=True)
 class _Special:
-    """What every part of a schema has to know: the paths that are not treated as their types say, and whom to report
-    to."""
+    """What every part of a schema needs: the paths that are not converted by type, and the function for reports."""
 
     secrets: frozenset[Path]
     left_out: frozenset[Path]
@@ -101,10 +100,10 @@ class _Special:
 
 
 def table_converter(schema: Schema, wanted: Schema) -> TableConvert:
-    """A function from a table with rows to its records, as JSON: the same that a `converter` makes of each row.
+    """A function from a table with rows to its records as JSON, with the same results as `converter`.
 
-    For schemas without nested fields. Most values of a column stand in it many times, so each is converted once: an
-    export has up to a million rows.
+    For schemas without nested fields. Most values occur many times in a column, so each is converted once: an export
+    has up to a million rows.
     """
     writers = {name: _writer(_leaf_of(field), name) for name, field in wanted["properties"].items()}
 
@@ -122,11 +121,11 @@ def table_converter(schema: Schema, wanted: Schema) -> TableConvert:
 
 
 def _writer(leaf: Convert, name: str) -> Callable[[Column], tuple[Iterator[str], Misfits]]:
-    """A function from the values of a column to its fields in JSON, and to those that do not fit."""
+    """A function from the values of a column to its fields in JSON and its misfits."""
     key = json.dumps(name)
 
     def write(column: Column) -> tuple[Iterator[str], Misfits]:
-        is_constant = column.count(column[0]) == len(column)  # as many are, and no set is made for them
+        is_constant = column.count(column[0]) == len(column)  # many columns are, and need no set
         fields: dict[str | None, str] = {}
         misfits: Misfits = Counter()
         for value in column[:1] if is_constant else set(column):
@@ -163,14 +162,14 @@ def _type_of(schema: Schema) -> str:
 
 
 def _leaf_of(schema: Schema) -> Convert:
-    """The function for values of a type that holds no others."""
+    """The function for values of a type that has no parts."""
     if schema.get("format") == "date-time":
         return date_time
     return {"integer": integer, "number": number, "boolean": boolean, "string": text}[_type_of(schema)]
 
 
 def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path: Path, special: _Special) -> Convert:
-    """A function for maps whose fields are declared; it also knows them by the other spelling, `a_b` for `a-b`."""
+    """A function for objects with declared fields; it also accepts their other spelling, `a_b` for `a-b`."""
     known: dict[str, tuple[str, Convert | None]] = {
         name: (name, None) for *parent, name in special.left_out if tuple(parent) == path
     }
@@ -241,7 +240,7 @@ def text(value: Any) -> str:
 
 
 def tidy(value: Any) -> Any:
-    """A free value with all its texts and names tidied."""
+    """A value without a schema, with all its texts and names cleaned as in `text`."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, dict):
@@ -252,7 +251,7 @@ def tidy(value: Any) -> Any:
 
 
 def integer(value: Any) -> int | None:
-    """A whole number that 64 bits can hold, also one written 12.0; raises ValueError."""
+    """A whole number of 64 bits, also one written as 12.0; raises ValueError."""
     if value == "":
         return None
     if isinstance(value, str):
@@ -274,7 +273,7 @@ def _whole(value: Any) -> Any:
 
 
 def number(value: Any) -> int | float | None:
-    """A number that a float can hold, as it is, or the number that a text spells plainly; raises ValueError."""
+    """A finite number, or the number in a text; raises ValueError."""
     if value == "":
         return None
     if isinstance(value, str):
@@ -287,7 +286,7 @@ def number(value: Any) -> int | float | None:
 
 
 def boolean(value: Any) -> bool | None:
-    """true, false, or a text or number that means one of them; raises ValueError."""
+    """true or false, or the meaning of a text or number such as "n" or 1; raises ValueError."""
     if isinstance(value, bool):
         return value
     said = {"": None, "true": True, "false": False, "1": True, "0": False, "y": True, "n": False}
@@ -309,14 +308,14 @@ def date_time(value: Any) -> str | None:
 def _date_time(value: str) -> str:
     plain = _PLAIN.fullmatch(value)
     if plain is not None:
-        datetime.fromisoformat(value[:19])  # raises for a day or hour that is none
+        datetime.fromisoformat(value[:19])  # raises for a day or hour that does not exist
         date, time, fraction = plain.groups("")
         return f"{date}T{time}.{fraction[:6].ljust(6, '0')}Z"
     return written(lenient(value))
 
 
 def masked(url: Any) -> str:
-    """A URL with every value in its query, and a password before its host, masked."""
+    """A URL in which the values of the query, and a password before the host, are masked."""
     open_url = re.sub(r"//[^/?#@]*@", f"//{SECRET}@", text(url))
     head, mark, query = open_url.partition("?")
     masked_parts = [re.sub(r"(?s)^([^=]*=)?.*", rf"\g<1>{SECRET}", part) for part in query.split("&")]

@@ -1,4 +1,4 @@
-"""What the user reads on stderr: progress during the run, and at its end a summary, metrics and failures."""
+"""The log of a run: progress, and at the end a summary, metrics and failures."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ EVERY = 5.0
 EVERY_LIVE = 0.25
 """Seconds between two updates of the line on a terminal."""
 WORTH_A_WORD = 1.0
-"""Seconds of waiting for the rate limit from which on the progress mentions them."""
+"""Seconds of waiting for the rate limit from which the progress mentions it."""
 NOT_OFFERED = "CircleCI does not offer this here"
 NOT_FOUND = "404: aged out, deleted, or not visible to the token"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a run: a sentence for each thing that could not be delivered, and the signal that ended it.
+    """The result of a run: a sentence for each thing that could not be delivered, and the signal that ended it.
 
-    `retry_helps`: a later run may succeed where this one failed. `figures` are for programs; None for what is no sync.
+    `retry_helps`: a later run may succeed. `figures` are for programs; None if the run was not a sync.
     """
 
     failures: Sequence[str] = ()
@@ -46,7 +46,7 @@ class Result:
 class Report:
     """Collects what happens in a run; used by the one thread that writes.
 
-    `is_strict`: whatever the user named and the run leaves out is a failure.
+    `is_strict`: something that the user named and the run left out is a failure.
     """
 
     def __init__(self, clock: Clock, messages: Messages, client: Client, *, is_strict: bool = False) -> None:
@@ -67,19 +67,19 @@ class Report:
         self.older: Counter[str] = Counter()
 
     def begin_part(self, part: str, detail: str = "", share: float = 0.0) -> None:
-        """Set what the progress says: the part of the run, the place in it, and the share of the run that is done."""
+        """Set the progress: the part of the run, the place in it, and the share of the run that is done."""
         self._part = part
         self.progress(detail, share)
 
     def progress(self, detail: str, share: float) -> None:
-        """Set how far the same part has come."""
+        """Set the progress within the same part."""
         if share <= self._first_share:
             self._first_share, self._share_at = share, self._clock.now()
         self._detail, self._share = detail, share
 
     @property
     def failures(self) -> list[str]:
-        """What could not be delivered, a sentence for each kind of failure."""
+        """A sentence for each kind of thing that could not be delivered."""
         return [*self._broken.sentences(), *self._strict_failures(), *self._failures]
 
     def failed(self, *sentences: str) -> None:
@@ -87,7 +87,7 @@ class Report:
         self._failures |= dict.fromkeys(sentences)
 
     def ended_by(self, error: TapError) -> None:
-        """Record what ended the run."""
+        """Record the error that ended the run."""
         self.failed(*error.args)
         self._retry_helps |= isinstance(error, Unavailable)
 
@@ -97,19 +97,19 @@ class Report:
         self._retry_helps |= not isinstance(problem, Rejected)
 
     def left_out(self, sentence: str) -> None:
-        """Record something that the user named and that is left out; it has a line."""
+        """Record something that the user named and that is left out, and log it once."""
         if sentence not in self._left_out:
             LOGGER.warning("%s", sentence)
         self._left_out[sentence] = None
 
     def forbidden(self, name: str, stream: str, owner: str, status: int) -> None:
-        """Record what the token may not see, as this status says."""
+        """Record a list that the token may not read (this status)."""
         if self._skipped.add(f"permission denied ({status})", stream, owner):
             first = "" if name == f"{stream} of {owner}" else f" (first: {name})"
             LOGGER.warning("%s of %s: permission denied (%d); skipped%s", stream, owner, status, first)
 
     def project_skipped(self, slug: str, problem: LocalError) -> None:
-        """Record a named project that is not there, or that the token may not see."""
+        """Record a named project that does not exist or that the token may not read."""
         reason = "there is no such project, or the token does not see it (404)"
         if isinstance(problem, Forbidden):
             reason = f"permission denied ({problem.status})"
@@ -118,15 +118,15 @@ class Report:
         self._projects_skipped[slug] = reason
 
     def looked_back(self, days: int) -> None:
-        """Record a project in which pipelines of up to this age were looked at."""
+        """Record a project in which pipelines up to this age were re-checked."""
         self._looked_back[days] += 1
 
     def not_found(self, stream: str, owner: str) -> None:
-        """Count something that the service does not have any more."""
+        """Count a list that the service no longer has."""
         self._empty.add(NOT_FOUND, stream, owner)
 
     def not_offered(self, stream: str, owner: str, answer: str) -> None:
-        """Count a list that the service does not have; the first of each stream has a line."""
+        """Count a list that the service does not offer; the first of each stream is logged."""
         if not self._empty.knows(NOT_OFFERED, stream):
             LOGGER.info("%s of %s: %s (%s)", stream, owner, NOT_OFFERED, answer)
         self._empty.add(NOT_OFFERED, stream, owner)
@@ -149,7 +149,7 @@ class Report:
             LOGGER.warning("%s: %s; install the newest tap-circleci, or report this if it is installed", label, clause)
 
     def tick(self) -> None:
-        """Show the progress if the last time is a while ago: on the terminal's last line, or in the log."""
+        """Show the progress if the last one is old enough: on the terminal's last line, or in the log."""
         now = self._clock.now()
         if now - self._shown_at < (EVERY_LIVE if self._line else EVERY):
             return
@@ -174,7 +174,7 @@ class Report:
         return f", waiting for the rate limit, {seconds:.0f} s" if seconds >= WORTH_A_WORD else ""
 
     def _time_left(self, now: float) -> str:
-        """How long the rest will take at the pace since the share of the work was first known."""
+        """The time left, from the pace since the share of the work was first known."""
         done = self._share - self._first_share
         if done <= 0.001:
             return ""
@@ -200,7 +200,7 @@ class Report:
         self._write_metrics(traffic)
 
     def result(self, signum: int = 0) -> Result:
-        """What became of the run, which a signal may have ended."""
+        """The result of the run; `signum` is the signal that ended it, if any."""
         traffic = self._client.traffic()
         failures = self.failures
         figures = {
@@ -264,7 +264,7 @@ class Report:
             yield f"{first_few([slug for slug, why in self._projects_skipped.items() if why == reason])}: {reason}"
 
     def _strict_failures(self) -> Iterable[str]:
-        """What was left out although the user named it, if that is a failure."""
+        """With `strict`, a sentence for each thing that the user named and the run left out."""
         if self._is_strict:
             yield from self._left_out
             for line in (*self._skipped.lines(), *self._projects_lines()):

@@ -1,4 +1,4 @@
-"""The same trouble many times: one line for the first, a count for all of them."""
+"""Counts equal problems: one line for the first, a count for all of them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from tap_circleci.values.text import NAMED, counted, first_few
 
 LINES = 100
-"""Projects or organizations that have a line of their own for the same trouble with the same stream."""
+"""Projects or organizations that have their own line for the same problem of the same stream."""
 STATUS_PAGE = "https://status.circleci.com"
 
 
 class Skips:
-    """Counts the lists that were skipped, by reason, stream and owner: the project or organization they belong to."""
+    """Counts the skipped lists by reason, stream and owner (the project or organization)."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], Counter[str]] = {}
 
     def add(self, reason: str, stream: str, owner: str) -> bool:
-        """Count one. Returns whether it is the first of its kind, which has a line of its own."""
+        """Count one. Returns whether it is the first of its kind and is to be logged."""
         owners = self._counts.setdefault((reason, stream), Counter())
         owners[owner] += 1
         return owners[owner] == 1 and len(owners) <= LINES
@@ -50,8 +50,8 @@ class Skips:
 
 @dataclass
 class _Failures:
-    """Lists of one stream that failed for the same reason: the sentence and the reason of the first, how many they are,
-    and the names of some."""
+    """Lists of one stream that failed for the same reason: the sentence and the reason of the first, their number, and
+    some of their names."""
 
     sentence: str
     reason: str

@@ -15,7 +15,7 @@ class TerminalLine:
     def __init__(self) -> None:
         self._shown = False
         for handler in logging.getLogger().handlers:
-            handler.addFilter(self._make_way)
+            handler.addFilter(self._before_record)
 
     @staticmethod
     def is_possible() -> bool:
@@ -33,16 +33,16 @@ class TerminalLine:
         self._shown = True
 
     def close(self) -> None:
-        """Wipe the line and leave the log as it was."""
+        """Clear the line and restore the log."""
         for handler in logging.getLogger().handlers:
-            handler.removeFilter(self._make_way)
-        self._wipe()
+            handler.removeFilter(self._before_record)
+        self._clear()
 
-    def _make_way(self, _record: logging.LogRecord) -> bool:
-        self._wipe()
+    def _before_record(self, _record: logging.LogRecord) -> bool:
+        self._clear()
         return True
 
-    def _wipe(self) -> None:
+    def _clear(self) -> None:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

@@ -1,8 +1,8 @@
-"""The reader of the walk: pipelines and all that lies below them, fetched ahead by many threads, given in order.
+"""The reader of the walk: pipelines and everything below them, fetched ahead by many threads, given in order.
 
-What is to be fetched is decided by `walk.descent`; here it is fetched. The organization-wide streams are read stream
-by stream (`organizations`), so that a run can go on at one of them. Here all streams are read pipeline by pipeline, so
-that memory stays flat however long the history is.
+`walk.descent` decides what is to be fetched; this module fetches it. The organization-wide streams are read stream by
+stream (`organizations`), so that a run can resume at one of them. Here all streams are read pipeline by pipeline, so
+that memory does not grow with the history.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from tap_circleci.workers import Once, Pool, Wait
 LOGGER = logging.getLogger(__name__)
 
 LOOKS_AHEAD = 16
-"""Looks at pipelines that are begun before they are written, for each worker."""
+"""Looks at pipelines, per worker, that are begun ahead of the output."""
 REFUSALS = 3
-"""403s in a row for a stream in a project after which it is not asked for there any more in this run."""
+"""403s in a row for a stream in a project, after which this run no longer requests the stream there."""
 
 Marks = Mapping[str, Mark]
-"""What earlier runs kept of a project, by stream."""
+"""What the state has about a project, by stream."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A row, whether it is to be sent, and the lists below it that were asked for, in the order of the streams."""
+    """A row, whether it is to be sent, and the lists below it that were requested, in the order of the streams."""
 
     row: Row
     is_sent: bool
@@ -66,7 +66,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline that is looked at, and what lies below it as far as it was asked for."""
+    """A pipeline that is looked at, and the lists below it that were requested."""
 
     slug: str
     look: Look
@@ -84,9 +84,9 @@ class PageRead:
 
 @dataclass(frozen=True)
 class ListEnded:
-    """The list of a project's pipelines has ended, with a `problem` if it was not read as far as was due.
+    """The list of a project's pipelines has ended, with a `problem` if due pipelines were not read.
 
-    `further`: how old the oldest of the pipelines is that are re-checked, if that is much more than on every sync.
+    `further`: the age up to which pipelines are re-checked, if it is much more than in every sync.
     """
 
     slug: str
@@ -96,14 +96,14 @@ class ListEnded:
 
 @dataclass(frozen=True)
 class ProjectDone:
-    """Nothing more comes of this project."""
+    """Everything of this project has been given."""
 
     slug: str
 
 
 @dataclass(frozen=True)
 class NewsRead:
-    """The list of builds was read for news of older pipelines, which follow."""
+    """The list of builds was read for news of older pipelines; their looks follow."""
 
     slug: str
     news: News
@@ -111,7 +111,7 @@ class NewsRead:
 
 Event = Pipeline | PageRead | ListEnded | NewsRead | ProjectDone
 Pending = Event | Future[Any]
-"""An event, or an answer on which the next one depends."""
+"""An event, or an answer that is needed for the next event."""
 
 
 class Refusals:
@@ -122,7 +122,7 @@ class Refusals:
         self._in_a_row: Counter[tuple[str, str]] = Counter()
 
     def note(self, slug: str, stream: Stream, problem: LocalError | None) -> None:
-        """Take note of how a list was answered."""
+        """Count the answer to a request for a list."""
         with self._lock:
             if isinstance(problem, Forbidden):
                 self._in_a_row[slug, stream.name] += 1
@@ -130,7 +130,7 @@ class Refusals:
                 self._in_a_row[slug, stream.name] = 0
 
     def have_ended(self, slug: str, stream: Stream) -> bool:
-        """Whether a stream is refused so often in a project that it is not asked for there any more."""
+        """Whether a stream was refused so often in a project that this run no longer requests it there."""
         with self._lock:
             return self._has_ended(slug, stream)
 
@@ -139,7 +139,7 @@ class Refusals:
 
 
 class Listed:
-    """The ids of the workflows that a run has listed in a project; `all` is done once no list is outstanding."""
+    """The ids of the workflows that a run has listed in a project; `all` is done when no list is outstanding."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -148,7 +148,7 @@ class Listed:
         self.all: Future[None] = Future()
 
     def expect(self, listing: Future[Branch]) -> None:
-        """Wait for a list of workflows as well."""
+        """Add a list of workflows to wait for."""
         with self._lock:
             self._outstanding += 1
         listing.add_done_callback(self._note)
@@ -159,7 +159,7 @@ class Listed:
         self.end()
 
     def end(self) -> None:
-        """One list less is outstanding."""
+        """Count a list that is no longer outstanding."""
         with self._lock:
             self._outstanding -= 1
             if not self._outstanding:
@@ -167,9 +167,9 @@ class Listed:
 
 
 class Walker:
-    """Gives, project by project and newest pipeline first, what is to be written.
+    """Gives what is to be written, project by project and newest pipeline first.
 
-    Used by the one thread that writes. `refusals` tell which streams are not read any more in which projects.
+    Used by the one thread that writes. `refusals` say which streams are no longer read in which projects.
     """
 
     def __init__(
@@ -187,18 +187,18 @@ class Walker:
         self.refusals = Refusals()
 
     def events(self, projects: Mapping[str, Marks], builds: Mapping[str, Mark]) -> Iterator[Event]:
-        """What happens on the walk, in order, begun so far ahead that no thread is idle.
+        """The events of the walk in order, begun far enough ahead that no thread is idle.
 
-        `projects` are the marks of earlier runs by slug, for each stream that is selected; `builds` are those that say
-        from where the lists of builds are read on, if that is wanted.
+        `projects` are the marks of earlier runs by slug, for each selected stream; `builds` are the marks that say at
+        which number the lists of builds begin, empty if they are not to be read.
         """
         begun: deque[Event] = deque()
         for event in self._all(projects, builds):
             if isinstance(event, Future):
-                while begun and not _has_come(event):  # what stands before it is written meanwhile
+                while begun and not _has_come(event):  # earlier events are written meanwhile
                     yield self._next(begun)
                 if not begun:
-                    self._pool.output_at(next(self._order))  # nothing is held any more
+                    self._pool.output_at(next(self._order))  # no row is held
                 with suppress(LocalError):  # `_project` sees it
                     self._wait(event)
                 continue
@@ -209,7 +209,7 @@ class Walker:
             yield self._next(begun)
 
     def _next(self, begun: deque[Event]) -> Event:
-        """The next event for the output; what it needs is not held up by what stands after it."""
+        """The next event for the output; what it needs goes before all later work."""
         event = begun.popleft()
         if isinstance(event, Pipeline):
             self._pool.output_at(event.order)
@@ -221,7 +221,7 @@ class Walker:
         news: dict[str, Future[News]] = {}
 
         def open_from(number: int) -> None:
-            """Ask for the first pages of the next projects, most of which have no more than that."""
+            """Request the first pages of the next projects; most have only one page."""
             for slug in slugs[number : number + self._config.max_workers * 2]:
                 if slug not in lists:
                     listing = pages(self._client, ROOT, {"project_slug": slug}, self._config.page_size)
@@ -247,9 +247,9 @@ class Walker:
         news: Future[News] | None,
         on_last_page: Callable[[], None],
     ) -> Iterator[Pending]:
-        """One way down the list, then what failed before, and what there is news of.
+        """One walk down the list, then looks at pipelines that failed before or have news.
 
-        `on_last_page` is called when no page is left to ask for.
+        `on_last_page` is called when there is no other page to request.
         """
         self._listed = Listed()
         descent: Descent | None = None
@@ -286,13 +286,13 @@ class Walker:
             yield from self._with_news(descent, news, self._listed)
 
     def _with_news(self, descent: Descent, asked: Future[News], listed: Listed) -> Iterator[Pending]:
-        """Looks at pipelines of which the list of builds has news, and which this run has not looked at."""
+        """Looks at pipelines that have news in the list of builds and that this run has not looked at."""
         yield asked
         news = asked.result()
         listed.end()
         if news.workflows:
             yield listed.all
-            unlisted = [name for name in news.workflows if name not in listed.ids]
+            unlisted = [workflow_id for workflow_id in news.workflows if workflow_id not in listed.ids]
             work = partial(pipelines_of, self._client, unlisted, descent.met)
             found = self._pool.submit((next(self._order),), work)
             yield found
@@ -329,20 +329,20 @@ class Walker:
     # In threads of the pool
 
     def _node(self, slug: str, judged: Judged, order: tuple[int, ...], once: Once) -> Node:
-        """The row with the lists below it asked for."""
+        """The row, with requests for the lists below it."""
         lists = []
         for place, fetch in enumerate(judged.fetches):
-            # A rerun lists jobs of the workflow before it again: what is below them is fetched once.
+            # A rerun lists jobs of the earlier workflow again: the lists below them are fetched once.
             ids = (fetch.ids[name] for name in sorted(fetch.stream.needs))
             key, here = (fetch.stream.name, *ids, *sorted(fetch.as_of)), (*order, place)
             lists.append(once.submit_steps(key, here, partial(self._fetched, slug, fetch, here, once)))
         return Node(judged.row, judged.is_sent, tuple(lists))
 
     def _fetched(self, slug: str, fetch: Fetch, order: tuple[int, ...], once: Once) -> Generator[int, None, Branch]:
-        """Fetch a list, a page in each step, and have fetched what is below its rows."""
+        """Fetch a list, one page in each step, and request the lists below its rows."""
         stream = fetch.stream
         if self.refusals.have_ended(slug, stream):
-            rows = Rows((), None, 0, Forbidden("not asked for any more", 403))
+            rows = Rows((), None, 0, Forbidden("no longer requested in this run", 403))
         else:
             rows = yield from reading(self._client, stream, fetch.ids, self._config.page_size)
             self.refusals.note(slug, stream, rows.problem)
@@ -352,22 +352,22 @@ class Walker:
 
 
 def _has_come(page: Future[Any]) -> bool:
-    """Whether an answer has come, or one list cannot be read on; what ends the run waits for its place in the order."""
+    """Whether an answer has come or a list has failed; an error that ends the run waits for its place in the order."""
     return page.done() and isinstance(page.exception(), (LocalError, type(None)))
 
 
 def _name(stream: Stream, ids: Ids) -> str:
-    """What a list is, for messages: the jobs of workflow … of pipeline …."""
+    """The name of a list in messages: the jobs of workflow … of pipeline …."""
     words = [f"the {stream.name}"]
     while stream.parent is not None:
         stream = STREAMS[stream.parent]
-        name = next(iter(stream.row.child_context.values()))
-        words.append(f"of {name.removesuffix('_id')} {ids.get(name)}")
+        id_name = next(iter(stream.row.child_context.values()))
+        words.append(f"of {id_name.removesuffix('_id')} {ids.get(id_name)}")
     return " ".join(words)
 
 
 class PipelineList:
-    """The list of a project's pipelines, of which one page has been asked for."""
+    """The list of a project's pipelines, with a request for one page."""
 
     def __init__(self, listing: Iterator[Page], pool: Pool, order: Iterator[int]) -> None:
         self._listing = listing
@@ -376,5 +376,5 @@ class PipelineList:
         self.page = pool.submit((next(order),), lambda: next(listing, None))
 
     def following(self) -> PipelineList:
-        """The same list with its next page asked for."""
+        """The same list with a request for its next page."""
         return PipelineList(self._listing, self._pool, self._order)

@@ -1,8 +1,8 @@
-"""Reruns at once: which pipelines the list of builds has news of, whatever their age.
+"""Finds reruns in the next sync: which pipelines, at any age, have news in the list of builds.
 
-Every run of a job, a rerun's too, gets the project's next number, so the top of the list of builds (API v1.1) names the
-workflows that have run jobs since the last sync. It is a hint: nothing here knows how the walk decides, and with wrong,
-late or missing answers the walk goes on as it would without.
+Every run of a job, also of a rerun, gets the project's next number. So the top of the list of builds (API v1.1) names
+the workflows that have run jobs since the last sync. It is a hint: this module does not know how the walk decides, and
+if answers are wrong, late or missing, the walk works as it does without them.
 https://circleci.com/docs/api/v1/#recent-builds-for-a-single-project
 """
 
@@ -23,16 +23,16 @@ from tap_circleci.values.times import moment
 from tap_circleci.walk.builds import SETTLED, is_known, next_build, number_of
 
 MOST_PAGES = 10
-"""Pages of 100 builds that are read of a project; the rest waits for the schedule."""
+"""Pages of 100 builds that are read per project; the schedule finds reruns beyond them."""
 _SHALLOW = replace(BUILDS, source=replace(BUILDS.source, params={"shallow": "true"}))
 
 
 @dataclass(frozen=True)
 class News:
-    """Workflows that may have run jobs since the last sync, and the number from which the next sync reads on.
+    """Workflows that may have run jobs since the last sync, and the number at which the next sync begins.
 
-    `as_of`: when that was true; None where the next sync is to read the same again. `is_cut`: there were more builds
-    than are read. `problem`: why the list could not be read.
+    `as_of`: when that was true; None if the next sync is to read the same again. `is_cut`: there were more builds than
+    are read. `problem`: why the list could not be read.
     """
 
     workflows: tuple[str, ...] = ()
@@ -43,9 +43,9 @@ class News:
 
 
 def read_news(client: Client, slug: str, since: int | None, last: datetime | None, now: datetime) -> News:
-    """The news of a project's builds from the number `since` on; a first sync (None) only finds the number.
+    """The news in a project's builds from the number `since` on; a first sync (None) only finds the number.
 
-    What had stopped well before they were read `last` was in the tables by then.
+    `last` is when they were last read: builds that had stopped well before are in the tables.
     """
     listing = pages(client, _SHALLOW, {"project_slug": slug}, 0)
     builds: list[Row] = []
@@ -70,19 +70,19 @@ def _after(builds: Iterable[Row], since: int | None) -> int | None:
 
 
 def _workflows(builds: Iterable[Row], since: int | None, last: datetime | None) -> dict[str, None]:
-    """The ids of the workflows of builds from the number `since` on, less those that had stopped the `last` time."""
+    """The ids of the workflows of builds from the number `since` on, without builds that stopped before `last`."""
     found: dict[str, None] = {}
     for build in builds:
         number, stopped_at = number_of(build), moment(build.get("stop_time"))
         is_old = last is not None and stopped_at is not None and stopped_at < last - SETTLED
-        name = usable_id(inside(build, BUILDS.row.taken_up["workflow_id"]))
-        if since is not None and number is not None and number >= since and not is_old and name is not None:
-            found[name] = None
+        workflow_id = usable_id(inside(build, BUILDS.row.taken_up["workflow_id"]))
+        if since is not None and number is not None and number >= since and not is_old and workflow_id is not None:
+            found[workflow_id] = None
     return found
 
 
 def pipelines_of(client: Client, workflows: Iterable[str], known: Collection[str]) -> tuple[list[Row], bool]:
-    """The pipelines to which workflows belong, but those that are `known` by id; and whether a next try may have more.
+    """The pipelines of these workflows, without those with a `known` id; and whether a next try may have more.
 
     https://circleci.com/docs/api/v2/#tag/Workflow/operation/getWorkflowById
     """
@@ -91,9 +91,9 @@ def pipelines_of(client: Client, workflows: Iterable[str], known: Collection[str
     for workflow in workflows:
         try:
             found = _look_up(client, WORKFLOWS, workflow)
-            name = usable_id(value_of(found, "pipeline_id"))
-            if name is not None and name not in known and name not in rows:
-                rows[name] = _pipeline(client, name)
+            pipeline_id = usable_id(value_of(found, "pipeline_id"))
+            if pipeline_id is not None and pipeline_id not in known and pipeline_id not in rows:
+                rows[pipeline_id] = _pipeline(client, pipeline_id)
         except (NotFound, Forbidden):
             continue
         except LocalError:
@@ -101,15 +101,15 @@ def pipelines_of(client: Client, workflows: Iterable[str], known: Collection[str
     return list(rows.values()), is_whole
 
 
-def _pipeline(client: Client, name: str) -> Row:
-    """The row of a pipeline, or its id alone where there is no more to be had."""
+def _pipeline(client: Client, pipeline_id: str) -> Row:
+    """The row of a pipeline, or only its id if it is not found."""
     try:
-        return _look_up(client, ROOT, name)
+        return _look_up(client, ROOT, pipeline_id)
     except NotFound:
-        return {"id": name}
+        return {"id": pipeline_id}
 
 
-def _look_up(client: Client, stream: Stream, name: str) -> Row:
+def _look_up(client: Client, stream: Stream, row_id: str) -> Row:
     """One row by its id."""
-    row: Row = client.get(path_to(stream, name), {}, stream.name, is_object).body
+    row: Row = client.get(path_to(stream, row_id), {}, stream.name, is_object).body
     return row

@@ -1,1 +1,1 @@
-"""What one run leaves to the next."""
+"""The state that one run keeps for the next."""

@@ -1,4 +1,4 @@
-"""The state: what one run leaves to the next, its JSON, and the reading of it.
+"""The state that one run keeps for the next: its values, its JSON, and how that is read.
 
     {"currently_syncing": null,
      "bookmarks": {"<stream>": {"<project slug, or the parent's ids>": {
@@ -13,9 +13,9 @@
        "builds_as_of": T,                                 the root of the walk
        "export": {"id": "<of the service>", "start": T, "end": T, "asked_at": T}}}}}   streams of exports
 
-Which keys an entry has follows from the stream alone, and every key is always there: null or [] where there is nothing.
-Some runners merge two states key by key, objects within objects. Each entry then comes whole from one of the two
-states, so what it says is true.
+The stream alone decides which keys an entry has, and every key is always present: null or [] if there is no value.
+Some runners merge two states key by key, objects within objects. Each entry then comes completely from one of the two
+states, so its claims stay true.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from tap_circleci.values.times import EPOCH, brief, iso, written
 from tap_circleci.walk.seen import Seen, Step
 
 WITHOUT_STATE = "Restore the last state that the target printed, or leave out --state to read everything again."
-"""What to do about a state that is refused."""
+"""What to do if a state is refused."""
 
 
 @dataclass(frozen=True)
 class Export:
     """An export that was ordered: its id at the service, and its first and last moment, both included.
 
-    `asked_at` is the service's time at which it was ordered, None where an older state does not say.
+    `asked_at` is the service's time at which it was ordered, None if an older state does not say.
     """
 
     id: str
@@ -53,12 +53,11 @@ class Export:
 
 @dataclass(frozen=True)
 class Mark:
-    """What is kept of one stream below one parent.
+    """What the state has about one stream below one parent.
 
     `value` is the highest replication key value sent, `start` the start date of the first sync, `seen` what the walk
-    has read. `names` are the patterns of parents' names to which the stream was limited, None where they are not known.
-    `next_build` is the number from which the next run reads a list of builds. `export` is the export that the next run
-    collects.
+    has read. `names` are the patterns of parents' names that limited the stream, None if they are unknown. `next_build`
+    is the number at which the next run begins to read a list of builds, `export` the export that the next run reads.
     """
 
     value: str = ""
@@ -72,9 +71,9 @@ class Mark:
 
 @dataclass
 class State:
-    """What one run leaves to the next. Changed by the one thread that writes.
+    """What one run keeps for the next. Changed by the one thread that writes.
 
-    `marks` are by stream and parent. `unknown` is what the state holds of streams of other versions.
+    `marks` are by stream and parent. `unknown` are the bookmarks of streams of other versions.
     """
 
     currently_syncing: str | None = None
@@ -82,15 +81,15 @@ class State:
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def mark(self, stream: str, key: str) -> Mark:
-        """What is kept of a stream below a parent; an empty mark where nothing is."""
+        """The mark of a stream below a parent; an empty mark if there is none."""
         return self.marks.get(stream, {}).get(key, Mark())
 
     def keep(self, stream: str, key: str, mark: Mark) -> None:
-        """Put a mark in the place of the one before."""
+        """Replace the mark of a stream below a parent."""
         self.marks.setdefault(stream, {})[key] = mark
 
     def note(self, stream: str, key: str, value: str) -> None:
-        """Keep the highest replication key value that has been sent, if there was any."""
+        """Keep a replication key value that was sent, if it is higher than the one before."""
         before = self.mark(stream, key)
         if value > before.value:
             self.keep(stream, key, replace(before, value=value))
@@ -105,7 +104,7 @@ class State:
         return {"currently_syncing": self.currently_syncing, "bookmarks": {**bookmarks, **self.unknown}}
 
     def latest(self) -> tuple[str, datetime] | None:
-        """The place and the moment that is furthest in time, to see whether it is in the future."""
+        """The latest time in the state and its place, to check whether it is in the future."""
         moments = (
             (moment, f"bookmarks.{name}.{key}.{place}")
             for name, marks in self.marks.items()
@@ -117,7 +116,7 @@ class State:
 
 
 def _past(stream: Stream, mark: Mark) -> Iterator[tuple[str, datetime]]:
-    """The moments of a mark that have passed when it is written."""
+    """The times of a mark that are in the past when it is written."""
     if mark.value:
         yield str(stream.replication_key), iso(mark.value)
     if mark.start is not None:
@@ -134,7 +133,7 @@ def _past(stream: Stream, mark: Mark) -> Iterator[tuple[str, datetime]]:
 
 
 def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
-    """A mark as JSON: its keys follow from the stream alone."""
+    """A mark as JSON; the stream alone decides its keys."""
     entry: dict[str, Any] = {}
     is_walk = stream.name in WALK_NAMES
     if stream.replication_key is not None:
@@ -177,9 +176,9 @@ def _text(moment: datetime | None) -> str | None:
 
 
 def load(path: str | None) -> tuple[State, list[str]]:
-    """The state in a file, and what to warn of; a new state without a file. Raises `BadInput`.
+    """The state in a file, and warnings; a new state without a file. Raises `BadInput`.
 
-    An empty file is what `tail -1` leaves where a target has printed nothing.
+    `tail -1` writes an empty file if a target has printed nothing.
     """
     text = load_text(path, "state") if path else "{}"
     if not text.strip():
@@ -188,10 +187,10 @@ def load(path: str | None) -> tuple[State, list[str]]:
 
 
 def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
-    """The state in `raw`, read from `path`, and what to warn of: another tap's state, streams of another version.
+    """The state in `raw`, read from `path`, and warnings: another tap's state, streams of another version.
 
-    A whole STATE message stands for its value, and what `meltano state get` prints for the state in it. Raises
-    `BadInput` for what cannot be understood, one sentence each.
+    A whole STATE message is accepted for its value, and the output of `meltano state get` for the state in it. Raises
+    `BadInput` with one sentence for each mistake.
     """
     for wrapped in (raw.get("value") if raw.get("type") == "STATE" else None, raw.get("singer_state")):
         raw = wrapped if isinstance(wrapped, dict) else raw
@@ -219,7 +218,7 @@ def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
 
 
 def _mark(stream: Stream, entry: Mapping[str, Any] | str | None) -> Mark:
-    """The mark in an entry. Version 1.1 wrote a text where the replication key value was all, and left out nulls."""
+    """The mark in an entry. Version 1.1 left out nulls, and wrote a text if the replication key value was alone."""
     if not isinstance(entry, dict):
         entry = {str(stream.replication_key): entry}
     value = _moment(entry.get(stream.replication_key or ""))
@@ -255,7 +254,7 @@ def _moment(value: str | None) -> datetime | None:
     return None if value is None else iso(value)
 
 
-# What is right
+# Checked
 
 
 def _is_moment(value: object) -> bool:

@@ -1,7 +1,7 @@
-"""The state of tap-circle-ci 2.0.0, known by its shape and rewritten into ours.
+"""Converts the state of tap-circle-ci 2.0.0, recognized by its shape.
 
-It has a plain time for each project slug under `pipelines`, a map of pipeline ids under `workflows`, and times under
-the name of a field in the other streams.
+It has a time for each project slug under `pipelines`, a map of pipeline ids under `workflows`, and times under the name
+of a field in the other streams.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Json = Mapping[str, Any]
 
 
 def is_tap_circle_ci(bookmarks: Json) -> bool:
-    """Whether bookmarks are those of tap-circle-ci: plain times where we keep objects, or below no parent."""
+    """Whether bookmarks are those of tap-circle-ci: times in place of our objects, or without a parent."""
     plain = (
         entry for name in WALK_NAMES if isinstance(bookmarks.get(name), dict) for entry in bookmarks[name].values()
     )
@@ -30,9 +30,9 @@ def is_tap_circle_ci(bookmarks: Json) -> bool:
 
 
 def from_tap_circle_ci(bookmarks: Json) -> tuple[Json, list[str]]:
-    """The bookmarks in our form, and sentences on what is used and what is not.
+    """The bookmarks in our form, and sentences about what is used and what is ignored.
 
-    The pipelines up to the time of a slug were sent; workflows and jobs were left incomplete, so they start again.
+    The pipelines up to the time of a slug were sent. Workflows and jobs may be incomplete, so they are read again.
     """
     found: dict[str, Any] = {}
     remarks: list[str] = []
@@ -43,7 +43,7 @@ def from_tap_circle_ci(bookmarks: Json) -> tuple[Json, list[str]]:
             found[name] = {slug: _entry(value) for slug, value in entries.items()}
             remarks += [
                 f"State of tap-circle-ci used for {known}: {ROOT.name} up to {value} are not sent again;"
-                " workflows and jobs, which it left incomplete, are read from start_date."
+                " workflows and jobs, which may be incomplete, are read from start_date."
                 for slug, value in entries.items()
                 if isinstance(value, str) and (known := normalise(slug)) is not None
             ]

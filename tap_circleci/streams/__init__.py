@@ -1,6 +1,6 @@
-"""The streams as data. A stream is added by a value in one of these modules and a schema file of the same name.
+"""The streams as data. To add a stream, add a value to one of these modules and a schema file of the same name.
 
-No other module knows a stream by its name, but for the root of the walk, the organizations and the projects.
+Other modules know only a few streams by name: the constants below.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STREAMS: Mapping[str, Stream] = {
         *builds.V1,
     )
 }
-"""Every stream by name, in the order in which a run from scratch sends them."""
+"""Every stream by name, in the order of a first sync."""
 
 ROOT = STREAMS["pipelines"]
 """The root of the walk: it and all streams below it are read together, project by project."""
@@ -50,7 +50,7 @@ ORGANIZATIONS = STREAMS["collaborations"]
 PROJECTS = STREAMS["project"]
 WORKFLOWS = STREAMS["workflows"]
 BUILDS = STREAMS["builds"]
-"""These two tell which pipelines have news: see `reading.reruns`."""
+"""These two show which pipelines have news: see `reading.reruns`."""
 
 
 def children_of(stream: Stream) -> tuple[Stream, ...]:
@@ -64,7 +64,7 @@ def family_of(stream: Stream) -> tuple[Stream, ...]:
 
 
 def is_read_once(stream: Stream) -> bool:
-    """Whether a stream lies right below the root of the walk in a list that never changes, or below such a list."""
+    """Whether the list of a stream, or of an ancestor, is directly below pipelines and never changes."""
     while stream.parent not in (None, ROOT.name):
         stream = STREAMS[str(stream.parent)]
     return stream.timing.once
@@ -78,5 +78,5 @@ def names_key(stream: Stream) -> str | None:
 
 
 WALK = family_of(ROOT)
-"""The streams that are read together, in `currently_syncing` under the name of the root."""
+"""The streams that are read together; in `currently_syncing` they have the name of the root."""
 WALK_NAMES = frozenset(stream.name for stream in WALK)

@@ -1,4 +1,4 @@
-"""From a stream and the ids of a parent to the address of a list, and to its name in messages."""
+"""The path, the parameters and the name in messages of a stream's list below a parent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tap_circleci.values.slugs import escaped_slug, usable_id, usable_slug
 
 
 def context_of(stream: Stream, row: Row) -> dict[str, str]:
-    """The ids that a row gives the lists below it, as far as they can stand in a path."""
+    """The ids that a row gives the lists below it, without those that cannot be part of a path."""
     found = {
         name: (usable_slug if name.endswith("_slug") else usable_id)(value_of(row, column))
         for column, name in stream.row.child_context.items()
@@ -30,18 +30,18 @@ def _in_path(stream: Stream, name: str, value: str) -> str:
     return escaped_slug(stream.source.hosts.get(host, host) + slash + rest)
 
 
-def path_to(stream: Stream, name: str) -> str:
-    """The path of one row of the stream by its id, where there is one."""
-    return str(stream.source.look_up).format_map({stream.row.child_context["id"]: quote(name, safe="")})
+def path_to(stream: Stream, row_id: str) -> str:
+    """The path of one row of the stream by its id; only for streams with a `look_up`."""
+    return str(stream.source.look_up).format_map({stream.row.child_context["id"]: quote(row_id, safe="")})
 
 
 def params_of(stream: Stream, ids: Ids) -> dict[str, str]:
-    """The parameters that tell the stream's list below the parent with these ids from others at the same path."""
+    """The parameters of the stream's list below the parent with these ids."""
     return {name: value.format_map(ids) for name, value in stream.source.params.items()}
 
 
 def title_of(stream: Stream, ids: Ids) -> str:
-    """What a list is called in messages: `groups of gh/acme (5c6e4337-...)`, by the nearest ancestor with a slug."""
+    """The name of a list in messages: `groups of gh/acme (5c6e4337-...)`, with the nearest ancestor that has a slug."""
     owner = owner_of(ids)
     others = [value for name, value in ids.items() if name not in {name for pair in _OWNERS for name in pair}]
     names = [owner, *others] if owner else list(ids.values())
@@ -49,7 +49,7 @@ def title_of(stream: Stream, ids: Ids) -> str:
 
 
 def owner_of(ids: Ids) -> str:
-    """The project or organization that a list belongs to, in messages: the nearest ancestor with a slug, or ""."""
+    """The project or organization of a list in messages: the nearest ancestor with a slug, or ""."""
     for slug, own_id in _OWNERS:
         if slug in ids:
             return f"{ids[slug]} ({ids.get(own_id, 'id unknown')})"

@@ -1,6 +1,6 @@
-"""What only API v1.1 tells: when each job run was queued, by whom and why; its steps; and what failed steps wrote.
+"""Data that only API v1.1 has: when, by whom and why each job run was queued; its steps; output of failed steps.
 
-v1.1 is older than v2, and pieces of its answers go one by one: every field but the key may be absent.
+v1.1 is older than v2, and CircleCI removes fields of its answers: every field but the key may be absent.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from tap_circleci.streams.stream import DOCS_V1, ByOffset, Columns, Download, It
 HOSTS = {"gh": "github", "bb": "bitbucket"}
 """v1.1 spells the hosts of slugs in full."""
 NOT_THERE = frozenset({410})
-"""Where v1.1 is switched off."""
-_PRIVATE_OR_DULL = """
+"""The status if v1.1 is switched off."""
+_PRIVATE_OR_REDUNDANT = """
 all_commit_details all_commit_details_truncated author_date author_email author_name body build_parameters build_url
 canceler circle_yml committer_date committer_email committer_name compare context_ids failed feature_flags fleet
 has_artifacts is_first_green_build jira_issue messages no_dependency_cache node oss owners picard previous
 previous_successful_build pull_requests reponame retries ssh_disabled ssh_enabled ssh_users steps user username
 vcs_type vcs_url workflows
 """
-"""Mail addresses, bodies of commits, configs and parameters, which are private; and what other columns tell already."""
+"""Private fields (mail addresses, bodies of commits, configs, parameters), and fields that other columns repeat."""
 _ACTION = {**JOB_COLUMNS, "index": "index", "step": "step"}
 
 
 def _has_failed(action: Mapping[str, Any]) -> bool:
-    """Whether a step failed and wrote something: `failed` is mostly null, and built-in steps have no exit code."""
+    """Whether a step failed and has output: `failed` is mostly null, and built-in steps have no exit code."""
     failed = action.get("failed") is True or action.get("exit_code") not in (0, None)
     return failed and action.get("has_output", True) is True
 
@@ -58,7 +58,7 @@ BUILDS = Stream(
             "canceler_login": ("canceler", "login"),
             "pull_request_urls": ("pull_requests", "url"),
         },
-        left_out=tuple(_PRIVATE_OR_DULL.split()),
+        left_out=tuple(_PRIVATE_OR_REDUNDANT.split()),
     ),
     timing=Timing(configured_only=True, number="build_num"),
     is_extra=True,

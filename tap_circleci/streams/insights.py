@@ -1,4 +1,4 @@
-"""What CircleCI's insights tell of the projects that the user names."""
+"""CircleCI's insights into the projects that the user names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tap_circleci.streams.stream import DOCS, Columns, Items, Source, Stream, Ti
 
 _SLUG = {"_project_slug": "project_slug"}
 _NO_FLAKY_TESTS = frozenset(range(400, 500)) - {401, 403, 408, 429}
-"""Organizations of other kinds than GitHub and Bitbucket have none; the four left out mean what they always mean."""
+"""Only organizations of GitHub and Bitbucket have this list; four statuses keep their usual meaning."""
 
 
 INSIGHTS = (
@@ -71,7 +71,7 @@ INSIGHTS = (
         is_extra=True,
     ),
 )
-"""Figures and runs of the last 90 days, up to a day late."""
+"""Metrics and runs of the last 90 days, up to a day late."""
 
 SUMMARIES = (
     Stream(

@@ -99,7 +99,7 @@ ALWAYS = (
         row=Columns(default_columns={"project-slug": "project_slug"}),
     ),
 )
-"""Organizations and projects, and what is configured there: always discovered."""
+"""Organizations, projects and their configuration: always discovered."""
 
 DEPLOYS = (
     Stream(
@@ -130,7 +130,7 @@ DEPLOYS = (
         is_extra=True,
     ),
 )
-"""What is deployed, as far as CircleCI knows it."""
+"""Deployments that CircleCI knows."""
 
 SETTINGS = (
     Stream(
@@ -212,4 +212,4 @@ POLICIES = (
         is_extra=True,
     ),
 )
-"""What an organization's policies decided about configs."""
+"""The decisions of an organization's policies about configs."""

@@ -1,4 +1,4 @@
-"""Pipelines, and all that lies below them."""
+"""Pipelines and everything below them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ JOB_COLUMNS = {
 
 
 def has_run(row: Mapping[str, Any]) -> bool:
-    """Whether a job has run: an approval has no number, or one below which there is nothing."""
+    """Whether a job has run: an approval has no number, or a number without data."""
     return row.get("type") != "approval"
 
 
 def _below_jobs(name: str, path: str, operation: str, key: tuple[str, ...], answer: Answer, row: Columns) -> Stream:
-    """A stream that is asked once for each job that has run."""
+    """A stream that is read once for each job that has run."""
     return Stream(
         name,
         key=key,
@@ -101,11 +101,11 @@ INSIDE_JOBS = (
         Columns(identity=("node_index", "path")),
     ),
 )
-"""What is inside a job that has run."""
+"""The content of a job that has run."""
 
 
 def _below_pipelines(name: str, path: str, operation: str, answer: Answer) -> Stream:
-    """A stream that is asked once for each pipeline in a final state."""
+    """A stream that is read once for each pipeline in a final state."""
     return Stream(
         name,
         key=("pipeline_id",),
@@ -123,4 +123,4 @@ INSIDE_PIPELINES = (
     _below_pipelines("pipeline_values", "values", "getPipelineValuesById", FreeMap("values")),
     _below_pipelines("pipeline_configs", "config", "getPipelineConfigById", OneRow(may_be_empty=True)),
 )
-"""With what a pipeline ran."""
+"""The parameters and the config of a pipeline."""

@@ -1,4 +1,4 @@
-"""What a stream is: where it is read, what a row of it is, and when it is read. One value for each difference."""
+"""The parts of a stream: where it is read, what its rows are, and when it is read."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class ByToken:
 
 @dataclass(frozen=True)
 class ByOffset:
-    """Each page is asked for by the number of rows before it, until one is empty or, where `size` is known, not full.
+    """Each page is requested by the number of rows before it, until one is empty or, if `size` is known, not full.
 
-    `size` is the number of rows that is asked for with `size_param`.
+    `size` is the number of rows per page, requested with `size_param`.
     """
 
     param: str = "offset"
@@ -47,7 +47,7 @@ Paging = ByToken | ByOffset
 
 @dataclass(frozen=True)
 class Items:
-    """A list under one of these names, or under several of them, whose rows are one list; or a bare array."""
+    """A bare array, or lists under one or more of these names, whose rows form one list."""
 
     names: tuple[str, ...] = ("items",)
 
@@ -61,7 +61,7 @@ class OneRow:
 
 @dataclass(frozen=True)
 class FreeMap:
-    """The answer is one row: an object whose keys are free, which this column holds whole. It may be empty."""
+    """The answer is one row: this column has the whole object, whose keys are free. It may be empty."""
 
     column: str
 
@@ -70,7 +70,7 @@ class FreeMap:
 class Nested:
     """The answer is an object with a list of objects, each with a list of rows: `{"steps": [{"actions": [{…}]}]}`.
 
-    `outer` are fields of the outer objects that the rows get, by the column.
+    `outer` maps a column of the rows to a field of the outer object.
     """
 
     outer_name: str
@@ -80,9 +80,9 @@ class Nested:
 
 @dataclass(frozen=True)
 class Download:
-    """The answer is a file on another host, at the address that the parent's row gives as this id.
+    """The answer is a file on another host, at the address that the parent's row has under the id `address`.
 
-    The row has the end of its text in the column `text`, and whether that is not all of it in `is_truncated`.
+    The row has the end of the file's text in the column `text`, and in `is_truncated` whether there is more.
     """
 
     address: str
@@ -92,7 +92,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Export:
-    """There is no list: the service is asked for an export of some days, whose rows are in files."""
+    """There is no list: the service makes an export of some days, whose rows are in files."""
 
 
 Answer = Items | OneRow | FreeMap | Nested | Download | Export
@@ -106,9 +106,9 @@ class Source:
     """Where a stream is read.
 
     `path` and the values of `params` are templates over the ids that the ancestors' rows give; `docs` is the API's
-    page. `hosts` are the names of code hosts where the API spells them another way than slugs do. `look_up` is where
-    one row can be had by its own id or slug. `from_param` and `to_param` limit the list to rows from a moment to
-    another. `not_offered` are statuses that mean that there is no such list.
+    page. `hosts` maps the code hosts of slugs to the API's other spelling. `look_up` is the path of one row by its own
+    id or slug. `from_param` and `to_param` limit the list to rows between two times. `not_offered` are statuses that
+    mean "no such list".
     """
 
     path: str
@@ -124,21 +124,20 @@ class Source:
 
     @property
     def address(self) -> tuple[str, ...]:
-        """The ids of ancestors that tell one of its lists from the others, in order."""
+        """The ids of ancestors that distinguish one of its lists from the others, in order."""
         found = (name for text in (self.path, *self.params.values()) for _, name, _, _ in Formatter().parse(text))
         return tuple(dict.fromkeys(name for name in found if name))
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What a row of a stream is.
+    """What the rows of a stream are.
 
-    `identity` are the fields that tell the rows of a list apart; with none of them, rows may be equal, and
-    `index_column` numbers them. `child_context` maps a column to the id that it is to the children.
-    `parent_columns` puts ancestors' ids into the rows (column -> id), `default_columns` does so only where the answer
-    has no such field, `taken_up` takes a value out of an object inside the row (column -> path).
-    `blank_columns` are texts of the key that the API may leave empty. `secret_urls` are paths to URLs whose query is
-    masked, `left_out` are fields that are left out without a word.
+    `identity` are the fields that distinguish the rows of a list; without them rows may be equal, and `index_column`
+    numbers them. `child_context` maps a column to the name of its id for the children. `parent_columns` adds ancestors'
+    ids to the rows (column -> id); `default_columns` does so only if the answer has no such field. `taken_up` copies a
+    value out of an object inside the row (column -> path). `blank_columns` are texts of the key that may be empty.
+    `secret_urls` are paths to URLs whose query is masked. `left_out` are fields that are dropped without a report.
     """
 
     identity: tuple[str, ...] = ("id",)
@@ -160,15 +159,15 @@ def _always(_row: Mapping[str, Any]) -> bool:
 class Timing:
     """When a stream is read.
 
-    `status` is one of `final` once nothing changes any more below the row, since `ended_at`. Where the statuses are an
-    open set, `unfinished` has those that are not final instead. A stream without a status follows its parent.
-    `once`: its list below a row never changes once that row is final, and is read once then; otherwise it is read at
-    each look. `is_below` tells whether a parent's row has a list at all. `names` is the key of the config that limits
-    the stream to parents of some names. `configured_only`: only below the projects that the user names.
-    `look_back` is how far before the bookmark an incremental list is read again, from the beginning of a day where rows
-    stand for `whole_days`; `history` is how far back it goes at all.
-    `number`: the list comes newest first, and this column has numbers that only grow, so that a later sync reads it
-    only down to the number that is kept.
+    `status` is the column of the status. A row and everything below it no longer change if its status is in `final` or,
+    for an open set of statuses, not in `unfinished`; `ended_at` is the column of that time. A stream without a status
+    follows its parent. `once`: the list below a row never changes after that row is final, and is read once then; other
+    lists are read at each look. `is_below` says whether a parent's row has a list. `names` is the key of the config
+    that limits the stream to parents of some names. `configured_only`: only below the projects that the user names.
+    `look_back` is how far before the bookmark an incremental list is read again; with `whole_days` rows are days, and
+    it begins at midnight. `history` is how far back the list goes.
+    `number`: the list is sorted newest first, and this column has numbers that only grow, so a later sync reads down to
+    the number in the state.
     """
 
     status: str | None = None
@@ -210,11 +209,11 @@ class Stream:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The ids of ancestors without which a list cannot be asked for, or its rows not be told apart."""
+        """The ids of ancestors that are needed to request a list or to complete its rows."""
         row = self.row
         return frozenset({*self.source.address, *row.parent_columns.values(), *row.default_columns.values()})
 
     @property
     def belongs_to_parent(self) -> bool:
-        """Whether a row is another one below another parent, so that it is new when the parent is."""
+        """Whether the key contains a parent's id, so that a row is new below each new parent."""
         return any(column in self.row.parent_columns for column in self.key)

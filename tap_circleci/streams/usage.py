@@ -1,4 +1,4 @@
-"""Usage exports: what every job run cost."""
+"""The cost of every job run, from usage exports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USAGE = (
             answer=Export(),
         ),
         row=Columns(
-            identity=(  # what never changes: a measure may be corrected, a project or branch renamed
+            identity=(  # fields that never change: a measure may be corrected, a project or branch renamed
                 "project_id",
                 "pipeline_id",
                 "workflow_id",
@@ -40,4 +40,4 @@ USAGE = (
         is_extra=True,
     ),
 )
-"""What each job run cost, from exports."""
+"""The stream that is read from exports."""

@@ -1,4 +1,4 @@
-"""The one loop of a sync: stream after stream, beginning with the one that an earlier run was at."""
+"""The loop of a sync: stream after stream, beginning with the one at which an earlier run was interrupted."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from tap_circleci.workers import Clock, Pool, result
 LOGGER = logging.getLogger(__name__)
 
 CLOCK_BEHIND = timedelta(minutes=30)
-"""A state is accepted if no moment in it is further ahead of CircleCI's clock: the clocks of its machines differ."""
+"""How far a time in a state may be ahead of CircleCI's clock: the clocks of its machines differ."""
 
 
 def sync(config: Config, selected: Selected, state: State, clock: Clock) -> Result:
-    """Send everything that is selected and new; gives a sentence for each thing that had to be left out.
+    """Send everything that is selected and new; gives a sentence for each thing that could not be delivered.
 
-    However the run ends, also by a signal, what was finished stands in the last STATE.
+    However the run ends, also by a signal, the last STATE has everything that was finished.
     """
     client = Client(config, clock)
     pool = Pool(config.max_workers)
@@ -46,11 +46,11 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> Resu
     try:
         streams = ", ".join(selected.schemas) or "none"
         LOGGER.info("tap-circleci %s (run %s, process %d): streams %s", VERSION, run_id, os.getpid(), streams)
-        report.begin_part("asking whose token it is")
+        report.begin_part("checking the token")
         me = result(pool.submit((), partial(who_am_i, client)), clock, report.tick)
         time = ServiceTime(me.date, clock)
         begun = time.now()
-        # By the earliest clock: a clock that is years ahead would leave out every row.
+        # The earliest clock counts: a clock that is years ahead would exclude every row.
         start = config.start_date or (time.certain(None, ()) or begun) - FIRST_SYNC
         outcomes = Outcomes(report, client)
         run = Run(
@@ -83,7 +83,7 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> Resu
 def _write_everything(run: Run) -> None:
     """Write all selected streams, beginning with the one at which an earlier run was interrupted."""
     names = list(dict.fromkeys(ROOT.name if name in WALK_NAMES else name for name in run.selected.schemas))
-    if not run.time.is_told:
+    if not run.time.is_known:
         LOGGER.warning("Responses have no Date header; using the rows' own times.")
     _refuse_the_future(run)
     if not names:
@@ -109,8 +109,8 @@ def _write_everything(run: Run) -> None:
 
 
 def _refuse_the_future(run: Run) -> None:
-    """Raise `BadInput` for a start date or a moment in the state that is in the future by CircleCI's clock."""
-    if not run.time.is_told:
+    """Raise `BadInput` if the start date or a time in the state is in the future by CircleCI's clock."""
+    if not run.time.is_known:
         return
     latest = run.state.latest()
     config = "Correct it in the config."

@@ -1,4 +1,4 @@
-"""The streams of exports as they are written: orders and rows, with a state as soon as an export is ordered."""
+"""Writes the streams that are read from exports: a state as soon as an export is ordered, then its rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tap_circleci.values.times import iso, midnight, written
 
 
 def write_exports(run: Run, organizations: Organizations, stream: Stream) -> None:
-    """Write what the exports of all organizations give."""
+    """Write the rows of the exports of all organizations."""
     wanted = run.selected.schemas[stream.name]
     exports = Exports(stream, wanted, run.client, run.pool, run.wait, run.clock, run.time.now)
     for event in exports.events([_due(run, stream, ids) for ids in organizations.parents(stream)]):
@@ -26,13 +26,13 @@ def write_exports(run: Run, organizations: Organizations, stream: Stream) -> Non
 
 
 def _write(run: Run, stream: Stream, event: Event) -> None:
-    """Write, keep and tell what has happened."""
+    """Write the rows of an event, keep its effect in the state, and report it."""
     title = title_of(stream, event.ids)
     owner = owner_of(event.ids)
     match event:
         case Made(ids, export):
             _keep(run, stream, ids, export)
-            run.messages.state(run.state, now=True)  # it is one of a few an hour
+            run.messages.state(run.state, now=True)  # CircleCI makes only a few exports an hour
         case Stage(_, export, doing):
             run.report.begin_part(f"{doing} of {owner or title}, {span_of(export)}")
         case Batch(_, records, date):
@@ -51,15 +51,14 @@ def _write(run: Run, stream: Stream, event: Event) -> None:
 
 
 def _keep(run: Run, stream: Stream, ids: Ids, export: Export | None) -> None:
-    """Keep the export that is to be collected, and the start date of the first sync."""
+    """Keep the export that the next run is to read, and the start date of the first sync."""
     key = bookmark_key(stream, ids)
     start = run.mark(stream.name, key).start or run.start
     run.state.keep(stream.name, key, replace(run.state.mark(stream.name, key), export=export, start=start))
 
 
 def _due(run: Run, stream: Stream, ids: Ids) -> Due:
-    """What is due for one organization. Where the state does not say when an export was ordered, that counts from
-    now."""
+    """What is due for one organization. An export counts as ordered now if the state does not say when it was."""
     key, now = bookmark_key(stream, ids), run.time.now()
     mark = run.mark(stream.name, key)
     kept = run.state.mark(stream.name, key).export

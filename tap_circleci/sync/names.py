@@ -1,4 +1,4 @@
-"""Patterns of names in the config, such as `job_names`, that match nothing that a first sync reads."""
+"""Finds patterns of names in the config, such as `job_names`, that match nothing in a first sync."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tap_circleci.values.text import counted, first_few
 
 
 class NamesRead:
-    """Collects the names of the rows to which patterns limit the selected streams below."""
+    """Collects the names of the rows that the patterns may match."""
 
     def __init__(self, config: Config, selected: Collection[str]) -> None:
         self._config = config

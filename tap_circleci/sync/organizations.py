@@ -1,4 +1,4 @@
-"""The organization-wide streams as they are written: stream after stream, with a state after each parent."""
+"""Writes the organization-wide streams: stream after stream, with a state after each parent."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tap_circleci.values.times import first_whole_day, iso, midnight, whole_seco
 from tap_circleci.walk.builds import is_known, next_build
 
 OVERLAP = timedelta(minutes=10)
-"""How far before a bookmark a list is read again: its pages are read one after the other, and clocks differ."""
+"""How far before a bookmark a list is read again: pages are read one after another, and clocks differ."""
 
 
 def write_streams(
     run: Run, organizations: Organizations, streams: Sequence[Stream], write_exports: Callable[[Stream], None]
 ) -> None:
-    """Write all rows of organization-wide streams, new ones only where they have a replication key."""
+    """Write the rows of organization-wide streams: the new ones of streams with a replication key, else all."""
     run.report.begin_part(f"reading {streams[0].name}")
     listings = organizations.read(stream for stream in streams if not stream.is_export)
     listing = next(listings, None)
@@ -82,7 +82,7 @@ def _keep(run: Run, listing: Listing, key: str, highest: str, date: datetime) ->
 
 
 def _since(run: Run, stream: Stream, mark: Mark) -> datetime:
-    """The replication key value from which rows are sent: a little before the highest one sent, or the start date."""
+    """The replication key value from which rows are sent: somewhat before the highest one sent, or the start date."""
     since = mark.start or run.start
     if mark.value:
         since = iso(mark.value) - max(stream.timing.look_back, OVERLAP)
@@ -90,7 +90,7 @@ def _since(run: Run, stream: Stream, mark: Mark) -> datetime:
 
 
 def extent_of(run: Run, stream: Stream, ids: Ids) -> Extent:
-    """How much of a list is to be read: what is new, where the list can be limited or comes newest first."""
+    """How much of a list is to be read: only what is new if the list can be limited or is sorted newest first."""
     mark = run.mark(stream.name, bookmark_key(stream, ids))
     since = _since(run, stream, mark)
     if stream.timing.number is not None:
@@ -99,7 +99,7 @@ def extent_of(run: Run, stream: Stream, ids: Ids) -> Extent:
 
 
 def _date_range(run: Run, stream: Stream, since: datetime) -> Mapping[str, str]:
-    """The parameters that limit a list to rows from a moment to now."""
+    """The parameters that limit a list to rows between a time and now."""
     source = stream.source
     if source.from_param is None:
         return {}

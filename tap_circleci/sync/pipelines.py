@@ -1,4 +1,4 @@
-"""The walk as it is written: project by project, pipeline by pipeline, with a state after each page."""
+"""Writes the walk: project by project, pipeline by pipeline, with a state after each page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass
 class _Project:
-    """A project that is being walked: what may be claimed of it, and the highest replication key values sent."""
+    """A project that is being read: what the state may claim about it, and the highest replication key values sent."""
 
     slug: str
     progress: Progress
@@ -39,7 +39,7 @@ class _Project:
 
 
 class PipelineWriter:
-    """Writes the pipelines of the projects that the user names, and what lies below them."""
+    """Writes the pipelines of the projects that the user names, and everything below them."""
 
     def __init__(self, run: Run, organizations: Organizations, selected: Iterable[str]) -> None:
         self._run = run
@@ -53,7 +53,7 @@ class PipelineWriter:
         self._names_read = NamesRead(run.config, self._selected)
 
     def write(self) -> None:
-        """Write all that is new or due in the projects that the user names."""
+        """Write everything that is new or due in the projects that the user names."""
         run = self._run
         run.state.currently_syncing = ROOT.name
         for name in self._selected:
@@ -95,13 +95,13 @@ class PipelineWriter:
         return _Project(slug, Progress.of({name: mark.seen for name, mark in self._marks[slug].items()}))
 
     def _mark(self, name: str, slug: str) -> Mark:
-        """What was kept of a stream; nothing where it is limited to other names now, so that it is read anew."""
+        """What the state has about a stream; only its bookmark if it is now limited to other names."""
         mark = self._run.mark(name, slug)
         has_changed = mark.names is not None and mark.names != self._names(name)
         return Mark(mark.value) if has_changed else mark
 
     def _announce(self, slugs: list[str]) -> None:
-        """Say what is walked, and since when."""
+        """Log which projects are read, and since when."""
         seen = {slug: [self._run.state.mark(name, slug).seen.steps for name in self._selected] for slug in slugs}
         steps = {slug: [one for one in found if one] for slug, found in seen.items()}
         first = [slug for slug in slugs if not steps[slug]]
@@ -115,7 +115,7 @@ class PipelineWriter:
         if known:
             LOGGER.info("Projects synced before: %d; fetching changes since %s", len(known), whole_seconds(min(known)))
 
-    # A pipeline and what lies below it, depth first
+    # A pipeline and everything below it, depth first
 
     def _pipeline(self, event: Pipeline, project: _Project) -> None:
         date = event.look.date or self._run.time.now()
@@ -134,7 +134,7 @@ class PipelineWriter:
             )
 
     def _node(self, stream: str, node: Node, date: datetime, project: _Project) -> Lacking:
-        """Send a row, if it is to be sent, and the lists below it; gives the streams that lack rows."""
+        """Send a row, if it is to be sent, and the lists below it; gives the streams that were not read completely."""
         lacking: Lacking = {}
         if node.is_sent:
             self._send(stream, node.row, date, project)
@@ -146,7 +146,7 @@ class PipelineWriter:
         return lacking
 
     def _branch(self, branch: Branch, date: datetime, project: _Project) -> Lacking:
-        """Send the rows of a list and what lies below them; gives the streams that lack rows."""
+        """Send the rows of a list and everything below them; gives the streams that were not read completely."""
         stream = branch.fetch.stream
         lacking = self._judged(branch, project)
         if stream.name in self._run.selected:
@@ -157,7 +157,7 @@ class PipelineWriter:
         return lacking
 
     def _judged(self, branch: Branch, project: _Project) -> Lacking:
-        """Report how a list was answered; gives the streams that lack something for it."""
+        """Report the answer to a request for a list; gives the streams that were not read completely."""
         stream, problem = branch.fetch.stream, branch.rows.problem
         is_read = self._run.outcomes.judge(f"{project.slug}: {branch.name}", stream.name, project.slug, problem)
         if isinstance(problem, NotFound):
@@ -177,10 +177,10 @@ class PipelineWriter:
         if replication_key is not None:
             project.highest[name] = higher(project.highest.get(name, ""), record[replication_key], date)
 
-    # What is vouched for
+    # What the state may claim
 
     def _page(self, event: PageRead, project: _Project, number: int, projects: int) -> None:
-        """Take note that all pipelines of a page have been sent."""
+        """Record that all pipelines of a page were sent."""
         page = event.page
         if ROOT.name in self._run.selected:
             self._run.messages.keyless[ROOT.name] += page.broken
@@ -190,7 +190,7 @@ class PipelineWriter:
         self._run.report.progress(f"; {project.slug}{back_to}", (number + page.share) / projects)
 
     def _list_ended(self, event: ListEnded) -> bool:
-        """Take note of the end of a project's list; tells whether the project could not be read at all."""
+        """Record the end of a project's list; gives whether the project could not be read at all."""
         if event.further is not None:
             self._run.report.looked_back(event.further.days)
         if isinstance(event.problem, NotFound):
@@ -201,20 +201,24 @@ class PipelineWriter:
         return False
 
     def _builds(self, slugs: Iterable[str]) -> Mapping[str, Mark]:
-        """The marks that say from where the lists of builds are read for news, if the user wants that."""
+        """The marks that say at which number the lists of builds begin; none if they are not to be read."""
         below_root = {child.name for child in family_of(ROOT)[1:] if child.name in self._selected}
         if not self._run.config.find_reruns or not below_root:
             return {}
         return {slug: self._run.state.mark(ROOT.name, slug) for slug in slugs}
 
     def _news_read(self, event: NewsRead) -> News:
-        """Report what hinders the finding of reruns."""
+        """Report why reruns could not be found."""
         news = event.news
         if news.problem is not None and not self._has_warned:
-            LOGGER.warning("find_reruns: API v1.1 cannot be read (%s); reruns show by the schedule", news.problem)
+            LOGGER.warning(
+                "find_reruns: API v1.1 cannot be read (%s); scheduled re-checks will find reruns", news.problem
+            )
             self._has_warned = True
         if news.is_cut:
-            LOGGER.info("%s: too many builds since the last sync; older reruns show by the schedule", event.slug)
+            LOGGER.info(
+                "%s: too many builds since the last sync; scheduled re-checks will find older reruns", event.slug
+            )
         return news
 
     def _project_done(self, project: _Project) -> None:
@@ -228,7 +232,7 @@ class PipelineWriter:
         self._checkpoint(project)
 
     def _checkpoint(self, project: _Project) -> None:
-        """Vouch for all that has been sent of a project so far, and for the 404s that were certain since."""
+        """Write a state with everything of a project that was sent so far, and with the 404s that are now certain."""
         self._settle(project)
         self._keep(project)
         for name, value in project.highest.items():
@@ -236,7 +240,7 @@ class PipelineWriter:
         self._run.messages.state(self._run.state)
 
     def _settle(self, *more: _Project) -> None:
-        """Take the 404s from before the last proof of the token for what they say."""
+        """Accept the 404s from before the last answer that proved the token."""
         self._doubted += [one for one in more if one.progress.doubted_since is not None and one not in self._doubted]
         proven_at = self._run.client.proven_at()
         for project in list(self._doubted):
@@ -247,7 +251,7 @@ class PipelineWriter:
             self._keep(project)
 
     def _prove(self, *more: _Project) -> None:
-        """Ask whether the token is valid still, where the last answers leave it open: see `errors.NotFound`."""
+        """Check that the token is still valid, if there were 404s since its last proof: see `errors.NotFound`."""
         self._settle(*more)
         if self._doubted or self._not_found_at >= self._run.client.proven_at():
             me = self._run.pool.submit((), lambda: who_am_i(self._run.client))
@@ -255,7 +259,7 @@ class PipelineWriter:
             self._settle()
 
     def _keep(self, project: _Project) -> None:
-        """Put into the state what may be claimed of a project."""
+        """Put into the state what it may claim about a project."""
         for name, seen in project.progress.seen.items():
             before = self._run.state.mark(name, project.slug)
             start = start_of(seen, self._marks[project.slug][name].start, self._run.start)
@@ -263,5 +267,5 @@ class PipelineWriter:
             self._run.state.keep(name, project.slug, replace(before, seen=seen, start=start, names=names))
 
     def _names(self, name: str) -> tuple[str, ...] | None:
-        """The patterns of names to which a stream is limited, where it can be."""
+        """The patterns of names that limit a stream; None if nothing can limit it."""
         return None if names_key(STREAMS[name]) is None else self._run.config.job_names.patterns

@@ -1,4 +1,4 @@
-"""What all parts of one sync need: the settings, the connection, the clock, and the places that output goes to."""
+"""What all parts of one sync need: the settings, the client, the clock, and the outputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Run:
     """One sync, in the thread that writes.
 
     `begun` is the service's time at its beginning, `start` is the start date of streams that are read for the first
-    time, `version` that of the full tables.
+    time, `version` is the version of the full tables.
     """
 
     config: Config
@@ -49,15 +49,15 @@ class Run:
         return result(future, self.clock, self.report.tick)
 
     def mark(self, stream: str, key: str) -> Mark:
-        """What an earlier run kept of a stream below a parent; an empty mark where the catalog says FULL_TABLE."""
+        """What the state has about a stream below a parent; an empty mark if the catalog says FULL_TABLE."""
         return Mark() if stream in self.selected.full_table else self.state.mark(stream, key)
 
 
 def version_of(state: State) -> int:
     """The version of the full tables of a run, which must never be lower than in the run before.
 
-    Milliseconds by this machine's clock, since a single answer may have a wrong Date; no less than a moment that by the
-    state of an earlier run has passed.
+    Milliseconds by this machine's clock, since a single answer may have a wrong Date; at least the latest time in the
+    state of an earlier run.
     """
     latest = state.latest()
     machine = datetime.now(timezone.utc)
@@ -65,7 +65,7 @@ def version_of(state: State) -> int:
 
 
 def bookmark_key(stream: Stream, ids: Ids) -> str:
-    """What a list's bookmark stands under: the ids that tell it from the stream's other lists."""
+    """The key of a list's bookmark: the ids that distinguish it from the stream's other lists."""
     names = [ids[name] for name in stream.source.address if name in ids]
     return "/".join([normalise(names[0]) or names[0], *names[1:]]) if names else ""
 
@@ -73,8 +73,8 @@ def bookmark_key(stream: Stream, ids: Ids) -> str:
 def higher(highest: str, value: str | None, date: datetime) -> str:
     """The higher of two replication key values, "" for none.
 
-    A `value` that lies in the service's future, by an answer of that `date`, or before 1970 is a mistake of the data;
-    it must not hide the rows to come.
+    A `value` before 1970, or later than the service's time in the answer (`date`), is an error in the data; it must not
+    hide later rows.
     """
     if not value or not is_moment(value) or value > written(date + CLOCK_TOLERANCE):
         return highest
@@ -82,5 +82,5 @@ def higher(highest: str, value: str | None, date: datetime) -> str:
 
 
 def is_moment(value: str) -> bool:
-    """Whether a replication key value can be a time of a change: services in Go write year 1 where there is none."""
+    """Whether a replication key value can be the time of a change: services in Go write year 1 if there is none."""
     return value >= written(EPOCH)
