@@ -120,6 +120,8 @@ def test_no_trouble_loses_a_row_or_leaves_one_stale_beyond_the_bound(history, rh
         now += pause
         now = project.sync(Sync(now, timedelta(days=days), streams=streams, **troubles)) + troubles.get("lag", ZERO)
         project.assert_true(timedelta(days=min(widths)))
+        if project.is_whole and not {"lost", "failing"} & troubles.keys():
+            assert not any(project.seen[name].retry for name in streams)
 
 
 @settings(max_examples=lives(80), deadline=None)
