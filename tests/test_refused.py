@@ -215,3 +215,20 @@ def test_projects_that_a_dead_token_does_not_see_are_not_absent(before):
         run = sync(server, streams=WALK, max_workers=1)
     assert run.status == 1, run.log
     assert "token" in run.criticals()[-1]
+
+
+def test_what_lies_below_a_refused_stream_waits_with_it():
+    """Where workflows are refused throughout a project, jobs keep their marks too, and all comes once it is allowed."""
+    world = world_of(30)
+    world.forbidden.add(("workflows", world.project(SLUG)["id"]))
+    with Server(world) as server:
+        first = sync(server, streams=WALK)
+        few = [request.path for request in server.requests if request.path.endswith("/workflow")]
+        world.forbidden.clear()
+        second = sync(server, streams=WALK, state=first.state)
+        truth = expected(world.truth([SLUG]), WALK)
+    assert (first.status, second.status) == (0, 0)
+    assert len(few) <= 3 + 8
+    assert not retries(first.state)
+    assert [kept(first.state, stream, SLUG)["seen"] for stream in WALK[1:]] == [[], []]
+    assert_same(tables(second.lines, tables(first.lines)), truth)
