@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from dateutil.parser import isoparse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +36,29 @@ def test_a_moment_is_understood_however_it_is_written(text):
     """ISO 8601 and the usual other ways; without a zone it is UTC."""
     assert lenient(text) == NOON == moment(text)
     assert lenient(text).tzinfo == timezone.utc
+
+
+DAY, TIME = r"[0-9]{4}-[01][0-9]-[0-3][0-9]", r"[0-2][0-9]:[0-6][0-9]:[0-6][0-9]"
+USUAL = rf"{DAY}T{TIME}(\.[0-9]{{3}}|\.[0-9]{{6}})?Z"
+ANY = rf"{DAY}[T ]{TIME}([.,][0-9]{{1,9}})?(Z|z|[+-][01][0-9](:?[0-9]{{2}})?)?"
+
+
+@given(st.from_regex(rf"{USUAL}|{ANY}", fullmatch=True) | st.datetimes().map(lambda time: f"{time.isoformat()}Z"))
+def test_a_moment_is_what_dateutil_reads(text):
+    """What Python reads itself, as it is faster, is what dateutil would read, in every version of Python."""
+
+    def outcome(read: Callable[[str], datetime]) -> object:
+        try:
+            return read(text)
+        except (ValueError, OverflowError) as error:
+            return type(error)
+
+    def by_dateutil(text: str) -> datetime:
+        found = isoparse(text)
+        return found.replace(tzinfo=timezone.utc) if found.tzinfo is None else found.astimezone(timezone.utc)
+
+    expected = outcome(by_dateutil)
+    assert outcome(iso) == (ValueError if expected is OverflowError and "T24" not in text else expected)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,9 @@ STREAMS: Mapping[str, Stream] = {
 }
 """Every stream by name, in the order of a first sync."""
 
+_CHILDREN = {name: tuple(one for one in STREAMS.values() if one.parent == name) for name in STREAMS}
+"""Looked up for each row, so made once."""
+
 ROOT = STREAMS["pipelines"]
 """The root of the walk: it and all streams below it are read together, project by project."""
 ORGANIZATIONS = STREAMS["collaborations"]
@@ -55,7 +58,7 @@ BUILDS = STREAMS["builds"]
 
 def children_of(stream: Stream) -> tuple[Stream, ...]:
     """The streams that have a list below each row of this one."""
-    return tuple(child for child in STREAMS.values() if child.parent == stream.name)
+    return _CHILDREN[stream.name]
 
 
 def family_of(stream: Stream) -> tuple[Stream, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -16,19 +17,21 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 """A replication key value may be this far ahead of the answer that it came in: the clocks of machines differ."""
 PLAUSIBLE_YEARS = range(2011, 2100)
 """CircleCI was founded in 2011; a clock with another year is wrong."""
+_USUAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3}(?:[0-9]{3})?)?Z")
+"""A moment as CircleCI writes it. Python reads it itself, in a third of the time that dateutil takes."""
 _TWO_WAYS = re.compile(r":\d\d[\d.]*\s*(?![ap]m\b)[a-z]+\s*[+-]\s*\d", re.ASCII | re.IGNORECASE)
 """A zone such as GMT+3, which has two meanings: east or west of Greenwich."""
 
 
 def iso(text: str) -> datetime:
     """The time in an ISO 8601 text; without a zone it is UTC. Raises ValueError."""
-    return _as_utc(isoparse(text))
+    return _as_utc(_read(text))
 
 
 def lenient(text: str) -> datetime:
     """The time in a text of the API, ISO 8601 or not; without a zone it is UTC. Raises ValueError."""
     try:
-        found = isoparse(text)
+        found = _read(text)
     except ValueError:
         found = _parsed(text)
     return _as_utc(found)
@@ -82,6 +85,13 @@ def http_date(text: str | None) -> datetime | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return date if date.year in PLAUSIBLE_YEARS else None
+
+
+def _read(text: str) -> datetime:
+    if _USUAL.fullmatch(text):
+        with suppress(ValueError):  # dateutil says why, and knows 24:00 in every version of Python
+            return datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc)
+    return isoparse(text)
 
 
 def _as_utc(time: datetime) -> datetime:
