@@ -148,7 +148,9 @@ class Listed:
         self.all: Future[None] = Future()
 
     def expect(self, listing: Future[Branch]) -> None:
-        """Add a list of workflows to wait for."""
+        """Add a list of workflows to wait for, unless all have come: then come the looks that news led to."""
+        if self.all.done():
+            return
         with self._lock:
             self._outstanding += 1
         listing.add_done_callback(self._note)
