@@ -139,11 +139,8 @@ class ExportRows:
             return Unknown(Unreadable(problem))
         self._ask(partial(self._clock.wait, WAITS[tries - 1]))
         answer: LookAnswer = self._ask(partial(look, self._client, self._stream, ids, export))
-        match answer:
-            case Ready(urls=()):
-                return Unknown(Unreadable("CircleCI no longer has an address for a file"))
-            case _:
-                return answer
+        is_empty = isinstance(answer, Ready) and not answer.urls
+        return Unknown(Unreadable("CircleCI no longer has an address for a file")) if is_empty else answer
 
 
 def _unread(ready: Ready, done: _Done) -> list[tuple[str, str]]:

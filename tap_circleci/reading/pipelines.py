@@ -126,15 +126,11 @@ class Refusals:
         with self._lock:
             if isinstance(problem, Forbidden):
                 self._in_a_row[slug, stream.name] += 1
-            elif problem is None and not self._has_ended(slug, stream):
+            elif problem is None and not self.have_ended(slug, stream):
                 self._in_a_row[slug, stream.name] = 0
 
     def have_ended(self, slug: str, stream: Stream) -> bool:
         """Whether a stream was refused so often in a project that this run no longer requests it there."""
-        with self._lock:
-            return self._has_ended(slug, stream)
-
-    def _has_ended(self, slug: str, stream: Stream) -> bool:
         return self._in_a_row[slug, stream.name] >= REFUSALS
 
 
