@@ -216,7 +216,7 @@ def _settings(
         LOGGER.warning("%s: unknown keys (ignored): %s", path, ", ".join(unknown))
     settings = config.check(raw, path, keys, optional)
     if config.is_open_to_others(path):
-        LOGGER.warning("%s holds a token and every user of this machine can read it; chmod 600 it.", path)
+        LOGGER.warning("%s holds a token and every user of this machine can read it; run chmod 600 on it.", path)
     return settings
 
 

@@ -1,8 +1,8 @@
 """One request: authenticated, paced, retried, judged. The only module that sends requests to CircleCI.
 
 `get` and `post` have five layers, each around the one before: send once (`_send`), when the rate limiter allows it
-(`_paced`); send again after a 429 (`_allowed`); judge the reply (`_judged`); retry after a temporary failure
-(`Attempts`).
+(`_paced`); send again after a 429 (`_allowed`); judge the reply (`replies.judge`); retry after a temporary failure
+(`_retried`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,11 +118,11 @@ class Client:
 
         def attempt() -> Answer:
             reply, permit = self._allowed(self._session(), request, patience)
-            answer = self._judged(reply, expected)
+            answer = judge(reply, expected, self._config.token, self._clock.now())
             self._prove(permit)
             return answer
 
-        return self._attempts(request).until_it_succeeds(attempt)
+        return self._retried(request, attempt)
 
     def post(self, path: str, body: Mapping[str, Any], label: str, shape: Shape) -> Answer:
         """The answer to an order that the service must carry out once, not twice.
@@ -141,7 +141,7 @@ class Client:
                 # A new connection: the service may close a kept one while the request is sent.
                 with self._new_session() as fresh:
                     reply, _ = self._allowed(fresh, request, _Patience())
-                return self._judged(reply, expected)
+                return judge(reply, expected, self._config.token, self._clock.now())
             except Retriable as failure:
                 if not failure.may_be_done:
                     raise
@@ -149,19 +149,16 @@ class Client:
                     f"{request.name}: {failure}; CircleCI may have done it all the same, so it is not repeated"
                 ) from None
 
-        return self._attempts(request).until_it_succeeds(attempt)
+        return self._retried(request, attempt)
 
     def download(self, url: str, label: str) -> Iterator[bytes]:
         """The file at a pre-signed address, in blocks: see `Downloads.read`."""
         return self._downloads.read(url, label)
 
-    def _attempts(self, request: _Request) -> Attempts:
-        return Attempts(request.name, self._clock, self._meter)
-
-    def _judged(self, reply: Reply, expected: Expected) -> Answer:
-        """The answer in a reply, or its error; an error that ends the run ends all other requests, too."""
+    def _retried(self, request: _Request, attempt: Callable[[], Answer]) -> Answer:
+        """The answer of the first attempt that succeeds; an error that ends the run ends all other requests, too."""
         try:
-            return judge(reply, expected, self._config.token, self._clock.now())
+            return Attempts(request.name, self._clock, self._meter).until_it_succeeds(attempt)
         except Refused as reason:
             self.rate_limiter.close(reason)
             raise
@@ -251,25 +248,19 @@ class Client:
         except Failed as failed:
             raise Retriable(str(failed), may_be_done=not failed.unsent) from None
         except ProxyRefused as refused:
-            raise self._refused(_proxy_sentence(str(refused))) from None
+            raise Refused(_proxy_sentence(str(refused))) from None
         except Untrusted as untrusted:
-            raise self._refused(self._untrusted(untrusted)) from None
+            raise self._untrusted(untrusted) from None
         except TooLarge:
             raise Unreadable(f"{request.name}: the answer is larger than {LARGEST // 2**20} MB") from None
         except UnicodeError:
             raise Unreadable(f"{request.name}: the page token that the service gave cannot be encoded") from None
 
-    def _untrusted(self, reason: Untrusted) -> str:
-        return (
+    def _untrusted(self, reason: Untrusted) -> Refused:
+        return Refused(
             f"{self._config.base_url} cannot be trusted: {reason}; REQUESTS_CA_BUNDLE may name a file with the"
             " certificates to trust."
         )
-
-    def _refused(self, sentence: str) -> Refused:
-        """An error that ends the run, since every other request would fail, too."""
-        reason = Refused(sentence)
-        self.rate_limiter.close(reason)
-        return reason
 
     def _session(self) -> Session:
         """The session of the calling thread."""
@@ -290,7 +281,7 @@ class Client:
         try:
             return session(self.base_url, headers, self._certificates, on_loopback=self._config.on_loopback)
         except Untrusted as untrusted:
-            raise self._refused(self._untrusted(untrusted)) from None
+            raise self._untrusted(untrusted) from None
 
     def proven_at(self) -> float:
         """When the newest request with an answer left, by the clock: the token was valid then."""

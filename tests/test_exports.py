@@ -227,7 +227,7 @@ def test_a_year_takes_several_runs_within_the_limit():
         first = go(usage, start_date=None)
         assert first.status == 0
         assert last_days(first.state) == {organization: "2026-01-14"}
-        told = [line for line in first.log.splitlines() if "still to come" in line]
+        told = [line for line in first.log.splitlines() if "later runs will send" in line]
         assert len(told) == 1
         assert told[0].endswith("2026-01-15 to 2026-03-09")
         usage.hourly = None
@@ -554,7 +554,7 @@ def test_files_without_addresses_that_last_are_given_up():
     assert done.status == 1
     assert len(usage.host.paths) <= 12
     assert clock.waited < 120
-    assert "not valid any more" in done.criticals()[0]
+    assert "its address has expired" in done.criticals()[0]
 
 
 def test_a_signal_ends_a_run_whose_file_does_not_come(tmp_path):
@@ -588,7 +588,7 @@ def test_a_limit_of_the_looks_is_no_failure_when_an_address_has_expired(seconds,
         done = go(filled(usage))
         assert done.status == 0
         assert (jobs_in(done.lines) == expected_jobs(usage)) == is_collected
-        assert sum("still to come" in line for line in done.log.splitlines()) == (not is_collected)
+        assert sum("later runs will send" in line for line in done.log.splitlines()) == (not is_collected)
         usage.raw = lambda method, number: None
         again = go(usage, done.state)
     assert len(usage.posts()) == 1

@@ -64,7 +64,7 @@ class Unknown:
 
 
 OrderAnswer = Export | Limited | Denied | Unknown
-LookAnswer = Ready | NotReady | Limited | Failed | Denied | Unknown
+StatusAnswer = Ready | NotReady | Limited | Failed | Denied | Unknown
 
 
 def order(client: Client, stream: Stream, ids: Ids, span: Span, now: datetime) -> OrderAnswer:
@@ -82,7 +82,7 @@ def order(client: Client, stream: Stream, ids: Ids, span: Span, now: datetime) -
     return Export(str(answer.body["usage_export_job_id"]), span.start, span.end, asked_at)
 
 
-def look(client: Client, stream: Stream, ids: Ids, export: Export) -> LookAnswer:
+def status_of(client: Client, stream: Stream, ids: Ids, export: Export) -> StatusAnswer:
     """Request the status of an export."""
     path = f"{path_of(stream, ids)}/{quote(export.id, safe='')}"
     try:

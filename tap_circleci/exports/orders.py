@@ -19,13 +19,13 @@ from tap_circleci.exports.answers import (
     Denied,
     Failed,
     Limited,
-    LookAnswer,
     NotReady,
     OrderAnswer,
     Ready,
+    StatusAnswer,
     Unknown,
-    look,
     order,
+    status_of,
 )
 from tap_circleci.exports.plan import A_DAY, Due, Span, oldest_day, span_of
 from tap_circleci.exports.rows import Batch, Broken, ExportRows, Whole
@@ -78,7 +78,7 @@ class Ended:
 
 
 Event = Made | Stage | Batch | Collected | Ended
-Outcome = LookAnswer | Whole | Broken
+Outcome = StatusAnswer | Whole | Broken
 """The status of an export by CircleCI's answer, or the result of reading its files."""
 
 
@@ -86,14 +86,14 @@ Outcome = LookAnswer | Whole | Broken
 class _UnderWay:
     """An export that is being made, and the spans to order after it.
 
-    `next_look` is the time of the next status request by the clock, `waits` the number of waits for the export,
+    `next_request` is the time of the next status request by the clock, `waits` the number of waits for the export,
     `waited` their seconds. `before` is the outcome of an export of the same days that this run gave up.
     """
 
     ids: Ids
     export: Export
     spans: tuple[Span, ...]
-    next_look: float
+    next_request: float
     waits: int = 0
     waited: float = 0.0
     before: Outcome | None = None
@@ -125,7 +125,7 @@ class Exports:
         self._wait = wait
         self._clock = clock
         self._now = now
-        self._rows = ExportRows(stream, wanted, client, self._ask, clock)
+        self._rows = ExportRows(stream, wanted, client, self._in_pool, clock)
 
     def events(self, dues: Iterable[Due]) -> Iterator[Event]:
         """The events, in an order that depends only on when CircleCI has made the exports."""
@@ -136,23 +136,23 @@ class Exports:
             else:
                 under_way.append(_UnderWay(due.ids, due.export, due.spans, self._clock.now()))
         while under_way:
-            first = min(under_way, key=lambda one: one.next_look)
+            first = min(under_way, key=lambda one: one.next_request)
             yield Stage(first.ids, first.export, "waiting for CircleCI to make an export")
-            answers: list[tuple[_UnderWay, LookAnswer | None]] = self._ask(partial(self._look, under_way))
+            answers: list[tuple[_UnderWay, StatusAnswer | None]] = self._in_pool(partial(self._statuses, under_way))
             under_way = []
             for one, answer in answers:
                 under_way += [one] if answer is None else (yield from self._follow(one, answer))
 
-    def _ask(self, work: Callable[[], Any]) -> Any:
+    def _in_pool(self, work: Callable[[], Any]) -> Any:
         """The result of work that a thread of the pool does, so that this thread can be stopped."""
         return self._wait(self._pool.submit((), work))
 
-    def _look(self, under_way: Sequence[_UnderWay]) -> list[tuple[_UnderWay, LookAnswer | None]]:
+    def _statuses(self, under_way: Sequence[_UnderWay]) -> list[tuple[_UnderWay, StatusAnswer | None]]:
         """Wait for the next status request, and send those that are due; in a thread of the pool."""
-        self._clock.wait(min(one.next_look for one in under_way) - self._clock.now())
+        self._clock.wait(min(one.next_request for one in under_way) - self._clock.now())
         now = self._clock.now()
-        ask = partial(look, self._client, self._stream)
-        return [(one, ask(one.ids, one.export) if one.next_look <= now else None) for one in under_way]
+        ask = partial(status_of, self._client, self._stream)
+        return [(one, ask(one.ids, one.export) if one.next_request <= now else None) for one in under_way]
 
     def _order(self, ids: Ids, spans: tuple[Span, ...], before: Outcome | None = None) -> Going:
         """Order an export of the first span, without days that the service no longer exports."""
@@ -161,7 +161,7 @@ class Exports:
         todo = tuple(replace(span, start=max(span.start, oldest)) for span in spans if span.end > oldest)
         if not todo:
             return []
-        answer: OrderAnswer = self._ask(partial(order, self._client, self._stream, ids, todo[0], now))
+        answer: OrderAnswer = self._in_pool(partial(order, self._client, self._stream, ids, todo[0], now))
         match answer:
             case Export():
                 yield Made(ids, answer)
@@ -175,7 +175,7 @@ class Exports:
     def _later(self, one: _UnderWay, at_least: float = 0.0) -> _UnderWay:
         """The export with its next status request after the usual wait, or after `at_least` seconds."""
         seconds = max(WAITS[min(one.waits, len(WAITS) - 1)], at_least)
-        return replace(one, next_look=self._clock.now() + seconds, waits=one.waits + 1, waited=one.waited + seconds)
+        return replace(one, next_request=self._clock.now() + seconds, waits=one.waits + 1, waited=one.waited + seconds)
 
     def _follow(self, one: _UnderWay, outcome: Outcome) -> Going:
         """React to an outcome. An export that is not ready or readable a day after its order is ordered again."""

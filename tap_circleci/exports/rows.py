@@ -13,7 +13,7 @@ from typing import Any
 from tap_circleci.client import Client
 from tap_circleci.discover import schema_of
 from tap_circleci.errors import Damaged, LinkExpired, LocalError, Unreadable
-from tap_circleci.exports.answers import LookAnswer, Ready, Unknown, look
+from tap_circleci.exports.answers import Ready, StatusAnswer, Unknown, status_of
 from tap_circleci.exports.files import LeftOut, tables
 from tap_circleci.exports.keys import Equals, Keys
 from tap_circleci.output.records import Records, Table, table_converter
@@ -29,7 +29,7 @@ WAITS = (0.0, 5.0, 10.0, 20.0)
 BLOCKS_AT_ONCE = 8
 """Blocks of a file that a thread passes on at once: half a megabyte, since each transfer costs time."""
 
-Ask = Callable[[Callable[[], Any]], Any]
+InPool = Callable[[Callable[[], Any]], Any]
 """Gives the result of work that a thread of the pool does, so that this thread can be stopped."""
 
 
@@ -73,17 +73,19 @@ class ExportRows:
     """Reads the rows of exports of one stream, with the fields of the schema that is `wanted`; in the thread that
     writes."""
 
-    def __init__(self, stream: Stream, wanted: Mapping[str, Any], client: Client, ask: Ask, clock: Clock) -> None:
+    def __init__(
+        self, stream: Stream, wanted: Mapping[str, Any], client: Client, in_pool: InPool, clock: Clock
+    ) -> None:
         schema = schema_of(stream.name)
         self._stream = stream
         self._client = client
-        self._ask = ask
+        self._in_pool = in_pool
         self._clock = clock
         self._columns = schema["properties"]
         self._keys = Keys(stream, self._columns)
         self._convert = table_converter(schema, wanted)
 
-    def read(self, ids: Ids, export: Export, ready: Ready) -> Generator[Batch, None, Whole | Broken | LookAnswer]:
+    def read(self, ids: Ids, export: Export, ready: Ready) -> Generator[Batch, None, Whole | Broken | StatusAnswer]:
         """Give the rows of all files, and at the end the outcome.
 
         If the address of a file has expired, the file is read again from its beginning at a new one: its rows come
@@ -130,20 +132,17 @@ class ExportRows:
         """The file at that address, read and decompressed by threads of the pool. This thread converts its rows: more
         threads would not speed that up, since it is all work of the processor."""
         found = self._client.download(url, self._stream.name)
-        while some := self._ask(lambda: list(islice(found, BLOCKS_AT_ONCE))):
+        while some := self._in_pool(lambda: list(islice(found, BLOCKS_AT_ONCE))):
             yield from some
 
-    def _fresh(self, ids: Ids, export: Export, tries: int, problem: str) -> LookAnswer:
+    def _fresh(self, ids: Ids, export: Export, tries: int, problem: str) -> StatusAnswer:
         """CircleCI's answer to a request for new addresses; after too many `tries` the `problem`."""
         if tries == FRESH_ADDRESSES:
             return Unknown(Unreadable(problem))
-        self._ask(partial(self._clock.wait, WAITS[tries - 1]))
-        answer: LookAnswer = self._ask(partial(look, self._client, self._stream, ids, export))
-        match answer:
-            case Ready(urls=()):
-                return Unknown(Unreadable("CircleCI no longer has an address for a file"))
-            case _:
-                return answer
+        self._in_pool(partial(self._clock.wait, WAITS[tries - 1]))
+        answer: StatusAnswer = self._in_pool(partial(status_of, self._client, self._stream, ids, export))
+        is_empty = isinstance(answer, Ready) and not answer.urls
+        return Unknown(Unreadable("CircleCI no longer has an address for a file")) if is_empty else answer
 
 
 def _unread(ready: Ready, done: _Done) -> list[tuple[str, str]]:

@@ -227,40 +227,17 @@ class _File(_Answer):
     seconds_per_byte = 1 / DRIP
 
 
-class _AnswerHttp(HTTPConnection):
-    response_class = _Answer
+def _pools(answer: type[_Answer]) -> Mapping[str, type[HTTPConnectionPool]]:
+    """Pools of connections whose answers are of this class, by scheme."""
+    http = type("Http", (HTTPConnection,), {"response_class": answer})
+    https = type("Https", (HTTPSConnection,), {"response_class": answer})
+    return {
+        "http": type("HttpPool", (HTTPConnectionPool,), {"ConnectionCls": http}),
+        "https": type("HttpsPool", (HTTPSConnectionPool,), {"ConnectionCls": https}),
+    }
 
 
-class _AnswerHttps(HTTPSConnection):
-    response_class = _Answer
-
-
-class _FileHttp(HTTPConnection):
-    response_class = _File
-
-
-class _FileHttps(HTTPSConnection):
-    response_class = _File
-
-
-class _AnswerHttpPool(HTTPConnectionPool):
-    ConnectionCls = _AnswerHttp
-
-
-class _AnswerHttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _AnswerHttps
-
-
-class _FileHttpPool(HTTPConnectionPool):
-    ConnectionCls = _FileHttp
-
-
-class _FileHttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _FileHttps
-
-
-_ANSWER_POOLS = {"http": _AnswerHttpPool, "https": _AnswerHttpsPool}
-_FILE_POOLS = {"http": _FileHttpPool, "https": _FileHttpsPool}
+_ANSWER_POOLS, _FILE_POOLS = _pools(_Answer), _pools(_File)
 
 
 class _Adapter(HTTPAdapter):

@@ -68,7 +68,7 @@ class _Parent:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Trial:
     """The first page of a stream's list below one parent, or why there is none."""
 
     stream: Stream
@@ -94,7 +94,7 @@ class _Check:
         self._order = count()
         self._outcomes = Outcomes(report, client)
         self._organizations = Organizations(config, client, pool, self._wait, self._outcomes, lambda *_: WHOLE)
-        self._looks: list[_Look] = []
+        self._trials: list[_Trial] = []
 
     def everything(self) -> None:
         """Log the token, the organizations, the projects, the lists below them, and the calls of a first sync."""
@@ -105,8 +105,8 @@ class _Check:
         tried = projects[:PROJECTS_TRIED]
         if len(tried) < len(projects):
             LOGGER.info("Streams are tried in the first %d of %d projects", len(tried), len(projects))
-        self._look_below(organizations, children_of(ORGANIZATIONS))
-        self._look_below(tried, (*children_of(PROJECTS), ROOT))
+        self._try_below(organizations, children_of(ORGANIZATIONS))
+        self._try_below(tried, (*children_of(PROJECTS), ROOT))
         self._log_streams()
         self._log_estimate(len(organizations), len(projects), len(tried))
 
@@ -167,24 +167,24 @@ class _Check:
 
     # The lists
 
-    def _look_below(self, parents: Sequence[_Parent], streams: Sequence[Stream]) -> None:
+    def _try_below(self, parents: Sequence[_Parent], streams: Sequence[Stream]) -> None:
         """Request the first pages of these streams below these parents, then those below a row of each.
 
         A stream that the config does not select is tried below one parent only.
         """
-        asked = [
-            (stream, parent, self._ask(partial(self._first_page, stream, parent.ids)))
+        requested = [
+            (stream, parent, self._submit(partial(self._first_page, stream, parent.ids)))
             for stream in streams
             if not isinstance(stream.source.answer, (Download, Export))
             for parent in (parents if self._is_wanted(stream) else parents[:1])
             if stream.needs <= parent.ids.keys()
         ]
-        looks = [_Look(stream, parent, *self._wait(page)) for stream, parent, page in asked]
-        self._looks += looks
+        trials = [_Trial(stream, parent, *self._wait(page)) for stream, parent, page in requested]
+        self._trials += trials
         for stream in streams:
-            below = _richest(look for look in looks if look.stream is stream)
+            below = _richest(trial for trial in trials if trial.stream is stream)
             if below is not None and stream is not PROJECTS:
-                self._look_below([below], children_of(stream))
+                self._try_below([below], children_of(stream))
 
     def _first_page(self, stream: Stream, ids: Ids) -> tuple[Page | None, LocalError | None]:
         try:
@@ -198,27 +198,29 @@ class _Check:
 
     def _log_streams(self) -> None:
         """Log which extra streams can be read; problems of a sync are reported as in a sync."""
-        for look in self._looks:
-            if self._is_wanted(look.stream):
-                self._outcomes.judge(look.name, look.stream.name, look.parent.name, look.problem)
+        for trial in self._trials:
+            if self._is_wanted(trial.stream):
+                self._outcomes.judge(trial.name, trial.stream.name, trial.parent.name, trial.problem)
         extra = [stream for stream in STREAMS.values() if stream.is_extra]
-        readable = {look.stream.name for look in self._looks if look.page is not None}
+        readable = {trial.stream.name for trial in self._trials if trial.page is not None}
         named = self._config.extra_streams
         _log_names("Extra streams that can be read", [s.name for s in extra if s.name in readable and s.name in named])
         _log_names(
             "Also readable, if extra_streams names them",
             [s.name for s in extra if s.name in readable and s.name not in named],
         )
-        refused = {look.stream.name: look.problem for look in self._looks if look.problem is not None}
+        refused = {trial.stream.name: trial.problem for trial in self._trials if trial.problem is not None}
         _log_names(
             "Extra streams that cannot be read",
             [f"{s.name} ({_reason(refused[s.name])})" for s in extra if s.name in refused and s.name not in readable],
         )
-        tried = {look.stream.name for look in self._looks}
+        tried = {trial.stream.name for trial in self._trials}
         _log_names("Not tried", [f"{s.name} ({_why_not_tried(s)})" for s in extra if s.name not in tried])
-        for look in self._looks:
-            if look.stream.source.path.startswith(OLD_API):
-                LOGGER.info("API v1.1: %s", "can be read" if look.page else f"cannot be read ({_reason(look.problem)})")
+        for trial in self._trials:
+            if trial.stream.source.path.startswith(OLD_API):
+                LOGGER.info(
+                    "API v1.1: %s", "can be read" if trial.page else f"cannot be read ({_reason(trial.problem)})"
+                )
                 break
 
     def _log_estimate(self, organizations: int, projects: int, tried: int) -> None:
@@ -227,25 +229,25 @@ class _Check:
             organizations=organizations,
             projects=projects,
             tried=tried,
-            pipelines=[look.page for look in self._looks if look.stream is ROOT and look.page is not None],
-            rows={look.stream.name: len(look.page.rows) for look in self._looks if look.page is not None},
+            pipelines=[trial.page for trial in self._trials if trial.stream is ROOT and trial.page is not None],
+            rows={trial.stream.name: len(trial.page.rows) for trial in self._trials if trial.page is not None},
         )
         LOGGER.info("%s", estimate(sample, self._config))
 
-    def _ask(self, work: Callable[[], Any]) -> Future[Any]:
+    def _submit(self, work: Callable[[], Any]) -> Future[Any]:
         return self._pool.submit((next(self._order),), work)
 
     def _wait(self, future: Future[Any]) -> Any:
         return result(future, self._clock, self._report.tick)
 
 
-def _richest(looks: Iterable[_Look]) -> _Parent | None:
+def _richest(trials: Iterable[_Trial]) -> _Parent | None:
     """The row that gives the most ids to the lists below it, as their parent."""
     found = [
-        _Parent(look.name, {**look.parent.ids, **context_of(look.stream, row)})
-        for look in looks
-        if look.page is not None
-        for row in look.page.rows
+        _Parent(trial.name, {**trial.parent.ids, **context_of(trial.stream, row)})
+        for trial in trials
+        if trial.page is not None
+        for row in trial.page.rows
     ]
     return max(found, key=lambda parent: len(parent.ids), default=None)
 

@@ -268,4 +268,4 @@ class Report:
         if self._is_strict:
             yield from self._left_out
             for line in (*self._skipped.lines(), *self._projects_lines()):
-                yield f"Left out, which strict forbids: {line}."
+                yield f"Left out (a failure with strict): {line}."

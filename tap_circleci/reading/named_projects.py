@@ -19,14 +19,14 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedProjects:
     """The projects that the organizations list, by their slugs and by their ids."""
 
     by_slug: Mapping[str, Row]
     by_id: Mapping[str, Row]
 
     @staticmethod
-    def of(rows: Iterable[Row]) -> Listed:
+    def of(rows: Iterable[Row]) -> ListedProjects:
         """The projects in these rows; of two with the same slug or id the first."""
         by_slug: dict[str, Row] = {}
         by_id: dict[str, Row] = {}
@@ -36,7 +36,7 @@ class Listed:
                 by_slug.setdefault(slug, row)
             if project_id is not None:
                 by_id.setdefault(project_id.lower(), row)
-        return Listed(by_slug, by_id)
+        return ListedProjects(by_slug, by_id)
 
     def find(self, slug: str) -> Row | None:
         """The project that has this slug, or the id that the slug ends with."""

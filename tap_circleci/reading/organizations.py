@@ -14,7 +14,7 @@ from tap_circleci.client import Client, is_object
 from tap_circleci.config import Config
 from tap_circleci.errors import EndlessList, LocalError, NotFound, NotOffered
 from tap_circleci.output.outcomes import NO_PROJECT, Outcomes
-from tap_circleci.reading.named_projects import Listed, Named, identity, matching
+from tap_circleci.reading.named_projects import ListedProjects, Named, identity, matching
 from tap_circleci.reading.paging import Extent, Rows, read
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, STREAMS, Stream
 from tap_circleci.streams.addresses import context_of, owner_of, params_of, path_of, title_of
@@ -25,7 +25,7 @@ from tap_circleci.workers import Pool, Wait, ahead
 
 LOGGER = logging.getLogger(__name__)
 
-Asked = tuple[Stream, Ids, Future[Rows]]
+Requested = tuple[Stream, Ids, Future[Rows]]
 ExtentOf = Callable[[Stream, Ids], Extent]
 """Gives how much of the list of a stream below a parent is to be read: what is new."""
 
@@ -55,7 +55,7 @@ class Organizations:
         self._outcomes = outcomes
         self._extent_of = extent_of
         self._order = count()
-        self._asked: dict[tuple[str, ...], Future[Rows]] = {}
+        self._requested: dict[tuple[str, ...], Future[Rows]] = {}
         self._looked_up_as: dict[str, str] = {}
         self._reported: set[Future[Rows]] = set()
         self._warned: set[str] = set()
@@ -66,7 +66,7 @@ class Organizations:
 
         The next stream is begun before the last lists of a stream have been read.
         """
-        begun = (asked for stream in streams for asked in self._begun(stream))
+        begun = (requested for stream in streams for requested in self._begun(stream))
         for stream, ids, future in ahead(begun, lambda: self._config.max_workers * 4):
             yield self._listing(stream, ids, future)
 
@@ -76,10 +76,10 @@ class Organizations:
             return False
         return stream.parent is None or self.is_whole(STREAMS[stream.parent])
 
-    def _begun(self, stream: Stream) -> Iterator[Asked]:
+    def _begun(self, stream: Stream) -> Iterator[Requested]:
         """The lists of a stream; each is requested when the iterator reaches it."""
         for ids in self.parents(stream):
-            yield stream, ids, self._ask(stream, ids)
+            yield stream, ids, self._request(stream, ids)
         if stream.source.look_up:
             yield from ((stream, {"project_slug": slug}, future) for slug, future in self._look_ups.items())
 
@@ -101,21 +101,21 @@ class Organizations:
                 elif all(row.get(column) for column in parent.row.identity):
                     self._skip(stream, parent, row, stream.needs - ids.keys())
 
-    def _skip(self, stream: Stream, parent: Stream, row: Row, lacking: Iterable[str]) -> None:
+    def _skip(self, stream: Stream, parent: Stream, row: Row, missing: Iterable[str]) -> None:
         """Skip a list that cannot be requested, since the parent's row lacks ids."""
         columns = {name: column for column, name in parent.row.child_context.items()}
-        lacks = ", ".join(sorted(columns.get(name, name) for name in lacking))
+        lacks = ", ".join(sorted(columns.get(name, name) for name in missing))
         of = " ".join([parent.name, *(str(row[column]) for column in parent.row.identity)])
         self._incomplete.add(stream.name)
         self._warn(f"{stream.name} of {of}: skipped: the {parent.name} has no usable {lacks}")
 
-    def _ask(self, stream: Stream, ids: Ids) -> Future[Rows]:
+    def _request(self, stream: Stream, ids: Ids) -> Future[Rows]:
         """Request a list once, for all children of its rows, and for all parents that share it."""
         key = (stream.name, path_of(stream, ids), *params_of(stream, ids).values())
-        if key not in self._asked:
+        if key not in self._requested:
             work = partial(read, self._client, stream, ids, self._config.page_size, self._extent_of(stream, ids))
-            self._asked[key] = self._pool.submit((next(self._order),), work)
-        return self._asked[key]
+            self._requested[key] = self._pool.submit((next(self._order),), work)
+        return self._requested[key]
 
     def _listing(self, stream: Stream, ids: Ids, future: Future[Rows]) -> Listing:
         """The list that was requested; its problem is reported once."""
@@ -180,9 +180,9 @@ class Organizations:
             self._outcomes.failed(f"{pattern}: the token sees no organization {place}; it sees {seen}.")
             return Named((), is_whole=False)
         ids = {"organization_id": str(organization["id"])}
-        asked = self._ask(PROJECTS, ids)
-        listing = self._listing(PROJECTS, ids, asked)
-        is_listed = self._is_listed(asked)
+        requested = self._request(PROJECTS, ids)
+        listing = self._listing(PROJECTS, ids, requested)
+        is_listed = self._is_listed(requested)
         if not is_listed:
             self._outcomes.failed(f"{pattern}: the projects of this organization cannot be listed.")
         slugs = []
@@ -198,9 +198,9 @@ class Organizations:
             self._outcomes.left_out(f"{pattern} matches no project that {place} lists.")
         return Named(tuple(slugs), is_listed)
 
-    def _is_listed(self, asked: Future[Rows]) -> bool:
+    def _is_listed(self, requested: Future[Rows]) -> bool:
         """Whether a list was read completely, even if it does not end."""
-        problem = self._wait(asked).problem
+        problem = self._wait(requested).problem
         return problem is None or isinstance(problem, EndlessList)
 
     def _organizations(self) -> list[Row]:
@@ -216,10 +216,10 @@ class Organizations:
         return None
 
     @cached_property
-    def _listed(self) -> Listed:
+    def _listed(self) -> ListedProjects:
         """The projects of all organizations' lists."""
-        lists = [self._ask(PROJECTS, ids) for ids in self.parents(PROJECTS)]
-        return Listed.of(row for asked in lists for row in self._wait(asked).rows)
+        lists = [self._request(PROJECTS, ids) for ids in self.parents(PROJECTS)]
+        return ListedProjects.of(row for requested in lists for row in self._wait(requested).rows)
 
     @cached_property
     def _look_ups(self) -> Mapping[str, Future[Rows]]:
@@ -263,4 +263,4 @@ class Organizations:
     @property
     def _all_resolved(self) -> bool:
         """Whether each project that the user names was found."""
-        return self._named.is_whole and not any(self._wait(asked).problem for asked in self._look_ups.values())
+        return self._named.is_whole and not any(self._wait(requested).problem for requested in self._look_ups.values())

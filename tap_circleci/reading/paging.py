@@ -123,7 +123,7 @@ def pages(client: Client, stream: Stream, ids: Ids, page_size: int, extent: Exte
     path = path_of(stream, ids)
     fixed = {**params_of(stream, ids), **extent.params, **_size(stream.source.paging, page_size)}
     fresh = _unseen(stream)
-    asked: set[str] = set()
+    requested: set[str] = set()
     position: dict[str, str] = {}
     read = stale = 0
     while True:
@@ -140,10 +140,10 @@ def pages(client: Client, stream: Stream, ids: Ids, page_size: int, extent: Exte
             return
         place = "".join(position.values())
         stale = 0 if has_news else stale + 1
-        if place in asked or stale > (STALE_PAGES if stream.row.identity else EQUAL_PAGES):
+        if place in requested or stale > (STALE_PAGES if stream.row.identity else EQUAL_PAGES):
             where = path + "".join(f" {name}={value}" for name, value in sorted(params_of(stream, ids).items()))
-            raise EndlessList(f"the list at {where} does not end; reading stopped after {len(asked) + 1} pages")
-        asked.add(place)
+            raise EndlessList(f"the list at {where} does not end; reading stopped after {len(requested) + 1} pages")
+        requested.add(place)
 
 
 def _size(paging: Paging, page_size: int) -> dict[str, str]:

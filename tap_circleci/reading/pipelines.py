@@ -126,19 +126,15 @@ class Refusals:
         with self._lock:
             if isinstance(problem, Forbidden):
                 self._in_a_row[slug, stream.name] += 1
-            elif problem is None and not self._has_ended(slug, stream):
+            elif problem is None and not self.have_ended(slug, stream):
                 self._in_a_row[slug, stream.name] = 0
 
     def have_ended(self, slug: str, stream: Stream) -> bool:
         """Whether a stream was refused so often in a project that this run no longer requests it there."""
-        with self._lock:
-            return self._has_ended(slug, stream)
-
-    def _has_ended(self, slug: str, stream: Stream) -> bool:
         return self._in_a_row[slug, stream.name] >= REFUSALS
 
 
-class Listed:
+class ListedWorkflows:
     """The ids of the workflows that a run has listed in a project; `all` is done when no list is outstanding."""
 
     def __init__(self) -> None:
@@ -185,7 +181,7 @@ class Walker:
         self._start = start
         self._limits: Mapping[str, JobNames] = {"job_names": config.job_names}
         self._order = count()
-        self._listed = Listed()
+        self._listed = ListedWorkflows()
         self.refusals = Refusals()
 
     def events(self, projects: Mapping[str, Marks], builds: Mapping[str, Mark]) -> Iterator[Event]:
@@ -229,7 +225,7 @@ class Walker:
                     listing = pages(self._client, ROOT, {"project_slug": slug}, self._config.page_size)
                     lists[slug] = PipelineList(listing, self._pool, self._order)
                     if slug in builds:
-                        news[slug] = self._ask_for_news(slug, builds[slug])
+                        news[slug] = self._request_news(slug, builds[slug])
 
         open_from(0)
         for number, slug in enumerate(slugs, start=1):
@@ -237,7 +233,7 @@ class Walker:
             yield from self._project(slug, projects[slug], lists.pop(slug), news.pop(slug, None), on_last_page)
             yield ProjectDone(slug)
 
-    def _ask_for_news(self, slug: str, mark: Mark) -> Future[News]:
+    def _request_news(self, slug: str, mark: Mark) -> Future[News]:
         work = partial(read_news, self._client, slug, mark.next_build, mark.builds_as_of, self._time.now())
         return self._pool.submit((next(self._order),), work)
 
@@ -253,7 +249,7 @@ class Walker:
 
         `on_last_page` is called when there is no other page to request.
         """
-        self._listed = Listed()
+        self._listed = ListedWorkflows()
         descent: Descent | None = None
         problem: LocalError | None = None
         wants_more = True
@@ -287,10 +283,10 @@ class Walker:
         if news is not None:
             yield from self._with_news(descent, news, self._listed)
 
-    def _with_news(self, descent: Descent, asked: Future[News], listed: Listed) -> Iterator[Pending]:
+    def _with_news(self, descent: Descent, requested: Future[News], listed: ListedWorkflows) -> Iterator[Pending]:
         """Looks at pipelines that have news in the list of builds and that this run has not looked at."""
-        yield asked
-        news = asked.result()
+        yield requested
+        news = requested.result()
         listed.end()
         if news.workflows:
             yield listed.all

@@ -186,7 +186,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Stream:
-    """One table: its key, its parent, and the three parts above. `is_extra`: only if the user asks for it."""
+    """One table: its key, its parent, and the three parts above. `is_extra`: only if the config names it."""
 
     name: str
     source: Source
@@ -204,7 +204,7 @@ class Stream:
 
     @property
     def is_export(self) -> bool:
-        """Whether the service is asked for an export instead of a list."""
+        """Whether the service makes an export instead of a list."""
         return isinstance(self.source.answer, Export)
 
     @property
