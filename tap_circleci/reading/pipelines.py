@@ -144,7 +144,7 @@ class ListedWorkflows:
         self.all: Future[None] = Future()
 
     def expect(self, listing: Future[Branch]) -> None:
-        """Add a list of workflows to wait for, unless all have come: then come the looks that news led to."""
+        """Add a list of workflows to wait for; ignored in looks that news led to, which come after all lists."""
         if self.all.done():
             return
         with self._lock:

@@ -60,7 +60,7 @@ def read_news(client: Client, slug: str, since: int | None, last: datetime | Non
     except LocalError as problem:
         return News(problem=problem)
     # A project without builds has news once it has one.
-    following = next_build([] if is_cut else builds, now, _after(builds, since) if is_cut else since or 0)
+    following = _after(builds, since) if is_cut else next_build(builds, now, since or 0)
     return News(tuple(_workflows(builds, since, last)), following, now, is_cut)
 
 

@@ -45,7 +45,7 @@ STREAMS: Mapping[str, Stream] = {
 """Every stream by name, in the order of a first sync."""
 
 _CHILDREN = {name: tuple(one for one in STREAMS.values() if one.parent == name) for name in STREAMS}
-"""Looked up for each row, so made once."""
+"""The children of each stream; needed for each row, so computed once."""
 
 ROOT = STREAMS["pipelines"]
 """The root of the walk: it and all streams below it are read together, project by project."""
