@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from tap_circleci.reading.outputs import LONGEST, end_of, messages
 from tests.circleci import Row, Server, World
-from tests.tap import Run, sync
+from tests.circleci.v1_1 import Output, step_rows
+from tests.tap import EagerClock, Run, Tables, assert_same, expected, sync, tables
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 
@@ -134,3 +136,113 @@ def test_an_output_that_is_not_there_any_more_gives_no_row(status):
         last = sync(server, streams=["steps", "step_outputs"], state=again.state)
         assert not [request for request in server.requests if "action-output" in request.path]
     assert last.status == 0, last.log
+
+
+# Which jobs and which actions are asked
+
+
+INSIDE = ("steps", "step_outputs")
+HOLD: Row = {"name": "hold", "type": "approval"}
+
+
+def asked(server: Server) -> list[int]:
+    """The numbers of the builds whose steps were asked for."""
+    found = (re.fullmatch(r"/api/v1.1/project/github/acme/api/(\d+)", request.path) for request in server.requests)
+    return [int(one[1]) for one in found if one]
+
+
+def various() -> World:
+    """A project with pipelines every five hours, of jobs that succeed and fail, and an approval."""
+    world = World(NOW)
+    project = world.add_project("gh/acme/api")
+    for number in range(14):
+        jobs: list[Row | str] = ["lint", HOLD, {"name": "test", "status": "failed" if number % 3 else "success"}]
+        flow: Row = {"name": "build", "stopped_at": timedelta(minutes=30), "jobs": jobs}
+        world.add_pipeline(project, NOW - timedelta(hours=4 + 5 * number), workflows=[flow])
+    world.number_jobs()
+    return world
+
+
+def truth_of(world: World, name: str | None = None) -> Tables:
+    base = world.truth(["gh/acme/api"])
+    jobs = [row for row in base["jobs"] if name in (None, row["name"])]
+    return {
+        stream: rows for stream, rows in expected(step_rows(world, jobs, base["workflows"]), INSIDE).items() if rows
+    }
+
+
+def test_a_run_cut_after_any_state_goes_on_where_it_was():
+    """The next run completes both tables, and asks no build again of which the state says that it was read."""
+    world = various()
+    with Server(world, page_size=3) as server:
+        first = sync(server, streams=INSIDE, clock=EagerClock())
+        wanted = truth_of(world)
+        assert len(wanted["step_outputs"]) > 5
+        assert_same(tables(first.lines), wanted)
+        states = [number for number, line in enumerate(first.lines) if '"type": "STATE"' in line]
+        assert len(states) > 4
+        for number in states:
+            cut = first.lines[: number + 1]
+            read = {row["job_number"] for row in tables(cut).get("steps", {}).values()}
+            server.requests.clear()
+            again = sync(server, streams=INSIDE, state=json.loads(cut[-1])["value"])
+            assert again.status == 0, again.log
+            assert not read & {*asked(server)}
+            assert_same(tables(again.lines, tables(cut)), wanted)
+
+
+@pytest.mark.parametrize("name", [None, "test"])
+def test_job_names_limit_both_streams_and_an_approval_is_not_asked(name):
+    """Steps, and so what they printed, come of jobs of these names that have run; each is asked once."""
+    world = various()
+    numbers = [job["job_number"] for job in world.truth(["gh/acme/api"])["jobs"] if job["name"] in (name, "test")]
+    if name is None:
+        numbers += [job["job_number"] for job in world.truth(["gh/acme/api"])["jobs"] if job["name"] == "lint"]
+    with Server(world) as server:
+        run = sync(server, streams=INSIDE, job_names=name)
+        assert sorted(asked(server)) == sorted(numbers)
+    assert run.status == 0, run.log
+    assert_same(tables(run.lines), truth_of(world, name))
+
+
+def test_steps_that_the_service_keeps_no_more_are_none():
+    """Asked years later a build has no steps: no rows, exit 0, and it is not asked again."""
+    world = various()
+    world.steps_kept = timedelta(days=1)
+    with Server(world) as server:
+        run = sync(server, streams=INSIDE)
+        assert 0 < len({row["_job_id"] for row in run.rows("steps")}) < len(asked(server))
+        server.requests.clear()
+        again = sync(server, streams=INSIDE, state=run.state)
+        assert not asked(server)
+    assert (run.status, again.status) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("told", "has_row"),
+    [
+        ({"failed": None, "exit_code": 1, "has_output": True}, True),
+        ({"failed": None, "exit_code": 137}, True),
+        ({"failed": False, "exit_code": 1, "has_output": True}, True),
+        ({"failed": True, "exit_code": None, "has_output": True}, True),
+        ({"failed": True, "has_output": True}, True),
+        ({"failed": None, "exit_code": 1, "has_output": False}, False),
+        ({"failed": True, "exit_code": 1, "has_output": False}, False),
+        ({"failed": None, "exit_code": 0, "has_output": True}, False),
+        ({"failed": None, "exit_code": None, "has_output": True}, False),
+        ({"has_output": True}, False),
+    ],
+)
+def test_the_exit_code_tells_of_what_has_failed(told, has_row):
+    """An action that failed, or ended with another code than 0, and wrote something has a row; others are not asked."""
+    world = failing()
+    (job,) = (job for rows in world.rows["jobs"].values() for job in rows)
+    world.outputs[job["id"], 0, 103] = Output(["made it\n"])
+    world.actions = lambda run: [("Run tests", {"index": 0, "step": 103, "name": "Run tests", **told})]
+    with Server(world) as server:
+        run = outputs(server)
+        fetched = [request for request in server.requests if "action-output" in request.path]
+    assert run.status == 0, run.log
+    assert len(run.rows("steps")) == 1
+    assert [row["output"] for row in run.rows("step_outputs")] == ["made it\n"] * has_row
+    assert len(fetched) == has_row
