@@ -142,7 +142,7 @@ def test_an_output_that_is_not_there_any_more_gives_no_row(status):
 
 
 INSIDE = ("steps", "step_outputs")
-HOLD: Row = {"name": "hold", "type": "approval"}
+HOLD: Row = {"name": "hold", "type": "approval", "job_number": 900_001}
 
 
 def asked(server: Server) -> list[int]:
@@ -238,8 +238,11 @@ def test_the_exit_code_tells_of_what_has_failed(told, has_row):
     world = failing()
     (job,) = (job for rows in world.rows["jobs"].values() for job in rows)
     world.outputs[job["id"], 0, 103] = Output(["made it\n"])
-    world.actions = lambda run: [("Run tests", {"index": 0, "step": 103, "name": "Run tests", **told})]
     with Server(world) as server:
+        place = f"{server.url}/action-output/{job['id']}/0/103"
+        address = f"{place}?X-Amz-Date={NOW:%Y%m%dT%H%M%SZ}&X-Amz-Signature=hush-signature"
+        action = {"index": 0, "step": 103, "name": "Run tests", "output_url": address, **told}
+        world.actions = lambda run: [("Run tests", action)]
         run = outputs(server)
         fetched = [request for request in server.requests if "action-output" in request.path]
     assert run.status == 0, run.log

@@ -70,6 +70,7 @@ def test_a_rerun_of_an_old_pipeline_is_in_the_tables_after_the_next_sync(find_re
             assert_same(tables(second.lines, tables(first.lines)), truth_of(world))
             assert len(asked(server, LIST)) == 1
             assert len(asked(server, f"/workflow/{again['id']}")) == 2  # whose it is, and its jobs
+            assert "ERROR" not in second.log
 
 
 def test_the_first_sync_only_takes_the_number():
@@ -150,6 +151,34 @@ def test_a_look_that_fails_is_made_by_the_next_run():
         assert_same(tables(mended.lines, tables(broken.lines, tables(first.lines))), truth_of(world))
 
 
+@pytest.mark.parametrize(("minutes", "is_asked"), [(-8, False), (-6, False), (-4, True), (3, True), (30, True)])
+def test_what_had_stopped_when_it_was_read_last_is_no_news(minutes, is_asked):
+    """Though a lower build runs still: only what went on five minutes before the last sync, or since, is asked for."""
+    world = world_of()
+    with synced(world) as (server, first):
+        world.add_ghost(SLUG, NOW + timedelta(minutes=1))
+        again = rerun(world, 3, NOW + timedelta(minutes=55 + minutes))
+        world.advance(timedelta(hours=1))
+        second = sync(server, state=first.state, streams=WALK, find_reruns=True)
+        world.advance(timedelta(hours=1))
+        server.requests.clear()
+        third = sync(server, state=second.state, streams=WALK, find_reruns=True)
+        assert bool(asked(server, f"/workflow/{again['id']}")) == is_asked
+        assert_same(tables(third.lines, tables(second.lines, tables(first.lines))), truth_of(world))
+
+
+def test_a_pipeline_with_two_workflows_that_have_news_is_looked_at_once():
+    """Each workflow is asked whose it is; the pipeline is asked for once, and so is what is below it."""
+    world = world_of()
+    with synced(world) as (server, first):
+        again = [rerun(world, 3, NOW + timedelta(minutes=minutes)) for minutes in (10, 20)]
+        world.advance(timedelta(hours=1))
+        second = sync(server, state=first.state, streams=WALK, find_reruns=True)
+        owner = again[0]["pipeline_id"]
+        assert len(asked(server, f"/pipeline/{owner}")) == 2  # the pipeline, and its workflows
+        assert_same(tables(second.lines, tables(first.lines)), truth_of(world))
+
+
 @pytest.mark.parametrize("part", ["workflow", "pipeline"])
 def test_a_pipeline_that_cannot_be_found_out_is_looked_for_by_the_next_run(part):
     """Where the workflow or the pipeline that has news cannot be read for now, the number stays."""
@@ -205,12 +234,14 @@ def test_without_v1_the_walk_goes_on_and_the_number_stays(status):
 
 
 def test_after_ten_pages_the_number_goes_to_the_top():
-    """More than a thousand builds: the rest waits for the schedule, and a line says so."""
+    """More than a thousand builds: the rest waits for the schedule, and a line says so; what runs holds nothing up."""
     world = world_of()
     with synced(world) as (server, first):
         for minute in range(12):
             flow = {**FLOW, "jobs": 100}
             world.add_pipeline(world.project(SLUG), NOW + timedelta(minutes=minute), workflows=[flow])
+        world.add_pipeline(world.project(SLUG), NOW + timedelta(minutes=20), workflows=[{"stopped_at": None}])
+        world.add_pipeline(world.project(SLUG), NOW + timedelta(minutes=30), workflows=[FLOW])
         world.advance(timedelta(hours=1))
         second = sync(server, state=first.state, streams=WALK, find_reruns=True)
         assert second.status == 0, second.log
@@ -355,6 +386,7 @@ def test_in_a_life_each_change_shows_in_time(fates, gaps, finds):
             life.world.advance(gap)
             run = sync(server, streams=WALK, state=state, find_reruns=finds, lookback_days=0.25)
             assert run.status == 0, run.log
+            assert "ERROR" not in run.log
             state = run.state
             tables(run.lines, loaded)
             late = [name for name in stale(life, loaded) if not life.is_excused(name, finds)]

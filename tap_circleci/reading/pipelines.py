@@ -148,7 +148,9 @@ class Listed:
         self.all: Future[None] = Future()
 
     def expect(self, listing: Future[Branch]) -> None:
-        """Add a list of workflows to wait for."""
+        """Add a list of workflows to wait for, unless all have come: those of looks that news led to come later."""
+        if self.all.done():
+            return
         with self._lock:
             self._outstanding += 1
         listing.add_done_callback(self._note)
