@@ -45,6 +45,7 @@ from tests.lives import (
     ZERO,
     Failing,
     Late,
+    Pipeline,
     Project,
     Sync,
     histories,
@@ -94,19 +95,21 @@ def test_after_every_completed_sync_the_tables_are_complete_and_true_within_the_
         project.assert_true(timedelta(days=min(widths)))
 
 
-TROUBLES = st.fixed_dictionaries(
-    {"names": PATTERNS},
-    optional={
-        "cut": st.integers(1, 30),
-        "lost": st.integers(1, 4),
-        "dies": st.integers(1, 60),
-        "failing": FAILURES,
-        "pace": st.sampled_from([MINUTE, 20 * MINUTE]),
-        "lag": st.sampled_from([MINUTE, MARGIN - timedelta(seconds=1)]),
-        "ahead": st.sampled_from([10 * MINUTE, 2 * DAY, 60000 * DAY]),
-        "behind": st.sampled_from([MINUTE, 10 * MINUTE, 2 * DAY, 100 * DAY, None]),
-    },
+TROUBLE = {
+    "names": PATTERNS,
+    "cut": st.integers(1, 30),
+    "lost": st.integers(1, 4),
+    "dies": st.integers(1, 60),
+    "failing": FAILURES,
+    "pace": st.sampled_from([MINUTE, 20 * MINUTE]),
+    "lag": st.sampled_from([MINUTE, MARGIN - timedelta(seconds=1)]),
+    "ahead": st.sampled_from([10 * MINUTE, 2 * DAY, 60000 * DAY]),
+    "behind": st.sampled_from([MINUTE, 10 * MINUTE, 2 * DAY, 100 * DAY, None]),
+}
+TROUBLES = st.lists(st.sampled_from([*TROUBLE, "failing", "failing"]), max_size=2).flatmap(
+    lambda names: st.fixed_dictionaries({name: TROUBLE[name] for name in names})
 )
+"""Two at most in one run, so that many runs come to their end."""
 
 
 @settings(max_examples=lives(150), deadline=None)
@@ -217,16 +220,32 @@ def test_what_lies_below_a_final_row_is_not_asked_again_once_that_is_two_hours_o
     assert all(count <= most for count in asked_late.values()), asked_late
 
 
+def ended(pipelines: int) -> list[Pipeline]:
+    """Pipelines every hour, each with a job that has long run."""
+    late, found = Late(), []
+    for number in range(pipelines):
+        created = START + number * HOUR
+        workflow = workflow_of(f"w{number}", created, HOUR, late, [("build", 1.0, True)])
+        found.append(pipeline_of(number, created, created, late, [workflow]))
+    return found
+
+
+@pytest.mark.parametrize("streams", [NAMES, WALK, WALK[:2]])
+def test_a_token_that_dies_anywhere_loses_nothing(streams):
+    """Whatever request is the first one that it is not good for, a run with a good token completes the tables."""
+    for dies in range(120):
+        project = Project(ended(12))
+        project.sync(Sync(START + 9 * DAY, DAY, dies=dies, streams=streams))
+        project.sync(Sync(START + 9 * DAY + HOUR, DAY, streams=streams))
+        project.assert_true(DAY)
+        assert project.done.keys() == set(streams)
+
+
 @pytest.mark.parametrize("status", [500, 403])
 @pytest.mark.parametrize("stream", NAMES[1:])
 def test_more_failures_than_the_state_keeps_claim_nothing(status, stream):
     """A stream of which nothing can be read is all there after the next sync, and the others are there before."""
-    late, lasts = Late(), ((f"w{number}", START + number * HOUR) for number in range(50))
-    history = [
-        pipeline_of(number, at, at, late, [workflow_of(name, at, HOUR, late, [("build", 1.0, True)])])
-        for number, (name, at) in enumerate(lasts)
-    ]
-    project = Project(history)
+    project = Project(ended(50))
     project.sync(Sync(START + 9 * DAY, DAY, failing=Failing(status, stream, 1, 0)))
     assert project.done.keys() == set(NAMES) - {one.name for one in family_of(STREAMS[stream])}
     project.assert_true(DAY)
