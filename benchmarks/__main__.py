@@ -27,9 +27,7 @@ def main() -> None:
     parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)}; all but soak")
     parser.add_argument("--repeat", type=int, default=3, help="runs of which a figure is the median")
     parser.add_argument("--month", action="store_true", help="walk: a month of hourly syncs instead of a week")
-    parser.add_argument(
-        "--beside", metavar="PROGRAM", help="speed: another version's tap-circleci, run by turns with ours"
-    )
+    parser.add_argument("--beside", metavar="PROGRAM", help="speed, memory: another version's tap-circleci")
     options = parser.parse_args()
     if unknown := set(options.section) - SECTIONS.keys():
         parser.error(f"no such section: {', '.join(sorted(unknown))}")

@@ -168,9 +168,10 @@ def run(
     streams: Iterable[str] = WALK,
     state: dict[str, Any] | None = None,
     watch: Callable[[int], None] = lambda pid: None,
+    tap: Path = TAP,
 ) -> Run:
     """Run the tap; `watch` gets the id of its process."""
-    return launch(arguments(settings, streams, state), watch)
+    return launch(arguments(settings, streams, state), watch, tap)
 
 
 def start_up(tap: Path = TAP) -> Run:
