@@ -139,7 +139,13 @@ class Pool:
             for earlier in [one for one in self._held if one < place]:
                 self._all_held -= self._held.pop(earlier)
             self._output_at = place
-            self._changed.notify_all()
+            if self._waiting:  # otherwise the threads have nothing to wake up for
+                self._changed.notify_all()
+
+    def is_held_up(self) -> bool:
+        """Whether so many rows are held that only work for the output begins."""
+        with self._changed:
+            return self._all_held >= MOST_AHEAD
 
     def _put(self, order: Order, run: Callable[[], None]) -> None:
         with self._changed:

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -38,6 +38,9 @@ LOGGER = logging.getLogger(__name__)
 
 LOOKS_AHEAD = 16
 """Looks at pipelines, per worker, that are begun ahead of the output."""
+PATIENCE = 0.2
+"""Seconds in which the next page of pipelines may come before what is read already is written: a page gives work to all
+threads, and writing waits for lists that are still to come."""
 REFUSALS = 3
 """403s in a row for a stream in a project, after which this run no longer requests the stream there."""
 
@@ -193,6 +196,8 @@ class Walker:
         begun: deque[Event] = deque()
         for event in self._all(projects, builds):
             if isinstance(event, Future):
+                if not self._pool.is_held_up():
+                    wait([event], timeout=PATIENCE)
                 while begun and not _has_come(event):  # earlier events are written meanwhile
                     yield self._next(begun)
                 if not begun:
