@@ -147,9 +147,7 @@ class ListedWorkflows:
         self.all: Future[None] = Future()
 
     def expect(self, listing: Future[Branch]) -> None:
-        """Add a list of workflows to wait for; ignored in looks that news led to, which come after all lists."""
-        if self.all.done():
-            return
+        """Add a list of workflows to wait for."""
         with self._lock:
             self._outstanding += 1
         listing.add_done_callback(self._note)
@@ -184,7 +182,6 @@ class Walker:
         self._start = start
         self._limits: Mapping[str, JobNames] = {"job_names": config.job_names}
         self._order = count()
-        self._listed = ListedWorkflows()
         self.refusals = Refusals()
 
     def events(self, projects: Mapping[str, Marks], builds: Mapping[str, Mark]) -> Iterator[Event]:
@@ -254,7 +251,7 @@ class Walker:
 
         `on_last_page` is called when there is no other page to request.
         """
-        self._listed = ListedWorkflows()
+        workflows = ListedWorkflows()
         descent: Descent | None = None
         problem: LocalError | None = None
         wants_more = True
@@ -275,18 +272,18 @@ class Walker:
                 listed = listed.following()
             else:
                 on_last_page()
-            yield from self._events(descent, turn.decisions)
+            yield from self._events(descent, turn.decisions, workflows)
             if LOGGER.isEnabledFor(logging.DEBUG):
                 for row in page.rows:
                     LOGGER.debug("%s: pipeline %s: %s", slug, row.get("id"), descent.explain(row))
         if wants_more:
             on_last_page()
         descent = descent or self._descent(slug, marks, None, ())
-        yield from self._events(descent, descent.ended(whole=problem is None))
+        yield from self._events(descent, descent.ended(whole=problem is None), workflows)
         yield ListEnded(slug, problem, descent.further(self._config.lookback_days) if problem is None else None)
-        yield from self._events(descent, descent.retries())
+        yield from self._events(descent, descent.retries(), workflows)
         if news is not None:
-            yield from self._with_news(descent, news, self._listed)
+            yield from self._with_news(descent, news, workflows)
 
     def _with_news(self, descent: Descent, requested: Future[News], listed: ListedWorkflows) -> Iterator[Pending]:
         """Looks at pipelines that have news in the list of builds and that this run has not looked at."""
@@ -303,11 +300,15 @@ class Walker:
             if not is_whole and not news.is_cut:  # else what always fails would be tried for ever
                 news = replace(news, as_of=None)
             yield NewsRead(descent.slug, news)
-            yield from self._events(descent, [look for row in rows if (look := descent.hinted(row)) is not None])
+            looks = [look for row in rows if (look := descent.hinted(row)) is not None]
+            yield from self._events(descent, looks, None)
         else:
             yield NewsRead(descent.slug, news)
 
-    def _events(self, descent: Descent, decisions: Iterable[Look | PageDone]) -> Iterator[Event]:
+    def _events(
+        self, descent: Descent, decisions: Iterable[Look | PageDone], workflows: ListedWorkflows | None
+    ) -> Iterator[Event]:
+        """The decisions as events; `workflows` waits for the lists of workflows, None where nobody waits for them."""
         for decision in decisions:
             if isinstance(decision, PageDone):
                 yield PageRead(descent, decision)
@@ -315,8 +316,8 @@ class Walker:
                 order = next(self._order)
                 node = self._node(descent.slug, decision.judged, (order,), Once(self._pool))
                 for fetch, listing in zip(decision.judged.fetches, node.lists, strict=True):
-                    if fetch.stream is WORKFLOWS:
-                        self._listed.expect(listing)
+                    if workflows is not None and fetch.stream is WORKFLOWS:
+                        workflows.expect(listing)
                 yield Pipeline(descent.slug, decision, node, order)
 
     def _descent(self, slug: str, marks: Marks, date: datetime | None, rows: tuple[Row, ...]) -> Descent:

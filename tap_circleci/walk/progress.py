@@ -88,6 +88,8 @@ class Progress:
 
 def merged(one: Lacking, other: Lacking) -> Lacking:
     """What is lacking in either; a certain failure outweighs a 404."""
+    if not other:  # as for nearly every row
+        return one
     found = dict(one)
     for name, since in other.items():
         before = found.get(name, since)
