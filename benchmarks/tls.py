@@ -9,7 +9,6 @@ import gzip
 import json
 import socket
 import ssl
-import threading
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -20,7 +19,7 @@ import certifi
 
 from benchmarks.tools import FILES
 from tests.circleci import Request, Server, http_date
-from tests.wire import certificate
+from tests.wire import Listener, certificate
 
 BUNDLE = FILES / "certificates.pem"
 """The certificates that a tap is to trust: those of certifi and ours."""
@@ -48,41 +47,25 @@ Connection: keep-alive
 """
 
 
-class TlsServer:
+class TlsServer(Listener):
     """What a `Server` with the same world would answer, while used as a context manager.
 
     `latency` and the time of the world may be changed; `requests` are those since the last `reset`.
     """
 
     def __init__(self, server: Server, latency: float = 0.0) -> None:
+        super().__init__("https")
         self.world = server.world
         self.latency = latency
         self._server = server
         self._made: dict[tuple[datetime, str], tuple[int, bytes]] = {}
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(_certified())
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
         self.reset()
-
-    def __enter__(self) -> TlsServer:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
     def reset(self) -> None:
         """Forget what was asked."""
         self.requests: list[Request] = []
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
 
     def _converse(self, connection: socket.socket) -> None:
         with suppress(OSError), self._tls.wrap_socket(connection, server_side=True) as stream:

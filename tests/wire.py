@@ -12,7 +12,9 @@ from contextlib import suppress
 from itertools import chain, cycle
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
+Me = TypeVar("Me", bound="Listener")
 Write = Callable[[socket.socket], None]
 HEAD = b"HTTP/1.1 200 OK\r\nDate: Tue, 10 Mar 2026 12:00:00 GMT\r\nContent-Type: application/json\r\n"
 
@@ -34,26 +36,15 @@ def drip(text: bytes, seconds: float, again: bytes = b"") -> Write:
     return write
 
 
-class Wire:
-    """Answers its requests with these in turn, the last one for ever; `requests` are what came, as it came.
+class Listener:
+    """Takes connections on a free port of loopback, each in a thread of its own, while used as a context manager."""
 
-    bytes are sent at once and keep the connection; a function writes to it, and then it is closed; None closes it.
-    """
-
-    def __init__(self, *answers: bytes | Write | None, tls: Path | None = None) -> None:
-        self._answers = list(answers)
-        self._lock = threading.Lock()
-        self._context = None
-        if tls is not None:
-            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._context.load_cert_chain(tls)
-        self.requests: list[str] = []
-        self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, scheme: str = "http") -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self._listener.getsockname()[1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Wire:
+    def __enter__(self: Me) -> Me:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -64,16 +55,38 @@ class Wire:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def headers(self, number: int = -1) -> dict[str, str]:
-        """The headers of a request, their names in lower case."""
-        lines = self.requests[number].split("\r\n\r\n")[0].split("\r\n")[1:]
-        return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
                 threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
+
+    def _converse(self, connection: socket.socket) -> None:
+        """Serve one connection to its end."""
+        raise NotImplementedError
+
+
+class Wire(Listener):
+    """Answers its requests with these in turn, the last one for ever; `requests` are what came, as it came.
+
+    bytes are sent at once and keep the connection; a function writes to it, and then it is closed; None closes it.
+    """
+
+    def __init__(self, *answers: bytes | Write | None, tls: Path | None = None) -> None:
+        super().__init__("https" if tls else "http")
+        self._answers = list(answers)
+        self._lock = threading.Lock()
+        self._context = None
+        if tls is not None:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(tls)
+        self.requests: list[str] = []
+        self.connections = 0
+
+    def headers(self, number: int = -1) -> dict[str, str]:
+        """The headers of a request, their names in lower case."""
+        lines = self.requests[number].split("\r\n\r\n")[0].split("\r\n")[1:]
+        return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
     def _converse(self, connection: socket.socket) -> None:
         self.connections += 1
@@ -109,39 +122,23 @@ class Wire:
         return False
 
 
-class Proxy:
+class Proxy(Listener):
     """An HTTP proxy on loopback that connects every tunnel to one port, or answers with this status instead.
 
     `asked` are the hosts that were asked for, `heads` the requests for tunnels as they came.
     """
 
     def __init__(self, port: int, status: str = "200 Connection established") -> None:
+        super().__init__()
         self._port = port
         self._status = status
         self.heads: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
     def asked(self) -> list[str]:
         return [head.split(" ")[1] for head in self.heads]
 
-    def __enter__(self) -> Proxy:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._tunnel, args=(connection,), daemon=True).start()
-
-    def _tunnel(self, connection: socket.socket) -> None:
+    def _converse(self, connection: socket.socket) -> None:
         with suppress(OSError), connection:
             text = b""
             while b"\r\n\r\n" not in text:
