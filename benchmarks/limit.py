@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from bisect import bisect
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -60,8 +61,8 @@ def limit(options: argparse.Namespace) -> None:
     """Print the table."""
     print(
         "Refusals say how long to wait unless noted. Allowed is the limit's rate for as long as the run took, and what"
-        " a token bucket had saved; where minutes count, what all but the last allow. At most 2 % are to be"
-        " refused but for the first burst.\n"
+        " a token bucket had saved; where minutes count, what all but the last allow; of two taps, until one of them"
+        " ends. At most 2 % are to be refused but for the first burst.\n"
     )
     table(HEAD, [_measured(case) for case in _cases()])
 
@@ -72,11 +73,12 @@ def _measured(case: Case) -> list[object]:
         Thread(target=_change, args=(remote, case), daemon=True).start()
         line = arguments(settings, WALK, None)
         with ThreadPoolExecutor() as taps:
-            list(taps.map(partial(_launch, line), case.starts))
+            ends = list(taps.map(partial(_launch, line), case.starts))
         served, refused = remote.ask(_answers)
     seconds = served[-1] - served[0]
+    alone = bisect(served, min(ends))  # from then on some of the taps are missing
     burst = sum(moment < refused[0] + 0.5 for moment in refused)
-    share = _share(case, served)
+    share = _share(case, served[:alone])
     counted = f"{(len(refused) - burst) / len(served):.1%}"
     return [
         case.name,
@@ -91,9 +93,11 @@ def _measured(case: Case) -> list[object]:
     ]
 
 
-def _launch(line: list[str], after: float) -> None:
+def _launch(line: list[str], after: float) -> float:
+    """When the tap ended."""
     time.sleep(after)
     launch(line)
+    return time.monotonic()
 
 
 def _answers(server: Server) -> tuple[list[float], list[float]]:
