@@ -1,7 +1,6 @@
 """How near a sync over TLS comes to the time that the latency allows, and to the calls that the API forces."""
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import worlds
-from benchmarks.tls import BUNDLE, TlsServer
+from benchmarks.tls import TRUST, TlsServer
 from benchmarks.tools import (
     NOW,
     TAP,
@@ -35,7 +34,6 @@ LATENCY = 0.05
 INSIDE = [*WALK, "job_details", "tests", "artifacts"]
 ORGANIZATION = [stream for stream in STREAMS if stream not in WALK]
 HEAD = ["what", "workers", "seconds", "share of the optimum", "CPU ms a call", "MB", "calls", "least calls"]
-TRUST = {**os.environ, "REQUESTS_CA_BUNDLE": str(BUNDLE)}
 
 
 @dataclass(frozen=True)

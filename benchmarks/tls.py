@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import socket
 import ssl
 import time
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from tests.wire import Listener, certificate
 
 BUNDLE = FILES / "certificates.pem"
 """The certificates that a tap is to trust: those of certifi and ours."""
+TRUST = {**os.environ, "REQUESTS_CA_BUNDLE": str(BUNDLE)}
+"""The environment of a tap that trusts them."""
 HEADERS = """\
 HTTP/1.1 {status}
 Access-Control-Allow-Origin: *
@@ -60,7 +64,7 @@ class TlsServer(Listener):
         self._server = server
         self._made: dict[tuple[datetime, str], tuple[int, bytes]] = {}
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(_certified())
+        self._tls.load_cert_chain(certified())
         self.reset()
 
     def reset(self) -> None:
@@ -104,8 +108,9 @@ def _head(stream: ssl.SSLSocket) -> bytes:
     return head
 
 
-def _certified() -> Path:
-    """A key and a certificate of our own, which `BUNDLE` has as well."""
+@cache
+def certified() -> Path:
+    """A file of a key and a certificate of our own; `BUNDLE` now has the certificate as well."""
     FILES.mkdir(parents=True, exist_ok=True)
     pem = certificate(FILES)
     BUNDLE.write_text(Path(certifi.where()).read_text() + (FILES / "cert").read_text())

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.rivals.service import ROOT, Service, Truth
 from benchmarks.rivals.taps import COMMON, Tap
+from benchmarks.tls import TRUST
 from tap_circleci.streams import STREAMS
 from tests.circleci import Row, moment
 
@@ -85,7 +86,7 @@ def sync(
     LOGS.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile() as told, (LOGS / f"{tap.name}.log").open("a") as log:
         launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, told.name]
-        process = subprocess.Popen([*launcher, *command], stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen([*launcher, *command], stdout=subprocess.PIPE, stderr=log, text=True, env=TRUST)
         overdue = threading.Event()
         timer = threading.Timer(limit, lambda: (overdue.set(), process.terminate()))
         timer.start()

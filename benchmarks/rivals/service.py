@@ -1,8 +1,9 @@
-"""Our own CircleCI in a process of its own, steered and watched over HTTP."""
+"""Our own CircleCI in a process of its own, over TLS, steered and watched by requests."""
 
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from benchmarks.tls import BUNDLE, certified
 from tests.circleci import Row
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +27,20 @@ class Service:
     """Serves a world while used as a context manager."""
 
     def __init__(self, world: str, **options: float) -> None:
-        self._command = [sys.executable, "-m", "tests.circleci", "--now", NOW, "--world", world]
+        self._command = [
+            sys.executable,
+            "-m",
+            "tests.circleci",
+            "--now",
+            NOW,
+            "--world",
+            world,
+            "--tls",
+            str(certified()),
+        ]
         for name, value in options.items():
             self._command += [f"--{name.replace('_', '-')}", str(value)]
+        self._trusted = ssl.create_default_context(cafile=BUNDLE)
         self._over = threading.Event()
 
     def __enter__(self) -> Service:
@@ -44,7 +57,8 @@ class Service:
         self._process.wait()
 
     def _ask(self, path: str, body: bytes | None = None) -> Any:
-        with urlopen(Request(self.url + path, body), timeout=60) as answer:  # noqa: S310 - it is http
+        request = Request(self.url + path, body)  # noqa: S310 - it is https
+        with urlopen(request, timeout=60, context=self._trusted) as answer:  # noqa: S310
             return json.load(answer)
 
     def control(self, **orders: Any) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.rivals.service import ROOT, START, Service, Truth
+from benchmarks.tls import BUNDLE, TRUST
 from tests.circleci import STREAMS, TOKEN
 
 #: What all three have.
@@ -72,7 +73,7 @@ class Tap:
         return [part for name, value in given.items() if value is not None for part in (name, self._file(value))]
 
     def _discover(self, command: list[str]) -> None:
-        self._catalog = subprocess.run(command, check=True, capture_output=True).stdout
+        self._catalog = subprocess.run(command, check=True, capture_output=True, env=TRUST).stdout
 
     def _selected(self, tables: Collection[str]) -> Any:
         """The catalog with these tables selected."""
@@ -165,6 +166,13 @@ class Meltano(Tap):
     version = "0.6.6"
     tables = COMMON
     renamed: ClassVar[Mapping[str, str]] = {"contexts": "context"}
+
+    def prepare(self, service: Service) -> None:
+        """Meltano's SDK trusts only the certificates of certifi, whatever the environment names."""
+        super().prepare(service)
+        ask = [self._program("python"), "-c", "import certifi; print(certifi.where())"]
+        trusted = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
+        shutil.copy(BUNDLE, trusted)
 
     def command(self, service: Service, tables: Collection[str], state: Any, workers: int) -> list[str]:
         """Its tables are all selected unless told otherwise."""

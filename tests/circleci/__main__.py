@@ -37,7 +37,9 @@ def main() -> None:
     options = _options()
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    server = Server(_world(options), latency=options.latency, rate_limit=options.rate_limit, port=options.port)
+    server = Server(
+        _world(options), latency=options.latency, rate_limit=options.rate_limit, port=options.port, tls=options.tls
+    )
     with server, FileHost() as host:
         usage = Usage(server, host, states=["completed"])
         for organization, cells in job_runs(server.world) if options.world == "demo" else ():
@@ -62,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--projects", type=int, default=1, help="history: how many")
     parser.add_argument("--per-day", type=float, default=30, help="history: pipelines a day")
     parser.add_argument("--now", type=_time, default="now", help="the service's time, ISO 8601 or now; it stands still")
+    parser.add_argument("--tls", type=Path, help="serve over TLS with the key and the certificate in this file")
     parser.add_argument("--ready", type=Path, help="write the URL to this file once it answers")
     return parser.parse_args()
 

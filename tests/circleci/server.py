@@ -5,6 +5,7 @@ import binascii
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import format_datetime
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal
 from urllib.parse import parse_qsl, unquote
@@ -85,7 +87,8 @@ class Server:
     """Serves a world on a free port (or this one) of 127.0.0.1, while used as a context manager.
 
     `latency` is in seconds, `page_size` holds where the caller chooses none, `rate_limit` is answers in any second,
-    or a limit of another kind. All of them, the world and the faults may be changed while it runs.
+    or a limit of another kind. All of them, the world and the faults may be changed while it runs. With a file of a
+    key and its certificate it serves over TLS.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Server:
         page_size: int = 20,
         rate_limit: int | RateLimit | None = None,
         port: int = 0,
+        tls: Path | None = None,
     ) -> None:
         self.world = world
         self.latency = latency
@@ -110,7 +114,10 @@ class Server:
         self._sockets: set[socket.socket] = set()
         self._listener = self._bind(port)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+        if self._tls and tls:
+            self._tls.load_cert_chain(tls)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.reset()
 
     def __enter__(self) -> "Server":
@@ -182,11 +189,14 @@ class Server:
         with self._lock:
             self._sockets.add(connection)
             self.connections += 1
-        with suppress(OSError), connection, connection.makefile("rb") as stream:
-            while (request := _read(stream)) and self._exchange(connection, request):
+        with suppress(OSError), connection, self._secured(connection) as wire, wire.makefile("rb") as stream:
+            while (request := _read(stream)) and self._exchange(wire, request):
                 pass
         with self._lock:
             self._sockets.discard(connection)
+
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        return self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
 
     def _exchange(self, connection: socket.socket, request: Request) -> bool:
         """Answer one request; False when the connection is to end."""
