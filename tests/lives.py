@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tap_circleci.errors import Forbidden
 from tap_circleci.output.outcomes import MISSING_TO_ASK
 from tap_circleci.reading.pipelines import Refusals
-from tap_circleci.streams import ROOT, STREAMS, WALK, Stream, children_of, family_of, names_key
+from tap_circleci.streams import ROOT, STREAMS, WALK, Stream, children_of, family_of, is_limited
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.rows import Ids, Row
 from tap_circleci.values.times import written
@@ -331,7 +331,7 @@ class _Walk:
         firsts = {name: start_of(one, project.starts.get(name), how.start) for name, one in seen.items()}
         plans = {name: Plan(one, firsts[name], how.at + how.ahead, certain, how.lookback) for name, one in seen.items()}
         self.firsts = firsts
-        self.descent = Descent(SLUG, plans, {"job_names": how.names})
+        self.descent = Descent(SLUG, plans, how.names)
         self.progress = Progress.of(seen)
         self.refusals = Refusals()
         self.requests = count()
@@ -341,7 +341,7 @@ class _Walk:
     def _seen(self, name: str) -> Seen:
         """What was seen before; nothing, where the stream is limited to other names since."""
         before = self.project.names.get(name, self.how.names)
-        changed = names_key(STREAMS[name]) is not None and before.patterns != self.how.names.patterns
+        changed = is_limited(STREAMS[name]) and before.patterns != self.how.names.patterns
         return Seen() if changed else self.project.seen.get(name, Seen())
 
     def run(self) -> None:
@@ -417,7 +417,7 @@ class _Walk:
         for thing in parent.below[fetch.stream.name]:
             row = thing.at(self.now)
             if row is not None:
-                judged = judge(fetch, row, {"job_names": self.how.names})
+                judged = judge(fetch, row, self.how.names)
                 lacking = merged(lacking, self._node(fetch.stream, judged, pipeline))
         return lacking
 
@@ -456,7 +456,7 @@ class _Walk:
     def _keep(self) -> None:
         self.progress.settle(self.proven_at)
         for name, seen in self.progress.seen.items():
-            if names_key(STREAMS[name]) is not None and self.project.names.get(name) != self.how.names:
+            if is_limited(STREAMS[name]) and self.project.names.get(name) != self.how.names:
                 self.project.done.pop(name, None)  # it is read anew
             self.project.seen[name] = seen
             self.project.names[name] = self.how.names

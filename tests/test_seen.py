@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap_circleci.streams import STREAMS, family_of
+from tap_circleci.values.patterns import JobNames
 from tap_circleci.walk import schedule
 from tap_circleci.walk.descent import Descent, Look
 from tap_circleci.walk.schedule import LAST_CHANGE, MARGIN, OLDEST_LOOK, last_due, next_due
@@ -474,7 +475,7 @@ def test_a_stream_selected_later_starts_at_the_start_date_and_leaves_the_others_
     known = Seen((Step(START + 50 * DAY, START + 49 * DAY),))
     now = START + 50 * DAY + HOUR
     plans = {name: plan(known if name != WALK[2] else None, now, start=START) for name in WALK}
-    descent = Descent(SLUG, plans, {})
+    descent = Descent(SLUG, plans, JobNames())
     assert descent.horizon == plans[WALK[2]].horizon == START
     assert plans[WALK[0]].horizon > START + 40 * DAY
     (look,) = looks_at(descent, START + 10 * DAY)
@@ -567,7 +568,7 @@ def test_what_is_pending_stays_so_until_it_has_been_listed_again():
 def test_a_pending_pipeline_that_has_been_listed_in_its_final_state_is_forgotten():
     """Its id goes, though the walk has not come down to the others."""
     this = plan(Seen((Step(START, START - DAY),), START - 30 * DAY, ("p1", "p2")), START + 2 * MINUTE)
-    descent = Descent(SLUG, {ROOT_NAME: this}, {})
+    descent = Descent(SLUG, {ROOT_NAME: this}, JobNames())
     descent.page([row_of(START - 30 * DAY, name="p1"), row_of(START - 31 * DAY, name="p3")], None, more=False)
     (done,) = descent.ended(whole=True)
     assert done.listed.settled == {"p1"}
@@ -590,7 +591,7 @@ def test_many_pending_pipelines_are_kept_as_one_date():
 @pytest.mark.parametrize(("state", "days", "is_pending"), [("pending", 100, 1), ("pending", 200, 0), ("created", 9, 0)])
 def test_only_a_pipeline_that_may_be_seen_again_is_awaited(state, days, is_pending):
     """One that is not in a final state is sent again when it is listed, unless it is older than any look."""
-    descent = Descent(SLUG, {ROOT_NAME: plan()}, {})
+    descent = Descent(SLUG, {ROOT_NAME: plan()}, JobNames())
     descent.page([row_of(START - days * DAY, state)], None, more=False)
     (done,) = descent.ended(whole=True)
     assert len(done.listed.pending) == is_pending
@@ -601,7 +602,7 @@ def test_what_was_pending_is_sent_again(ids):
     """`updated_at` does not tell when a pipeline came to its final state: its id does, or the date where none is."""
     before = Seen((Step(START, START - DAY),), START - 5 * HOUR, ids)
     for hours, name, is_sent in ((5, "p1", True), (4, "p2", not ids), (6, "p3", False)):
-        descent = Descent(SLUG, {ROOT_NAME: plan(before, START)}, {})
+        descent = Descent(SLUG, {ROOT_NAME: plan(before, START)}, JobNames())
         turn = descent.page([row_of(START - hours * HOUR, name=name)], None, more=False)
         assert any(isinstance(one, Look) and one.judged.is_sent for one in turn.decisions) == is_sent
 

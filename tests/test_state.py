@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tap_circleci.errors import BadInput
 from tap_circleci.state import state
 from tap_circleci.state.state import Export, Mark, State
-from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_read_once, names_key
+from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_limited, is_read_once
 from tap_circleci.values.times import written
 from tap_circleci.walk.seen import Seen, Step
 from tests.circleci import Server
@@ -57,7 +57,7 @@ def marks(draw: st.DrawFn, stream: Stream) -> Mark:
         draw(st.just("") | MOMENTS.map(written)) if stream.replication_key else "",
         draw(MAYBE),
         draw(seen_of(stream)) if is_walk else Seen(),
-        draw(st.none() | NAMES) if names_key(stream) else None,
+        draw(st.none() | NAMES) if is_limited(stream) else None,
         draw(st.none() | st.integers(0)) if stream == ROOT or stream.timing.number else None,
         draw(st.none() | EXPORTS) if stream.is_export else None,
         draw(MAYBE) if stream == ROOT else None,
@@ -124,7 +124,7 @@ def test_an_entry_has_the_same_keys_whatever_is_kept(data):
             if isinstance(value, dict):
                 assert empty[key].keys() == value.keys()
             else:
-                assert (empty[key] == []) is isinstance(value, list) or key == names_key(stream)
+                assert (empty[key] == []) is isinstance(value, list) or key == "job_names"
                 assert not isinstance(empty[key], dict)
 
 

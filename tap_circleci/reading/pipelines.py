@@ -27,7 +27,6 @@ from tap_circleci.reading.paging import Page, Rows, pages, reading
 from tap_circleci.reading.reruns import News, pipelines_of, read_news
 from tap_circleci.state.state import Mark
 from tap_circleci.streams import ROOT, STREAMS, WORKFLOWS, Stream
-from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.rows import Ids, Row
 from tap_circleci.values.times import moment
 from tap_circleci.walk.descent import Descent, Fetch, Judged, Look, PageDone, judge
@@ -180,7 +179,6 @@ class Walker:
         self._wait = wait
         self._time = time
         self._start = start
-        self._limits: Mapping[str, JobNames] = {"job_names": config.job_names}
         self._order = count()
         self.refusals = Refusals()
 
@@ -328,7 +326,7 @@ class Walker:
         for name, mark in marks.items():
             first = start_of(mark.seen, mark.start, self._start)
             plans[name] = Plan(mark.seen, first, now, certain, self._config.lookback_days)
-        return Descent(slug, plans, self._limits)
+        return Descent(slug, plans, self._config.job_names)
 
     # In threads of the pool
 
@@ -350,7 +348,7 @@ class Walker:
         else:
             rows = yield from reading(self._client, stream, fetch.ids, self._config.page_size)
             self.refusals.note(slug, stream, rows.problem)
-        judged = (judge(fetch, row, self._limits) for row in rows.rows)
+        judged = (judge(fetch, row, self._config.job_names) for row in rows.rows)
         nodes = tuple(self._node(slug, one, (*order, place), once) for place, one in enumerate(judged))
         return Branch(fetch, _name(stream, fetch.ids), rows, nodes)
 

@@ -28,7 +28,7 @@ from typing import Any
 from tap_circleci.config import load_text, parsed
 from tap_circleci.errors import BadInput
 from tap_circleci.state.takeover import from_tap_circle_ci, is_tap_circle_ci
-from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_read_once, names_key
+from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_limited, is_read_once
 from tap_circleci.values.checks import ANYTHING, Entries, Items, Object, Shape, Value, mistakes
 from tap_circleci.values.slugs import normalise, usable_id
 from tap_circleci.values.times import EPOCH, brief, iso, written
@@ -150,8 +150,8 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
             entry |= {"pending": _text(mark.seen.pending), "pending_ids": list(mark.seen.pending_ids)}
         if is_read_once(stream):
             entry["recent"] = list(mark.seen.recent)
-    if names_key(stream) is not None:
-        entry[str(names_key(stream))] = None if mark.names is None else list(mark.names)
+    if is_limited(stream):
+        entry["job_names"] = None if mark.names is None else list(mark.names)
     if stream.name == ROOT.name or stream.timing.number is not None:
         entry["next_build"] = mark.next_build
     if stream is ROOT:
@@ -222,7 +222,7 @@ def _mark(stream: Stream, entry: Mapping[str, Any] | str | None) -> Mark:
     if not isinstance(entry, dict):
         entry = {str(stream.replication_key): entry}
     value = _moment(entry.get(stream.replication_key or ""))
-    names = entry.get(names_key(stream) or "")
+    names = entry.get("job_names")
     return Mark(
         "" if value is None else written(value),
         _moment(entry.get("start_date")),
@@ -285,6 +285,7 @@ _FIELDS: Mapping[str, Shape] = {
     "pending_ids": Items(_NAME),
     "retry": Items(_NAME),
     "recent": Items(_NAME),
+    "job_names": Items(_NAME),
     "next_build": Value("a whole number", lambda value: type(value) is int and value >= 0),
     "builds_as_of": _MOMENT,
     "export": Object(
@@ -302,7 +303,7 @@ _FIELDS: Mapping[str, Shape] = {
 def _shape_of_entry(stream: Stream, entry: object) -> Shape:
     if isinstance(entry, str) and stream.replication_key is not None and stream.name not in WALK_NAMES:
         return _AFTER_1970  # as version 1.1 wrote it
-    fields = {**_FIELDS, str(stream.replication_key): _AFTER_1970, str(names_key(stream)): Items(_NAME)}
+    fields = {**_FIELDS, str(stream.replication_key): _AFTER_1970}
     return Object({name: fields[name] for name in _entry(stream, Mark())})
 
 

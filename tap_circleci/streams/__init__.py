@@ -22,8 +22,8 @@ __all__ = [
     "Stream",
     "children_of",
     "family_of",
+    "is_limited",
     "is_read_once",
-    "names_key",
 ]
 
 STREAMS: Mapping[str, Stream] = {
@@ -73,11 +73,9 @@ def is_read_once(stream: Stream) -> bool:
     return stream.timing.once
 
 
-def names_key(stream: Stream) -> str | None:
-    """The key of the config that limits a stream, or one above it, to parents of some names."""
-    if stream.timing.names is not None or stream.parent is None:
-        return stream.timing.names
-    return names_key(STREAMS[stream.parent])
+def is_limited(stream: Stream) -> bool:
+    """Whether `job_names` in the config limits a stream or one above it."""
+    return stream.timing.by_job_name or (stream.parent is not None and is_limited(STREAMS[stream.parent]))
 
 
 WALK = family_of(ROOT)

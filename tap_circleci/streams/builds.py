@@ -81,7 +81,7 @@ STEPS = Stream(
         parent_columns=JOB_COLUMNS,
         left_out=("bash_command", "messages", "output_url", "source", "truncation_len"),  # the script, a signed address
     ),
-    timing=Timing(once=True, is_below=has_run, names="job_names"),
+    timing=Timing(once=True, is_below=has_run, by_job_name=True),
     is_extra=True,
 )
 

@@ -31,7 +31,7 @@ def _below_jobs(name: str, path: str, operation: str, key: tuple[str, ...], answ
             "/api/v2/project/{project_slug}/" + path, DOCS + f"#tag/Job/operation/{operation}", answer=answer
         ),
         row=replace(row, parent_columns=JOB_COLUMNS),
-        timing=Timing(once=True, is_below=has_run, names="job_names"),
+        timing=Timing(once=True, is_below=has_run, by_job_name=True),
         is_extra=True,
     )
 

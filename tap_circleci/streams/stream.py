@@ -162,10 +162,10 @@ class Timing:
     `status` is the column of the status. A row and everything below it no longer change if its status is in `final` or,
     for an open set of statuses, not in `unfinished`; `ended_at` is the column of that time. A stream without a status
     follows its parent. `once`: the list below a row never changes after that row is final, and is read once then; other
-    lists are read at each look. `is_below` says whether a parent's row has a list. `names` is the key of the config
-    that limits the stream to parents of some names. `configured_only`: only below the projects that the user names.
-    `look_back` is how far before the bookmark an incremental list is read again; with `whole_days` rows are days, and
-    it begins at midnight. `history` is how far back the list goes.
+    lists are read at each look. `is_below` says whether a parent's row has a list. `by_job_name`: only below the jobs
+    that `job_names` in the config matches. `configured_only`: only below the projects that the user names. `look_back`
+    is how far before the bookmark an incremental list is read again; with `whole_days` rows are days, and it begins at
+    midnight. `history` is how far back the list goes.
     `number`: the list is sorted newest first, and this column has numbers that only grow, so a later sync reads down to
     the number in the state.
     """
@@ -176,7 +176,7 @@ class Timing:
     ended_at: str | None = None
     once: bool = False
     is_below: Callable[[Mapping[str, Any]], bool] = _always
-    names: str | None = None
+    by_job_name: bool = False
     configured_only: bool = False
     look_back: timedelta = timedelta(0)
     whole_days: bool = False

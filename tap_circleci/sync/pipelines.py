@@ -15,11 +15,11 @@ from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.pipelines import Branch, ListEnded, NewsRead, Node, PageRead, Pipeline, Walker
 from tap_circleci.reading.reruns import News
 from tap_circleci.state.state import Mark
-from tap_circleci.streams import ROOT, STREAMS, family_of, names_key
-from tap_circleci.sync.names import NamesRead
+from tap_circleci.streams import ROOT, STREAMS, family_of, is_limited
 from tap_circleci.sync.run import Run, higher
+from tap_circleci.values.patterns import matches
 from tap_circleci.values.rows import Row
-from tap_circleci.values.text import first_few
+from tap_circleci.values.text import counted, first_few
 from tap_circleci.values.times import whole_seconds
 from tap_circleci.walk.progress import MOST_RETRIES, Lacking, Progress, merged
 from tap_circleci.walk.seen import start_of
@@ -50,7 +50,9 @@ class PipelineWriter:
         self._not_found_at = float("-inf")  # when a project itself answered 404 the last time
         self._marks: Mapping[str, Mapping[str, Mark]] = {}
         self._has_warned = False
-        self._names_read = NamesRead(run.config, self._selected)
+        limited = (stream for stream in map(STREAMS.__getitem__, self._selected) if stream.timing.by_job_name)
+        self._named = {stream.parent for stream in limited}  # the streams whose rows `job_names` matches
+        self._names_read: set[str] = set()
 
     def write(self) -> None:
         """Write everything that is new or due in the projects that the user names."""
@@ -85,8 +87,7 @@ class PipelineWriter:
         if slugs and unread == len(slugs):
             run.outcomes.failed(NO_PROJECT)
         if any(not mark.seen.steps for marks in self._marks.values() for mark in marks.values()):
-            for sentence in self._names_read.unmatched():
-                run.outcomes.left_out(sentence)
+            self._warn_of_unmatched()
 
     def _begin(self, slugs: list[str], number: int) -> _Project:
         slug = slugs[number]
@@ -114,6 +115,14 @@ class PipelineWriter:
             LOGGER.info("Resuming an interrupted run: %s", first_few(cut))
         if known:
             LOGGER.info("Projects synced before: %d; fetching changes since %s", len(known), whole_seconds(min(known)))
+
+    def _warn_of_unmatched(self) -> None:
+        """Warn about each pattern of `job_names` that matches none of the jobs that were read."""
+        names = sorted(self._names_read)
+        for pattern in self._run.config.job_names.wanted if names else ():
+            if not any(matches(name, pattern) for name in names):
+                found = f"the {counted(len(names), 'names')} that were read: {first_few(names)}"
+                self._run.outcomes.left_out(f"job_names: {pattern} matches none of {found}.")
 
     # A pipeline and everything below it, depth first
 
@@ -151,8 +160,9 @@ class PipelineWriter:
         lacking = self._judged(branch, project)
         if stream.name in self._run.selected:
             self._run.messages.keyless[stream.name] += branch.rows.broken
+        if stream.name in self._named:
+            self._names_read.update(str(row.get("name")) for row in branch.rows.rows)
         for child in branch.nodes:
-            self._names_read.add(stream.name, child.row)
             lacking = merged(lacking, self._node(stream.name, child, branch.rows.date or date, project))
         return lacking
 
@@ -268,4 +278,4 @@ class PipelineWriter:
 
     def _names(self, name: str) -> tuple[str, ...] | None:
         """The patterns of names that limit a stream; None if nothing can limit it."""
-        return None if names_key(STREAMS[name]) is None else self._run.config.job_names.patterns
+        return self._run.config.job_names.patterns if is_limited(STREAMS[name]) else None
