@@ -7,7 +7,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tap_circleci.errors import BadInput
+from tap_circleci.streams import EXTRA
 from tap_circleci.values.hosts import is_loopback
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.slugs import ProjectSlugs, normalise, pasted, sort_out
@@ -30,7 +31,7 @@ FIRST_SYNC = timedelta(days=365)
 
 @dataclass(frozen=True)
 class Config:
-    """The checked settings: one field for each of the `keys`, which describe them.
+    """The checked settings: one field for each of the `KEYS`, which describe them.
 
     Times are UTC. `start_date` is None where the config has none. `project_slugs` is empty where the config has none,
     which only --check and --get allow.
@@ -115,21 +116,21 @@ def is_open_to_others(path: str) -> bool:
     return os.name == "posix" and bool(Path(path).stat().st_mode & stat.S_IROTH)
 
 
-def unknown(raw: Mapping[str, Any], known: Sequence[Key]) -> list[str]:
-    """The names of keys in `raw` that are not among the `known`, quoted for a sentence."""
-    return [quoted(name, token_of(raw)) for name in sorted(set(raw) - {key.name for key in known})]
+def unknown(raw: Mapping[str, Any]) -> list[str]:
+    """The names of keys in `raw` that mean nothing here, quoted for a sentence."""
+    return [quoted(name, token_of(raw)) for name in sorted(raw.keys() - KEYS.keys())]
 
 
-def check(raw: Mapping[str, Any], path: str, known: Sequence[Key], optional: Collection[str] = ()) -> Config:
+def check(raw: Mapping[str, Any], path: str, optional: Collection[str] = ()) -> Config:
     """The config in `raw`, read from `path`. Raises `BadInput` with one sentence for every mistake.
 
     `optional` are required keys that may be left out here.
     """
     values: dict[str, Any] = {}
     mistakes: list[str] = []
-    for key in known:
+    for name, key in KEYS.items():
         try:
-            values[key.name] = value_of(replace(key, required=False) if key.name in optional else key, raw, path)
+            values[name] = _value_of(replace(key, required=False) if name in optional else key, raw, path)
         except BadInput as wrong:
             mistakes += wrong.args
     if mistakes:
@@ -137,7 +138,13 @@ def check(raw: Mapping[str, Any], path: str, known: Sequence[Key], optional: Col
     return Config(**values)
 
 
-def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
+def extra_streams_of(raw: Mapping[str, Any], path: str) -> Collection[str]:
+    """The value of `extra_streams`, or its default. Raises `BadInput`."""
+    names: Collection[str] = _value_of(KEYS["extra_streams"], raw, path)
+    return names
+
+
+def _value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
     """The value of one key of the config, or its default. Raises `BadInput`.
 
     A text with a number is a number, since some runners pass all values as texts. null, "" and an empty list mean the
@@ -215,16 +222,13 @@ def _slugs(value: object) -> ProjectSlugs:
     return found
 
 
-def _streams(extra: Sequence[str]) -> Callable[[object], tuple[str, ...]]:
-    def read(value: object) -> tuple[str, ...]:
-        if not isinstance(value, list):
-            raise _Wrong
-        unknown = [name for name in value if name != "all" and name not in extra]
-        if unknown:
-            raise _Wrong(*unknown)
-        return tuple(name for name in extra if name in value or "all" in value)
-
-    return read
+def _streams(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise _Wrong
+    unknown = [name for name in value if name != "all" and name not in EXTRA]
+    if unknown:
+        raise _Wrong(*unknown)
+    return tuple(name for name in EXTRA if name in value or "all" in value)
 
 
 def _job_names(value: object) -> JobNames:
@@ -303,7 +307,7 @@ def _boolean(value: object) -> bool:
     return text == "true"
 
 
-_USUAL = (
+_KEYS = (
     Key(
         "token",
         _token,
@@ -383,8 +387,14 @@ _USUAL = (
         json_type="boolean",
         default=False,
     ),
-)
-_FURTHER = (
+    Key(
+        "extra_streams",
+        _streams,
+        f"all, or names among {', '.join(EXTRA)}, separated by blanks or commas or as a JSON list",
+        "Streams beyond the eleven default ones: names separated by blanks, commas or newlines, a JSON list, or all.",
+        json_type=("string", "array"),
+        default=[],
+    ),
     Key(
         "job_names",
         _job_names,
@@ -411,17 +421,5 @@ _FURTHER = (
         default=False,
     ),
 )
-
-
-def keys(extra: Sequence[str]) -> tuple[Key, ...]:
-    """Every key of the config, in the order of the documentation; `extra` are the streams that `extra_streams` may
-    name."""
-    extra_streams = Key(
-        "extra_streams",
-        _streams(extra),
-        f"all, or names among {', '.join(extra)}, separated by blanks or commas or as a JSON list",
-        "Streams beyond the eleven default ones: names separated by blanks, commas or newlines, a JSON list, or all.",
-        json_type=("string", "array"),
-        default=[],
-    )
-    return (*_USUAL, extra_streams, *_FURTHER)
+KEYS = {key.name: key for key in _KEYS}
+"""Every key of the config, in the order of the documentation."""

@@ -13,7 +13,7 @@ from singer.catalog import Catalog, CatalogEntry
 from singer.schema import Schema
 
 from tap_circleci.errors import BadInput
-from tap_circleci.streams import STREAMS, Stream
+from tap_circleci.streams import EXTRA, STREAMS, Stream
 from tap_circleci.values.checks import Items, Object, Value, mistakes
 
 Breadcrumb = tuple[str, ...]
@@ -38,10 +38,6 @@ def schema_of(name: str) -> dict[str, Any]:
     text = (files("tap_circleci") / "schemas" / f"{name}.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
-
-
-EXTRA = tuple(name for name, stream in STREAMS.items() if stream.is_extra)
-"""The streams that are discovered and synced only if the config names them, in their order."""
 
 
 def discover(extra: Collection[str] = ()) -> Catalog:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tap_circleci.discover import EXTRA
+from tap_circleci.streams import EXTRA
 from tests.circleci import Fault, Server, demo_world
 from tests.tap import PROGRAM, assert_same, config_for, plain, run, running, tables, until
 from tests.worlds import NOW, truth_of, world_of

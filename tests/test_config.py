@@ -18,6 +18,7 @@ from tap_circleci.config import Config
 from tap_circleci.discover import select
 from tap_circleci.errors import BadInput
 from tap_circleci.state import state
+from tap_circleci.streams import EXTRA
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.slugs import ProjectSlugs
 from tests.circleci import Server, odd_world
@@ -27,13 +28,9 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 SOUND = {"token": "s3cret-t0ken", "project_slugs": "gh/acme/api"}
 
 
-EXTRA = ("tests", "artifacts", "usage")
-KEYS = config.keys(EXTRA)
-
-
 def check(raw: Any, path: str) -> tuple[Config, list[str]]:
-    """Check a config of a tap with three extra streams."""
-    return config.check(raw, path, KEYS), config.unknown(raw, KEYS)
+    """The config in `raw`, and its unknown keys."""
+    return config.check(raw, path), config.unknown(raw)
 
 
 def checked(**values: Any) -> Config:
@@ -42,8 +39,8 @@ def checked(**values: Any) -> Config:
 
 def test_a_config_has_a_field_for_every_key():
     """What a config holds and what is read from the file are the same keys; each says what it means and accepts."""
-    assert [key.name for key in KEYS] == [item.name for item in fields(Config)]
-    for key in KEYS:
+    assert list(config.KEYS) == [item.name for item in fields(Config)]
+    for key in config.KEYS.values():
         assert key.description.endswith(".")
         assert key.accepted[-1] not in ". "
 
@@ -61,10 +58,10 @@ def test_every_mistake_is_named_at_once(tmp_path: Path):
 
 def test_a_default_is_what_it_stands_for():
     """A key that is left out is the same as its default, written as JSON has it or as a text."""
-    for key in KEYS:
+    for key in config.KEYS.values():
         if key.default is not None and not isinstance(key.default, list):
             assert checked(**{key.name: key.default}) == checked() == checked(**{key.name: str(key.default)})
-    assert checked() == checked(**{key.name: None for key in KEYS if not key.required})
+    assert checked() == checked(**{key.name: None for key in config.KEYS.values() if not key.required})
     assert checked().request_timeout == 60
 
 
@@ -127,11 +124,11 @@ def test_only_a_look_at_what_the_token_sees_does_without_projects():
     """--check and --get need a token and nothing else; a list of no projects is the same as none."""
     for value in (None, "", ",", [], "[]"):
         raw = {**SOUND, "project_slugs": value}
-        assert config.check(raw, "config.json", KEYS, ("project_slugs",)).project_slugs == ProjectSlugs()
+        assert config.check(raw, "config.json", ("project_slugs",)).project_slugs == ProjectSlugs()
         with pytest.raises(BadInput, match=r"^config.json: project_slugs is missing; it must be slugs"):
-            config.check(raw, "config.json", KEYS)
+            config.check(raw, "config.json")
     with pytest.raises(BadInput, match=r"project_slugs must be .* found \"acme\"\.$"):
-        config.check({**SOUND, "project_slugs": "acme"}, "config.json", KEYS, ("project_slugs",))
+        config.check({**SOUND, "project_slugs": "acme"}, "config.json", ("project_slugs",))
 
 
 @pytest.mark.parametrize("value", [None, "", " ", ",", [], "[]"])
@@ -357,7 +354,7 @@ json_values = st.recursive(
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.dictionaries(st.sampled_from([*(key.name for key in KEYS), "bookmarks", "streams", "x"]), json_values),
+    st.dictionaries(st.sampled_from([*config.KEYS, "bookmarks", "streams", "x"]), json_values),
     json_values,
 )
 def test_any_json_gives_a_sentence_or_a_value(raw, value):

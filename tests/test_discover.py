@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tap_circleci.discover import EXTRA, select
+from tap_circleci.discover import select
 from tap_circleci.errors import BadInput
-from tap_circleci.streams import STREAMS
+from tap_circleci.streams import EXTRA, STREAMS
 from tests.circleci import Server, odd_world
 from tests.tap import DEFAULT, catalog_of, run, sync
 

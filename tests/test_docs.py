@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate import STREAMS_PAGE, streams_page
-from tap_circleci.config import check, keys, unknown
-from tap_circleci.discover import EXTRA
+from tap_circleci.config import KEYS, check, unknown
 from tap_circleci.streams import STREAMS
 from tests.circleci import Fault, Server, World
 from tests.tap import DEFAULT, config_for, kept, run, sync
@@ -62,9 +61,8 @@ def test_the_readme_is_read_in_five_minutes():
 def test_the_config_table_names_every_key_and_default():
     """Each key that the tap reads is in the table with its default, and no other."""
     rows = {key.strip("`"): default.strip("`") for key, default, _ in cells(section("README.md", "Configuration"))}
-    known = keys(EXTRA)
-    assert list(rows) == [key.name for key in known]
-    for key in known:
+    assert list(rows) == list(KEYS)
+    for key in KEYS.values():
         if key.required:
             assert rows[key.name] == "required"
         elif key.default not in (None, []):
@@ -102,8 +100,8 @@ def test_the_sample_config_is_the_one_shown_and_is_sound():
     assert sample in PAGES["README.md"]
     (stitch,) = fenced("coming-from-other-taps.md", "stitch")
     for text in (sample, stitch):
-        check({**json.loads(text), "token": "x"}, "config.json", keys(EXTRA))
-        assert not unknown(json.loads(text), keys(EXTRA))
+        check({**json.loads(text), "token": "x"}, "config.json")
+        assert not unknown(json.loads(text))
     assert all(isinstance(value, str) for value in json.loads(stitch).values())
 
 

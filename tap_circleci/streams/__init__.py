@@ -12,6 +12,7 @@ from tap_circleci.streams.stream import Stream
 
 __all__ = [
     "BUILDS",
+    "EXTRA",
     "ORGANIZATIONS",
     "PROJECTS",
     "ROOT",
@@ -43,6 +44,9 @@ STREAMS: Mapping[str, Stream] = {
     )
 }
 """Every stream by name, in the order of a first sync."""
+
+EXTRA = tuple(name for name, stream in STREAMS.items() if stream.is_extra)
+"""The streams that are discovered and synced only if the config names them."""
 
 _CHILDREN = {name: tuple(one for one in STREAMS.values() if one.parent == name) for name in STREAMS}
 """The children of each stream; needed for each row, so computed once."""
