@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import stat
@@ -158,6 +157,8 @@ def _value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
             raise BadInput(f"{path}: {key.name} is missing; it must be {key.accepted}.")
         return None if key.default is None else key.read(key.default)
     try:
+        if is_list and not isinstance(value, list):
+            raise _Wrong
         return key.read(value)
     except _Wrong as wrong:
         # The token may be in a wrong place.
@@ -181,10 +182,15 @@ class _Wrong(Exception):
         self.said = said
 
 
-def _token(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value.strip()):
-        raise _Wrong
-    return value.strip()
+def _text_of(characters: str) -> Callable[[object], str]:
+    """A reader of texts that have only these characters, apart from blanks around them."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(f"[{characters}]+", value.strip()):
+            raise _Wrong
+        return value.strip()
+
+    return read
 
 
 def _listed(value: object) -> object:
@@ -202,9 +208,7 @@ def _listed(value: object) -> object:
     return value
 
 
-def _slugs(value: object) -> ProjectSlugs:
-    if not isinstance(value, list):
-        raise _Wrong
+def _slugs(value: list[Any]) -> ProjectSlugs:
     slugs, wrong = [], []
     for item in value:
         slug = normalise(pasted(item.removeprefix("!"))) if isinstance(item, str) else None
@@ -222,18 +226,14 @@ def _slugs(value: object) -> ProjectSlugs:
     return found
 
 
-def _streams(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise _Wrong
+def _streams(value: list[Any]) -> tuple[str, ...]:
     unknown = [name for name in value if name != "all" and name not in EXTRA]
     if unknown:
         raise _Wrong(*unknown)
     return tuple(name for name in EXTRA if name in value or "all" in value)
 
 
-def _job_names(value: object) -> JobNames:
-    if not isinstance(value, list):
-        raise _Wrong
+def _job_names(value: list[Any]) -> JobNames:
     wrong = [pattern for pattern in value if not isinstance(pattern, str) or not pattern.removeprefix("!").strip()]
     if wrong:
         raise _Wrong(*wrong)
@@ -268,7 +268,9 @@ def _base_url(value: object) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def _number(low: float, high: float, *, whole: bool = False, above_low: bool = False) -> Callable[[object], float]:
+def _number_to(most: float) -> Callable[[object], float]:
+    """A reader of numbers above 0 and up to `most`."""
+
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise _Wrong
@@ -276,28 +278,27 @@ def _number(low: float, high: float, *, whole: bool = False, above_low: bool = F
             number = float(value)
         except (ValueError, OverflowError):
             raise _Wrong from None
-        if not math.isfinite(number) or not low <= number <= high or (above_low and number == low):
-            raise _Wrong
-        if whole and number != int(number):
+        if not 0 < number <= most:
             raise _Wrong
         return number
 
     return read
 
 
-def _whole(low: int, high: int) -> Callable[[object], int]:
-    read = _number(low, high, whole=True)
-    return lambda value: int(read(value))
+def _whole_to(most: int) -> Callable[[object], int]:
+    """A reader of whole numbers from 1 to `most`."""
+
+    def read(value: object) -> int:
+        number = _number_to(most)(value)
+        if not number.is_integer():
+            raise _Wrong
+        return int(number)
+
+    return read
 
 
 def _lookback(value: object) -> timedelta:
-    return timedelta(days=_number(0, 180, above_low=True)(value)) or timedelta(microseconds=1)
-
-
-def _header(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[\x20-\x7e]+", value.strip()):
-        raise _Wrong
-    return value.strip()
+    return timedelta(days=_number_to(180)(value)) or timedelta(microseconds=1)
 
 
 def _boolean(value: object) -> bool:
@@ -310,7 +311,7 @@ def _boolean(value: object) -> bool:
 _KEYS = (
     Key(
         "token",
-        _token,
+        _text_of(r"\x21-\x7e"),
         "a personal API token (printable characters without blanks)",
         "A personal API token of CircleCI; never logged, and sent to base_url only.",
         required=True,
@@ -342,7 +343,7 @@ _KEYS = (
     ),
     Key(
         "max_workers",
-        _whole(1, 64),
+        _whole_to(64),
         "a whole number from 1 to 64",
         "Requests at once, 1 to 64.",
         json_type="integer",
@@ -358,7 +359,7 @@ _KEYS = (
     ),
     Key(
         "request_timeout",
-        _number(0, 3600, above_low=True),
+        _number_to(3600),
         "a number of seconds above 0 and up to 3600",
         "Seconds for connecting and for each read; a whole answer may take five times that.",
         json_type="number",
@@ -366,7 +367,7 @@ _KEYS = (
     ),
     Key(
         "page_size",
-        _whole(1, 50),
+        _whole_to(50),
         "a whole number from 1 to 50",
         "Rows per page where the API lets the caller choose, 1 to 50.",
         json_type="integer",
@@ -374,7 +375,7 @@ _KEYS = (
     ),
     Key(
         "user_agent",
-        _header,
+        _text_of(r"\x20-\x7e"),
         "a text of printable ASCII characters",
         "The User-Agent header of each request.",
         default=f"tap-circleci/{VERSION}",
