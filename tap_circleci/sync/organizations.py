@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,6 +11,7 @@ from tap_circleci.reading.organizations import Listing, Organizations
 from tap_circleci.reading.paging import Extent
 from tap_circleci.state.state import Mark
 from tap_circleci.streams import Stream
+from tap_circleci.sync.exports import write_exports
 from tap_circleci.sync.run import Run, bookmark_key, higher, is_moment
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.times import first_whole_day, iso, midnight, whole_seconds, written
@@ -20,9 +21,7 @@ OVERLAP = timedelta(minutes=10)
 """How far before a bookmark a list is read again: pages are read one after another, and clocks differ."""
 
 
-def write_streams(
-    run: Run, organizations: Organizations, streams: Sequence[Stream], write_exports: Callable[[Stream], None]
-) -> None:
+def write_streams(run: Run, organizations: Organizations, streams: Sequence[Stream]) -> None:
     """Write the rows of organization-wide streams: the new ones of streams with a replication key, else all."""
     run.report.begin_part(f"reading {streams[0].name}")
     listings = organizations.read(stream for stream in streams if not stream.is_export)
@@ -32,8 +31,8 @@ def write_streams(
         run.report.begin_part(f"reading {stream.name}")
         run.messages.schema(stream.name)
         if stream.is_export:
-            write_exports(stream)
-        version = run.version if run.config.activate_version and stream.replication_key is None else None
+            write_exports(run, organizations, stream)
+        version = run.version if stream.replication_key is None else None
         while listing is not None and listing.stream is stream:
             _write_listing(run, listing, version)
             listing = next(listings, None)
