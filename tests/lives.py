@@ -362,7 +362,7 @@ class _Walk:
         self._take(self.descent.retries())
         self.progress.ended()
         self._keep()
-        if self.progress.doubted_since is not None:
+        if self.progress.is_doubted:
             self._prove()
 
     def _pages(self) -> Iterator[list[Pipeline]]:
@@ -388,7 +388,7 @@ class _Walk:
         pipeline = self.project.pipelines[int(look.pipeline_id[1:])]
         self.project.looks += bool(look.as_of)
         self.progress.looked(look, self._node(ROOT, look.judged, pipeline))
-        if self.progress.full() and self.progress.doubted_since is not None:
+        if self.progress.full() and self.progress.is_doubted:
             self._prove()
         self.progress.stop(self.progress.full())
 

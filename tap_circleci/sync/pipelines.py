@@ -27,7 +27,7 @@ from tap_circleci.walk.seen import start_of
 LOGGER = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Project:
     """A project that is being read: what the state may claim about it, and the highest replication key values sent."""
 
@@ -131,7 +131,7 @@ class PipelineWriter:
         project.done.clear()
         progress = project.progress
         progress.looked(event.look, self._node(ROOT.name, event.node, date, project))
-        if progress.full() and progress.doubted_since is not None:
+        if progress.full() and progress.is_doubted:
             self._prove(project)
         stopped = progress.stop(progress.full())
         if stopped:
@@ -244,21 +244,19 @@ class PipelineWriter:
     def _checkpoint(self, project: _Project) -> None:
         """Write a state with everything of a project that was sent so far, and with the 404s that are now certain."""
         self._settle(project)
-        self._keep(project)
         for name, value in project.highest.items():
             self._run.state.note(name, project.slug, value)
         self._run.messages.state(self._run.state)
 
     def _settle(self, *more: _Project) -> None:
-        """Accept the 404s from before the last answer that proved the token."""
-        self._doubted += [one for one in more if one.progress.doubted_since is not None and one not in self._doubted]
+        """Keep what was read of these projects, and accept all 404s from before the last answer that proved the
+        token."""
         proven_at = self._run.client.proven_at()
-        for project in list(self._doubted):
-            since = project.progress.doubted_since
-            if since is None or since < proven_at:
-                self._doubted.remove(project)
+        projects = dict.fromkeys((*self._doubted, *more))
+        for project in projects:
             project.progress.settle(proven_at)
             self._keep(project)
+        self._doubted = [project for project in projects if project.progress.is_doubted]
 
     def _prove(self, *more: _Project) -> None:
         """Check that the token is still valid, if there were 404s since its last proof: see `errors.NotFound`."""
