@@ -12,7 +12,7 @@ from tap_circleci.client import who_am_i
 from tap_circleci.errors import Forbidden, NotFound
 from tap_circleci.output.outcomes import NO_PROJECT
 from tap_circleci.reading.organizations import Organizations
-from tap_circleci.reading.pipelines import Branch, ListEnded, NewsRead, Node, PageRead, Pipeline, Walker
+from tap_circleci.reading.pipelines import Branch, ListEnded, Node, PageRead, Pipeline, Walker
 from tap_circleci.reading.reruns import News
 from tap_circleci.state.state import Mark
 from tap_circleci.streams import ROOT, STREAMS, family_of, is_limited
@@ -32,6 +32,7 @@ class _Project:
     """A project that is being read: what the state may claim about it, and the highest replication key values sent."""
 
     slug: str
+    number: int
     progress: Progress
     highest: dict[str, str] = field(default_factory=dict)
     news: News | None = None
@@ -64,20 +65,20 @@ class PipelineWriter:
         slugs = self._organizations.slugs()
         self._announce(slugs)
         self._marks = {slug: {name: self._mark(name, slug) for name in self._selected} for slug in slugs}
-        unread, number = 0, 0
+        unread = 0
+        numbered = enumerate(slugs)
         project: _Project | None = None
         for event in self._walker.events(self._marks, self._builds(slugs)):
-            if project is None:
-                project = self._begin(slugs, number)
-                number += 1
+            project = project or self._begin(*next(numbered))
             if isinstance(event, Pipeline):
                 self._pipeline(event, project)
             elif isinstance(event, PageRead):
-                self._page(event, project, number - 1, len(slugs))
+                self._page(event, project)
             elif isinstance(event, ListEnded):
-                unread += self._list_ended(event)
-            elif isinstance(event, NewsRead):
-                project.news = self._news_read(event)
+                unread += self._list_ended(event, project)
+            elif isinstance(event, News):
+                project.news = event
+                self._report_news(event, project)
             else:
                 self._project_done(project)
                 project = None
@@ -89,11 +90,10 @@ class PipelineWriter:
         if any(not mark.seen.steps for marks in self._marks.values() for mark in marks.values()):
             self._warn_of_unmatched()
 
-    def _begin(self, slugs: list[str], number: int) -> _Project:
-        slug = slugs[number]
-        part = f"reading project {number + 1} of {len(slugs)}"
-        self._run.report.begin_part(part, f"; {slug}", number / len(slugs))
-        return _Project(slug, Progress.of({name: mark.seen for name, mark in self._marks[slug].items()}))
+    def _begin(self, number: int, slug: str) -> _Project:
+        part = f"reading project {number + 1} of {len(self._marks)}"
+        self._run.report.begin_part(part, f"; {slug}", number / len(self._marks))
+        return _Project(slug, number, Progress.of({name: mark.seen for name, mark in self._marks[slug].items()}))
 
     def _mark(self, name: str, slug: str) -> Mark:
         """What the state has about a stream; only its bookmark if it is now limited to other names."""
@@ -189,7 +189,7 @@ class PipelineWriter:
 
     # What the state may claim
 
-    def _page(self, event: PageRead, project: _Project, number: int, projects: int) -> None:
+    def _page(self, event: PageRead, project: _Project) -> None:
         """Record that all pipelines of a page were sent."""
         page = event.page
         if ROOT.name in self._run.selected:
@@ -197,17 +197,17 @@ class PipelineWriter:
         project.progress.passed(event.descent, page)
         self._checkpoint(project)
         back_to = f" back to {page.down_to:%Y-%m-%d %H:%M}" if page.down_to else ""
-        self._run.report.progress(f"; {project.slug}{back_to}", (number + page.share) / projects)
+        self._run.report.progress(f"; {project.slug}{back_to}", (project.number + page.share) / len(self._marks))
 
-    def _list_ended(self, event: ListEnded) -> bool:
+    def _list_ended(self, event: ListEnded, project: _Project) -> bool:
         """Record the end of a project's list; gives whether the project could not be read at all."""
         if event.further is not None:
             self._run.report.looked_back(event.further.days)
         if isinstance(event.problem, NotFound):
             self._not_found_at = event.problem.answered_at
         if isinstance(event.problem, (NotFound, Forbidden)):
-            return not self._run.outcomes.judge_project(event.slug, event.problem)
-        self._run.outcomes.judge(f"{event.slug}: the {ROOT.name}", ROOT.name, event.slug, event.problem)
+            return not self._run.outcomes.judge_project(project.slug, event.problem)
+        self._run.outcomes.judge(f"{project.slug}: the {ROOT.name}", ROOT.name, project.slug, event.problem)
         return False
 
     def _builds(self, slugs: Iterable[str]) -> Mapping[str, Mark]:
@@ -217,9 +217,8 @@ class PipelineWriter:
             return {}
         return {slug: self._run.state.mark(ROOT.name, slug) for slug in slugs}
 
-    def _news_read(self, event: NewsRead) -> News:
+    def _report_news(self, news: News, project: _Project) -> None:
         """Report why reruns could not be found."""
-        news = event.news
         if news.problem is not None and not self._has_warned:
             LOGGER.warning(
                 "find_reruns: API v1.1 cannot be read (%s); scheduled re-checks will find reruns", news.problem
@@ -227,9 +226,8 @@ class PipelineWriter:
             self._has_warned = True
         if news.is_cut:
             LOGGER.info(
-                "%s: too many builds since the last sync; scheduled re-checks will find older reruns", event.slug
+                "%s: too many builds since the last sync; scheduled re-checks will find older reruns", project.slug
             )
-        return news
 
     def _project_done(self, project: _Project) -> None:
         self._run.report.log_not_found(project.slug)
