@@ -279,7 +279,7 @@ class Client:
             "User-Agent": self._config.user_agent,
         }
         try:
-            return session(self.base_url, headers, self._certificates, on_loopback=self._config.on_loopback)
+            return session(self.base_url, headers, self._certificates)
         except Untrusted as untrusted:
             raise self._untrusted(untrusted) from None
 

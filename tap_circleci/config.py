@@ -51,11 +51,6 @@ class Config:
     find_reruns: bool
     strict: bool
 
-    @property
-    def on_loopback(self) -> bool:
-        """Whether the service runs on this machine."""
-        return is_loopback(urlsplit(self.base_url).hostname or "")
-
 
 @dataclass(frozen=True)
 class Key:

@@ -49,12 +49,11 @@ class Downloads:
         may work; its file begins at the first byte again) and `Unreadable`, also if the file changes between two
         attempts; `Stopped`.
         """
-        host, on_loopback = _file_host(url)
-        name = f"the file at {host}"
+        name = f"the file at {_file_host(url)}"
         attempts = Attempts(name, self._clock, self._meter)
         given = _Given(name)
         try:
-            with session(url, self._headers, self._certificates, on_loopback=on_loopback, download=True) as files:
+            with session(url, self._headers, self._certificates, download=True) as files:
                 while True:
                     try:
                         yield from given.fresh(self._blocks(files, url, label, name))
@@ -104,8 +103,8 @@ class _Given:
             raise Unreadable(self._changed)
 
 
-def _file_host(url: str) -> tuple[str, bool]:
-    """The host of a file, and whether it is this machine. Raises `Unreadable` for an address that cannot be used."""
+def _file_host(url: str) -> str:
+    """The host of a file. Raises `Unreadable` for an address that cannot be used."""
     try:
         parts = urlsplit(url if isinstance(url, str) and url.isascii() else "")
         host, _ = parts.hostname or "", parts.port
@@ -113,10 +112,9 @@ def _file_host(url: str) -> tuple[str, bool]:
         host = ""
     if not host or "@" in parts.netloc:
         raise Unreadable("a file that the service offers: its address is not a usable URL")
-    on_loopback = is_loopback(host)
-    if parts.scheme != "https" and not (parts.scheme == "http" and on_loopback):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise Unreadable(f"the file at {host}: its address does not begin with https")
-    return host, on_loopback
+    return host
 
 
 def _judge(reply: Reply) -> None:
