@@ -22,7 +22,7 @@ from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.paging import WHOLE, Page, pages
 from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, STREAMS, Stream, children_of, family_of
 from tap_circleci.streams.addresses import context_of
-from tap_circleci.streams.stream import Download, Export
+from tap_circleci.streams.stream import Download
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.slugs import normalise, usable_id
 from tap_circleci.values.text import counted, first_few
@@ -175,7 +175,7 @@ class _Check:
         requested = [
             (stream, parent, self._submit(partial(self._first_page, stream, parent.ids)))
             for stream in streams
-            if not isinstance(stream.source.answer, (Download, Export))
+            if not (stream.is_export or isinstance(stream.source.answer, Download))
             for parent in (parents if self._is_wanted(stream) else parents[:1])
             if stream.needs <= parent.ids.keys()
         ]
@@ -264,7 +264,7 @@ def _reason(problem: LocalError | None) -> str:
 
 
 def _why_not_tried(stream: Stream) -> str:
-    if isinstance(stream.source.answer, Export):
+    if stream.is_export:
         return "CircleCI makes only a few exports an hour"
     if isinstance(stream.source.answer, Download):
         return f"it needs files from rows of {stream.parent}"

@@ -91,11 +91,11 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportFiles:
     """There is no list: the service makes an export of some days, whose rows are in files."""
 
 
-Answer = Items | OneRow | FreeMap | Nested | Download | Export
+Answer = Items | OneRow | FreeMap | Nested | Download | ExportFiles
 
 
 # The three parts of a stream
@@ -205,7 +205,7 @@ class Stream:
     @property
     def is_export(self) -> bool:
         """Whether the service makes an export instead of a list."""
-        return isinstance(self.source.answer, Export)
+        return isinstance(self.source.answer, ExportFiles)
 
     @property
     def needs(self) -> frozenset[str]:
