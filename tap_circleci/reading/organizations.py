@@ -176,7 +176,7 @@ class Organizations:
         place = pattern.rpartition("/")[0]
         organization = self._organization(place)
         if organization is None:
-            seen = first_few([str(row.get("slug") or row["id"]) for row in self._organizations()]) or "none"
+            seen = first_few([str(row.get("slug") or row["id"]) for row in self.organizations()]) or "none"
             self._outcomes.failed(f"{pattern}: the token sees no organization {place}; it sees {seen}.")
             return Named((), is_whole=False)
         ids = {"organization_id": str(organization["id"])}
@@ -203,14 +203,14 @@ class Organizations:
         problem = self._wait(requested).problem
         return problem is None or isinstance(problem, EndlessList)
 
-    def _organizations(self) -> list[Row]:
+    def organizations(self) -> list[Row]:
         """The organizations that the token sees and that have an id."""
         rows = (row for listing in self.read([ORGANIZATIONS]) for row in listing.rows)
         return [row for row in rows if usable_id(row.get("id"))]
 
     def _organization(self, place: str) -> Row | None:
         """The organization with this slug, or with its id for a name, if the token sees it."""
-        for row in self._organizations():
+        for row in self.organizations():
             if place in (short_host(str(row.get("slug"))), f"circleci/{row['id']}"):
                 return row
         return None

@@ -5,7 +5,7 @@ Other modules know only a few streams by name: the constants below.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tap_circleci.streams import builds, insights, organizations, pipelines, usage
 from tap_circleci.streams.stream import Stream
@@ -24,6 +24,7 @@ __all__ = [
     "children_of",
     "family_of",
     "is_limited",
+    "is_needed",
     "is_read_once",
 ]
 
@@ -68,6 +69,11 @@ def children_of(stream: Stream) -> tuple[Stream, ...]:
 def family_of(stream: Stream) -> tuple[Stream, ...]:
     """The stream and all below it."""
     return (stream, *(one for child in children_of(stream) for one in family_of(child)))
+
+
+def is_needed(stream: Stream, extra: Collection[str]) -> bool:
+    """Whether a sync of the default streams and these extra ones reads a stream, for itself or for one below it."""
+    return not stream.is_extra or any(one.name in extra for one in family_of(stream))
 
 
 def is_read_once(stream: Stream) -> bool:
