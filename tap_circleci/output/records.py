@@ -77,12 +77,12 @@ def converter(
     secrets: Iterable[Path],
     report: ReportMisfit,
     *,
-    left_out: Iterable[Path] = (),
+    left_out: Iterable[str] = (),
 ) -> Convert:
     """A function from a row to a record with every field of `wanted`, a part of `schema`; null if the row lacks it.
 
     Fields that `schema` does not name, and values that do not fit it, are dropped and given to `report`. Paths in
-    `secrets` lead to URLs whose query is masked. Paths in `left_out` lead to fields that are dropped without a report.
+    `secrets` lead to URLs whose query is masked. Fields in `left_out` are dropped without a report.
     """
     special = _Special(frozenset(secrets), frozenset(left_out), report)
     convert = _object(schema["properties"], wanted["properties"], (), special)
@@ -95,7 +95,7 @@ class _Special:
     """What every part of a schema needs: the paths that are not converted by type, and the function for reports."""
 
     secrets: frozenset[Path]
-    left_out: frozenset[Path]
+    left_out: frozenset[str]
     report: ReportMisfit
 
 
@@ -170,12 +170,10 @@ def _leaf_of(schema: Schema) -> Convert:
 
 def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path: Path, special: _Special) -> Convert:
     """A function for objects with declared fields; it also accepts their other spelling, `a_b` for `a-b`."""
-    known: dict[str, tuple[str, Convert | None]] = {
-        name: (name, None) for *parent, name in special.left_out if tuple(parent) == path
-    }
+    left_out = () if path else special.left_out
+    known: dict[str, tuple[str, Convert | None]] = {name: (name, None) for name in left_out}
     for name, field in properties.items():
-        leave_out = name not in wanted
-        convert = None if leave_out else _compile(field, wanted[name], (*path, name), special)
+        convert = _compile(field, wanted[name], (*path, name), special) if name in wanted else None
         known[name] = (name, convert)
     spelled = {other_spelling(name): field for name, field in known.items()}
     fields = {**spelled, **known}
@@ -259,17 +257,13 @@ def integer(value: Any) -> int | None:
         if decimals.strip("0"):
             raise ValueError("not a whole number")
         whole = int(digits)
+    elif isinstance(value, (int, float)) and value == int(value):
+        whole = int(value)
     else:
-        whole = int(_whole(value))
+        raise ValueError("not a whole number")
     if not -INT64 <= whole < INT64:
         raise ValueError("more than 64 bits")
     return whole
-
-
-def _whole(value: Any) -> Any:
-    if not isinstance(value, (int, float)) or value != int(value):
-        raise ValueError("not a whole number")
-    return value
 
 
 def number(value: Any) -> int | float | None:
