@@ -65,7 +65,6 @@ _JSON: Mapping[type, Callable[[Any], str]] = {
     type(None): json.dumps,
 }
 """The same results as `json.dumps` for single values, without its cost per call."""
-_KINDS: Mapping[type, str] = {dict: "an object", list: "a list"}
 SECRET = "**REDACTED**"  # noqa: S105 - the replacement of a secret
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _PLAIN = re.compile(r"(\d{4}-\d\d-\d\d)[T ](?!24)(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z?", re.ASCII)
@@ -145,15 +144,15 @@ def _writer(leaf: Convert, name: str) -> Callable[[Column], tuple[Iterator[str],
 def _compile(schema: Schema, wanted: Schema, path: Path, special: _Special) -> Convert:
     name, report = _type_of(schema), special.report
     if path in special.secrets:
-        return _leaf(masked, path, report)
+        return _checked(masked, path, report)
     if name == "object" and "properties" not in schema:
-        return _expecting(dict, tidy, path, report)
+        return _checked(tidy, path, report, dict)
     if name == "object":
-        return _expecting(dict, _object(schema["properties"], wanted["properties"], path, special), path, report)
+        return _checked(_object(schema["properties"], wanted["properties"], path, special), path, report, dict)
     if name == "array":
         item = _compile(schema["items"], wanted["items"], path, special)
-        return _expecting(list, lambda values: [item(value) for value in values], path, report)
-    return _leaf(_leaf_of(schema), path, report)
+        return _checked(lambda values: [item(value) for value in values], path, report, list)
+    return _checked(_leaf_of(schema), path, report)
 
 
 def _type_of(schema: Schema) -> str:
@@ -193,33 +192,22 @@ def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path
     return convert_map
 
 
-def _expecting(kind: type, convert: Convert, path: Path, report: ReportMisfit) -> Convert:
-    def checked(value: Any) -> Any:
-        if isinstance(value, kind):
-            try:
-                return convert(value)
-            except RecursionError:
-                report(path, "nested too deeply")
-                return None
-        if value is not None and value != "":
-            report(path, f"{type_name(value)} instead of {_KINDS[kind]}")
-        return None
+def _checked(convert: Convert, path: Path, report: ReportMisfit, kind: type | None = None) -> Convert:
+    """The function, which gives null for null and, after a report, for what does not fit or is of another kind."""
 
-    return checked
-
-
-def _leaf(convert: Convert, path: Path, report: ReportMisfit) -> Convert:
     def checked(value: Any) -> Any:
         if value is None:
             return None
         try:
-            return convert(value)
+            if kind is None or isinstance(value, kind):
+                return convert(value)
+            if value != "":
+                report(path, f"{type_name(value)} instead of {type_name(kind())}")
         except RecursionError:
             report(path, "nested too deeply")
-            return None
         except (ValueError, OverflowError):
             report(path, _is_no(convert, value))
-            return None
+        return None
 
     return checked
 
