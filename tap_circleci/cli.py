@@ -162,12 +162,12 @@ def _disarm() -> None:
 def _run(arguments: argparse.Namespace, clock: Clock) -> Result:
     """Run the command. Raises `TapError`, `Stopped`."""
     if arguments.about:
-        print_json(json.dumps(about(), indent=2))
+        print_json(about())
         return Result()
     raw = config.load_json(arguments.config, "config") if arguments.config else None
     protect(config.token_of(raw or {}))
     if arguments.discover:
-        print_json(json.dumps(discover(config.extra_streams_of(raw or {}, arguments.config)).to_dict(), indent=2))
+        print_json(discover(config.extra_streams_of(raw or {}, arguments.config)).to_dict())
         return Result()
     if raw is None:
         raise BadInput("--config is needed; see tap-circleci --help.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +35,7 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
             body = _whole_list(client, path, params, body)
     finally:
         client.close()
-    print_json(json.dumps(body, indent=2))
+    print_json(body)
 
 
 def _address(config: Config, target: str) -> tuple[str, Mapping[str, list[str]]]:

@@ -171,9 +171,9 @@ def _is_usable(stream: Stream, column: str, row: Row, record: Row) -> bool:
     return usable_id(value) is not None
 
 
-def print_json(text: str) -> None:
+def print_json(value: Any) -> None:
     """Write a catalog or an answer that people read."""
-    _put(text + "\n")
+    _put(json.dumps(value, indent=2) + "\n")
 
 
 def _put(lines: str) -> None:
