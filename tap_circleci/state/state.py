@@ -152,7 +152,7 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
             entry["recent"] = list(mark.seen.recent)
     if is_limited(stream):
         entry["job_names"] = None if mark.names is None else list(mark.names)
-    if stream.name == ROOT.name or stream.timing.number is not None:
+    if stream is ROOT or stream.timing.number is not None:
         entry["next_build"] = mark.next_build
     if stream is ROOT:
         entry["builds_as_of"] = _text(mark.builds_as_of)
@@ -161,11 +161,13 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
     return entry
 
 
-def _export_as_json(export: Export | None) -> dict[str, str | None]:
-    if export is None:
-        return dict.fromkeys(("id", "start", "end", "asked_at"))
-    moments = {"start": export.start, "end": export.end, "asked_at": export.asked_at}
-    return {"id": export.id, **{name: _text(moment) for name, moment in moments.items()}}
+def _export_as_json(export: Export | None) -> dict[str, Any]:
+    return {
+        "id": export and export.id,
+        "start": export and brief(export.start),
+        "end": export and brief(export.end),
+        "asked_at": export and _text(export.asked_at),
+    }
 
 
 def _text(moment: datetime | None) -> str | None:
@@ -180,10 +182,12 @@ def load(path: str | None) -> tuple[State, list[str]]:
 
     `tail -1` writes an empty file if a target has printed nothing.
     """
-    text = load_text(path, "state") if path else "{}"
+    if not path:
+        return State(), []
+    text = load_text(path, "state")
     if not text.strip():
         return State(), [f"The state file {path} is empty; starting without a state."]
-    return read(parsed(text, path or "", "state"), path or "")
+    return read(parsed(text, path, "state"), path)
 
 
 def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
