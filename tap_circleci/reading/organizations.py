@@ -107,7 +107,10 @@ class Organizations:
         lacks = ", ".join(sorted(columns.get(name, name) for name in missing))
         of = " ".join([parent.name, *(str(row[column]) for column in parent.row.identity)])
         self._incomplete.add(stream.name)
-        self._warn(f"{stream.name} of {of}: skipped: the {parent.name} has no usable {lacks}")
+        sentence = f"{stream.name} of {of}: skipped: the {parent.name} has no usable {lacks}"
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            LOGGER.warning("%s", sentence)
 
     def _request(self, stream: Stream, ids: Ids) -> Future[Rows]:
         """Request a list once, for all children of its rows, and for all parents that share it."""
@@ -143,12 +146,6 @@ class Organizations:
         else:
             self._outcomes.judge(title_of(stream, ids), stream.name, owner_of(ids), problem, may_be_endless=True)
 
-    def _warn(self, sentence: str) -> None:
-        """Warn once about something that is skipped."""
-        if sentence not in self._warned:
-            self._warned.add(sentence)
-            LOGGER.warning("%s", sentence)
-
     # The projects that the user names
 
     def slugs(self) -> list[str]:
@@ -182,7 +179,8 @@ class Organizations:
         ids = {"organization_id": str(organization["id"])}
         requested = self._request(PROJECTS, ids)
         listing = self._listing(PROJECTS, ids, requested)
-        is_listed = self._is_listed(requested)
+        problem = self._wait(requested).problem
+        is_listed = problem is None or isinstance(problem, EndlessList)
         if not is_listed:
             self._outcomes.failed(f"{pattern}: the projects of this organization cannot be listed.")
         slugs = []
@@ -197,11 +195,6 @@ class Organizations:
         if is_listed and not slugs:
             self._outcomes.left_out(f"{pattern} matches no project that {place} lists.")
         return Named(tuple(slugs), is_listed)
-
-    def _is_listed(self, requested: Future[Rows]) -> bool:
-        """Whether a list was read completely, even if it does not end."""
-        problem = self._wait(requested).problem
-        return problem is None or isinstance(problem, EndlessList)
 
     def organizations(self) -> list[Row]:
         """The organizations that the token sees and that have an id."""
