@@ -16,9 +16,8 @@ from typing import Any
 
 from tap_circleci.config import Config
 from tap_circleci.errors import LocalError, NotFound, Refused, Unavailable, Unreadable
-from tap_circleci.http.deprecation import ending
 from tap_circleci.http.downloads import Downloads
-from tap_circleci.http.limit_headers import asked_to_wait, remaining, until_reset
+from tap_circleci.http.headers import asked_to_wait, ending, remaining, until_reset
 from tap_circleci.http.rate_limit import Permit, RateLimiter
 from tap_circleci.http.replies import PROXY_ASKS, Answer, Expected, Reply, Shape, asked_for, judge, throttled
 from tap_circleci.http.retries import Attempts, Retriable
