@@ -7,20 +7,10 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from tap_circleci.errors import LinkExpired, Moved, Unreadable
+from tap_circleci.http import transport
 from tap_circleci.http.replies import REDIRECTS, Reply, is_retriable, retriable
 from tap_circleci.http.retries import Attempts, Retriable
 from tap_circleci.http.traffic import Meter
-from tap_circleci.http.transport import (
-    Certificates,
-    Failed,
-    ProxyRefused,
-    Session,
-    Untrusted,
-    blocks,
-    exchange,
-    session,
-    unpacked,
-)
 from tap_circleci.values.hosts import is_loopback
 from tap_circleci.workers import Clock
 
@@ -34,7 +24,9 @@ class Downloads:
     Safe to use from many threads.
     """
 
-    def __init__(self, user_agent: str, timeout: float, clock: Clock, meter: Meter, certificates: Certificates) -> None:
+    def __init__(
+        self, user_agent: str, timeout: float, clock: Clock, meter: Meter, certificates: transport.Certificates
+    ) -> None:
         self._headers = {"User-Agent": user_agent}
         self._timeout = timeout
         self._clock = clock
@@ -53,27 +45,28 @@ class Downloads:
         attempts = Attempts(name, self._clock, self._meter)
         given = _Given(name)
         try:
-            with session(url, self._headers, self._certificates, download=True) as files:
+            with transport.session(url, self._headers, self._certificates, download=True) as files:
                 while True:
                     try:
                         yield from given.fresh(self._blocks(files, url, label, name))
                         return
-                    except Failed as failed:
+                    except transport.Failed as failed:
                         attempts.failed(Retriable(str(failed)))
                     except Retriable as failure:
                         attempts.failed(failure)
-        except Untrusted as untrusted:
+        except transport.Untrusted as untrusted:
             raise Unreadable(f"{name}: its host cannot be trusted: {untrusted}") from None
-        except ProxyRefused as refused:
+        except transport.ProxyRefused as refused:
             raise Unreadable(f"{name}: the proxy that the environment names answered {refused}") from None
 
-    def _blocks(self, files: Session, url: str, label: str, name: str) -> Iterator[bytes]:
+    def _blocks(self, files: transport.Session, url: str, label: str, name: str) -> Iterator[bytes]:
         """The file from its beginning."""
         with self._meter.call(label):
-            response = exchange(files, "GET", url, self._timeout)
+            response = transport.exchange(files, "GET", url, self._timeout)
         with response:
             _judge(Reply(name, response.status_code, response.headers))
-            for block in unpacked(unpacked(blocks(response))):  # the file, and perhaps its transport
+            file = transport.unpacked(transport.blocks(response))
+            for block in transport.unpacked(file):  # perhaps also its transport was packed
                 self._clock.check()
                 yield block
 
