@@ -37,7 +37,9 @@ EXPORTS = st.builds(
     lambda one, other, asked: Export("x1", min(one, other), max(one, other), asked), MOMENTS, MOMENTS, MAYBE
 )
 KEPT = [
-    stream for stream in STREAMS.values() if stream.replication_key or stream.name in WALK_NAMES or stream.timing.number
+    stream
+    for stream in STREAMS.values()
+    if stream.replication_key or stream.name in WALK_NAMES or stream.timing.by_number
 ]
 
 
@@ -58,7 +60,7 @@ def marks(draw: st.DrawFn, stream: Stream) -> Mark:
         draw(MAYBE),
         draw(seen_of(stream)) if is_walk else Seen(),
         draw(st.none() | NAMES) if is_limited(stream) else None,
-        draw(st.none() | st.integers(0)) if stream == ROOT or stream.timing.number else None,
+        draw(st.none() | st.integers(0)) if stream == ROOT or stream.timing.by_number else None,
         draw(st.none() | EXPORTS) if stream.is_export else None,
         draw(MAYBE) if stream == ROOT else None,
     )

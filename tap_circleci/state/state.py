@@ -152,7 +152,7 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
             entry["recent"] = list(mark.seen.recent)
     if is_limited(stream):
         entry["job_names"] = None if mark.names is None else list(mark.names)
-    if stream is ROOT or stream.timing.number is not None:
+    if stream is ROOT or stream.timing.by_number:
         entry["next_build"] = mark.next_build
     if stream is ROOT:
         entry["builds_as_of"] = _text(mark.builds_as_of)

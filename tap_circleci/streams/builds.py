@@ -60,7 +60,7 @@ BUILDS = Stream(
         },
         left_out=tuple(_PRIVATE_OR_REDUNDANT.split()),
     ),
-    timing=Timing(configured_only=True, number="build_num"),
+    timing=Timing(configured_only=True, by_number=True),
     is_extra=True,
 )
 

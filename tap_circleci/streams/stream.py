@@ -166,8 +166,8 @@ class Timing:
     that `job_names` in the config matches. `configured_only`: only below the projects that the user names. `look_back`
     is how far before the bookmark an incremental list is read again; with `whole_days` rows are days, and it begins at
     midnight. `history` is how far back the list goes.
-    `number`: the list is sorted newest first, and this column has numbers that only grow, so a later sync reads down to
-    the number in the state.
+    `by_number`: the list is one of builds, newest first by numbers, so a later sync reads down to the number in the
+    state.
     """
 
     status: str | None = None
@@ -181,7 +181,7 @@ class Timing:
     look_back: timedelta = timedelta(0)
     whole_days: bool = False
     history: timedelta | None = None
-    number: str | None = None
+    by_number: bool = False
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
         if record is None:
             continue
         value = (record[stream.replication_key] or "") if stream.replication_key else ""
-        if is_moment(value) and value < since and stream.timing.number is None:
+        if is_moment(value) and value < since and not stream.timing.by_number:
             if run.state.mark(stream.name, key) == Mark():
                 run.report.older[stream.name] += 1
             continue
@@ -76,7 +76,7 @@ def _keep(run: Run, listing: Listing, key: str, highest: str, date: datetime) ->
         return
     before = run.state.mark(stream.name, key)
     start = run.mark(stream.name, key).start or run.start
-    number = next_build(listing.rows, date, before.next_build) if stream.timing.number else None
+    number = next_build(listing.rows, date, before.next_build) if stream.timing.by_number else None
     run.state.keep(stream.name, key, replace(before, value=max(before.value, highest), start=start, next_build=number))
 
 
@@ -92,7 +92,7 @@ def extent_of(run: Run, stream: Stream, ids: Ids) -> Extent:
     """How much of a list is to be read: only what is new if the list can be limited or is sorted newest first."""
     mark = run.mark(stream.name, bookmark_key(stream, ids))
     since = _since(run, stream, mark)
-    if stream.timing.number is not None:
+    if stream.timing.by_number:
         return Extent({}, partial(is_known, mark.next_build, since))
     return Extent(_date_range(run, stream, since))
 
