@@ -303,6 +303,15 @@ def _boolean(value: object) -> bool:
     return text == "true"
 
 
+def _flag(name: str, description: str) -> Key:
+    return Key(name, _boolean, "true or false", description, json_type="boolean", default=False)
+
+
+def _count(name: str, most: int, default: int, description: str) -> Key:
+    accepted = f"a whole number from 1 to {most}"
+    return Key(name, _whole_to(most), accepted, description, json_type="integer", default=default)
+
+
 _KEYS = (
     Key(
         "token",
@@ -336,14 +345,7 @@ _KEYS = (
         "The root of a CircleCI Server.",
         default=CLOUD,
     ),
-    Key(
-        "max_workers",
-        _whole_to(64),
-        "a whole number from 1 to 64",
-        "Requests at once, 1 to 64.",
-        json_type="integer",
-        default=8,
-    ),
+    _count("max_workers", 64, 8, "Requests at once, 1 to 64."),
     Key(
         "lookback_days",
         _lookback,
@@ -360,14 +362,7 @@ _KEYS = (
         json_type="number",
         default=60,
     ),
-    Key(
-        "page_size",
-        _whole_to(50),
-        "a whole number from 1 to 50",
-        "Rows per page where the API lets the caller choose, 1 to 50.",
-        json_type="integer",
-        default=50,
-    ),
+    _count("page_size", 50, 50, "Rows per page where the API lets the caller choose, 1 to 50."),
     Key(
         "user_agent",
         _text_of(r"\x20-\x7e"),
@@ -375,13 +370,9 @@ _KEYS = (
         "The User-Agent header of each request.",
         default=f"tap-circleci/{VERSION}",
     ),
-    Key(
+    _flag(
         "activate_version",
-        _boolean,
-        "true or false",
         "Send ACTIVATE_VERSION after each full table that was read completely, so that a target removes deleted rows.",
-        json_type="boolean",
-        default=False,
     ),
     Key(
         "extra_streams",
@@ -400,22 +391,8 @@ _KEYS = (
         json_type=("string", "array"),
         default=[],
     ),
-    Key(
-        "find_reruns",
-        _boolean,
-        "true or false",
-        "Find reruns of old pipelines in each sync with API v1.1: a few calls for each project.",
-        json_type="boolean",
-        default=False,
-    ),
-    Key(
-        "strict",
-        _boolean,
-        "true or false",
-        "End with exit status 1 if something that the config or the catalog names had to be left out.",
-        json_type="boolean",
-        default=False,
-    ),
+    _flag("find_reruns", "Find reruns of old pipelines in each sync with API v1.1: a few calls for each project."),
+    _flag("strict", "End with exit status 1 if something that the config or the catalog names had to be left out."),
 )
 KEYS = {key.name: key for key in _KEYS}
 """Every key of the config, in the order of the documentation."""
