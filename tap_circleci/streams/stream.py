@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from string import Formatter
 from typing import Any
 
@@ -207,7 +208,7 @@ class Stream:
         """Whether the service makes an export instead of a list."""
         return isinstance(self.source.answer, ExportFiles)
 
-    @property
+    @cached_property
     def needs(self) -> frozenset[str]:
         """The ids of ancestors that are needed to request a list or to complete its rows."""
         row = self.row
