@@ -14,7 +14,7 @@ from singer.schema import Schema
 
 from tap_circleci.errors import BadInput
 from tap_circleci.streams import EXTRA, STREAMS, Stream
-from tap_circleci.values.checks import Items, Object, Value, mistakes
+from tap_circleci.values.checks import Items, Object, Value, check_shape
 
 Breadcrumb = tuple[str, ...]
 
@@ -79,9 +79,7 @@ def select(raw: Mapping[str, Any] | None, path: str, extra: Collection[str] = ()
     """
     if raw is None:
         return Selected({name: schema_of(name) for name in _offered(extra)})
-    wrong = mistakes(raw, _CATALOG, path)
-    if wrong:
-        raise BadInput(*wrong)
+    check_shape(raw, _CATALOG, path)
     names = [_name(entry) for entry in raw["streams"]]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -26,10 +26,9 @@ from datetime import datetime
 from typing import Any
 
 from tap_circleci.config import load_text, parsed
-from tap_circleci.errors import BadInput
 from tap_circleci.state.takeover import from_tap_circle_ci, is_tap_circle_ci
 from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_limited, is_read_once
-from tap_circleci.values.checks import ANYTHING, Entries, Items, Object, Shape, Value, mistakes
+from tap_circleci.values.checks import ANYTHING, Entries, Items, Object, Shape, Value, check_shape
 from tap_circleci.values.slugs import normalise, usable_id
 from tap_circleci.values.times import EPOCH, brief, iso, written
 from tap_circleci.walk.seen import Seen, Step
@@ -202,9 +201,7 @@ def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
     remarks: list[str] = []
     if isinstance(bookmarks, dict) and is_tap_circle_ci(bookmarks):
         bookmarks, remarks = from_tap_circle_ci(bookmarks)
-    wrong = mistakes({**raw, "bookmarks": bookmarks}, _STATE, path)
-    if wrong:
-        raise BadInput(*wrong)
+    check_shape({**raw, "bookmarks": bookmarks}, _STATE, path)
     state = State()
     for name, entries in (bookmarks or {}).items():
         if name in STREAMS:
