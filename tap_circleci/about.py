@@ -1,7 +1,5 @@
 """Describes the tap as JSON for hubs and other programs, with the same names as Meltano's SDK taps."""
 
-from __future__ import annotations
-
 from importlib.metadata import metadata
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The command line: discovers, syncs or inspects, stops on signals, and turns errors into exit statuses."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

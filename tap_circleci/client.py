@@ -5,8 +5,6 @@
 (`_retried`).
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import threading

@@ -1,7 +1,5 @@
 """The config file as one checked, frozen value."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """From the schema files to a catalog, and from a catalog to the selected streams and fields."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

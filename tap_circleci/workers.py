@@ -1,7 +1,5 @@
 """Threads and waiting: a clock that a signal interrupts, and a pool that keeps an order."""
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import logging

@@ -3,8 +3,6 @@
 https://circleci.com/docs/api/v2/#tag/Usage
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Reads a file at a pre-signed address of any host in blocks, and resumes after a broken connection."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit

@@ -5,8 +5,6 @@ seconds, or both with `X-` before them: https://circleci.com/docs/guides/toolkit
 deprecated has `Deprecation` (RFC 9745), one that will be removed `Sunset` (RFC 8594).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from datetime import datetime, timezone

@@ -1,7 +1,5 @@
 """What an answer means: a decoded body, or the error of its status. It does not know about connections."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Collection, Mapping

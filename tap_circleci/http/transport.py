@@ -1,7 +1,5 @@
 """One HTTP exchange, bounded in time and size, without redirects and cookies. It does not know CircleCI."""
 
-from __future__ import annotations
-
 import io
 import logging
 import math

@@ -1,7 +1,5 @@
 """`--check`: whether the config works, what the token can read, and about how many calls a first sync takes."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future

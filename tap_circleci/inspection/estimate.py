@@ -1,7 +1,5 @@
 """About how many calls and minutes a first sync takes, from the first pages of the lists."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """`--get`: prints the JSON at a path of the API, or the items of all pages of a list."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from typing import Any

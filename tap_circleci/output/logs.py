@@ -7,8 +7,6 @@ level.
 https://github.com/meltano/meltano/blob/main/src/meltano/core/logging/parsers.py
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """The only writer to standard output: SCHEMA, RECORD, STATE and ACTIVATE_VERSION, always whole lines."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -5,8 +5,6 @@ not fit is reported instead of raised. A schema is compiled once into nested fun
 time than the rest of the tap together.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

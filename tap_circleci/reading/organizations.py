@@ -1,7 +1,5 @@
 """The organization-wide streams: each list is fetched once in a run, however many of its children are selected."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future

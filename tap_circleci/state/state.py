@@ -18,8 +18,6 @@ Some runners merge two states key by key, objects within objects. Each entry the
 states, so its claims stay true.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime

@@ -3,8 +3,6 @@
 Other modules know only a few streams by name: the constants below.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 
 from tap_circleci.streams import builds, insights, organizations, pipelines, usage

@@ -3,8 +3,6 @@
 v1.1 is older than v2, and CircleCI removes fields of its answers: every field but the key may be absent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

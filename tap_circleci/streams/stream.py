@@ -1,7 +1,5 @@
 """The parts of a stream: where it is read, what its rows are, and when it is read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta

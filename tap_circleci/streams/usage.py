@@ -1,7 +1,5 @@
 """The cost of every job run, from usage exports."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 from tap_circleci.streams.stream import DOCS, Columns, ExportFiles, Source, Stream, Timing

@@ -1,7 +1,5 @@
 """The loop of a sync: stream after stream, beginning with the one at which an earlier run was interrupted."""
 
-from __future__ import annotations
-
 import logging
 import os
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Writes the organization-wide streams: stream after stream, with a state after each parent."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """Writes the walk: project by project, pipeline by pipeline, with a state after each page."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future

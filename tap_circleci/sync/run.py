@@ -1,7 +1,5 @@
 """What all parts of one sync need: the settings, the client, the clock, and the outputs."""
 
-from __future__ import annotations
-
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timezone

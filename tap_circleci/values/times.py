@@ -1,7 +1,5 @@
 """Times: parsed from the API, a state or a config, and formatted for Singer messages. All are UTC."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone

@@ -20,8 +20,6 @@ The caller fetches the lists: the reader with threads, in the order of the outpu
 results go to `progress`, which says what the next state may claim.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
