@@ -40,7 +40,7 @@ ONCE = tuple(child.name for child in children_of(ROOT) if child.timing.once)
 
 @dataclass(frozen=True)
 class Version:
-    """What a row is from `changed` on, as the service tells from `told` on."""
+    """What a row is from `changed` on, as the service shows it from `told` on."""
 
     changed: datetime
     told: datetime
@@ -58,7 +58,7 @@ class Thing:
     job: str | None = None
 
     def at(self, now: datetime) -> Row | None:
-        """The row as the service tells it, None if it does not yet."""
+        """The row as the service shows it, None if it does not yet."""
         told = [version for version in self.versions if version.told <= now]
         ids = dict.fromkeys(self.stream.row.child_context, self.name)
         return {**ids, "id": self.name, **told[-1].fields} if told else None
@@ -104,7 +104,7 @@ def constant(
 
 @dataclass(frozen=True)
 class Late:
-    """How late the service tells: that something is there, that it has ended, and what its final status is."""
+    """How late the service shows that something is there, that it has ended, and what its final status is."""
 
     there: timedelta = ZERO
     ended: timedelta = ZERO
@@ -167,7 +167,7 @@ def pipeline_of(
     workflows: Iterable[Thing],
     gone: datetime | None = None,
 ) -> Pipeline:
-    """A pipeline that comes to a final state at some time, of which its `updated_at` does not tell."""
+    """A pipeline that comes to a final state at some time, which its `updated_at` does not show."""
     name = f"p{number}"
     fields = {"created_at": written(created), "updated_at": written(created), "number": number + 1}
     first = Version(created, created + late.there, {**fields, "state": "setup"})
@@ -225,7 +225,7 @@ class CutError(Exception):
 
 @dataclass(frozen=True)
 class Done:
-    """A sync gave of a stream all that the service told at that time; below jobs, of those with these names."""
+    """A sync gave all of a stream that the service showed at that time; below jobs, of those with these names."""
 
     at: datetime
     names: JobNames
@@ -278,7 +278,7 @@ class Project:
         return self.things[str(STREAMS[stream].parent), name]
 
     def assert_true(self, bound: timedelta, start: datetime = START, slack: timedelta = ZERO) -> None:
-        """What was told in time for one of the completed syncs is held as it was then, or newer.
+        """What the service showed in time for one of the completed syncs is held as it was then, or newer.
 
         In time is at once for what changed up to that age of the pipeline, `bound`, and for a later change when the
         pipeline is twice as old as when it was told, and `slack` besides. What failed is named for another try.
@@ -483,7 +483,7 @@ JOBS = st.lists(
 
 @st.composite
 def histories(draw: st.DrawFn, most: int = 30) -> list[Pipeline]:
-    """Pipelines at irregular times, told late, with late ends and reruns up to 90 days later."""
+    """Pipelines at irregular times, shown late, with late ends and reruns up to 90 days later."""
     moment = START
     pipelines = []
     for number in range(draw(st.integers(1, most))):

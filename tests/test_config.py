@@ -56,7 +56,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path):
     assert 'unknown keys (ignored): "max_worker"' in done.log
 
 
-def test_a_default_is_what_it_stands_for():
+def test_a_default_is_the_same_as_its_value():
     """A key that is left out is the same as its default, written as JSON has it or as a text."""
     for key in config.KEYS.values():
         if key.default is not None and not isinstance(key.default, list):
@@ -235,7 +235,7 @@ def test_each_mistake_is_named_with_its_key_and_what_is_accepted(key, value):
 
 
 def test_a_token_in_a_wrong_place_is_not_quoted():
-    """What stands under `token` is hidden wherever else it stands as well."""
+    """The value of `token` is hidden wherever else it occurs."""
     with pytest.raises(BadInput) as wrong:
         checked(token='se"cret\\t0ken', project_slugs='se"cret\\t0ken')
     assert "cret" not in str(wrong.value)
@@ -247,7 +247,7 @@ def test_a_token_in_a_wrong_place_is_not_quoted():
     assert check({**SOUND, "token": token, token: 1}, "config.json")[1] == ['"***"']
 
 
-def test_all_mistakes_are_told_at_once():
+def test_all_mistakes_are_named_at_once():
     """Mistakes in config, catalog and state come in one go, before any request."""
     with Server(odd_world(NOW)) as server:
         found = sync(server, token=7, max_workers="x", catalog={"streams": 5}, state={"bookmarks": {"jobs": {"a": 1}}})
@@ -358,7 +358,7 @@ json_values = st.recursive(
     json_values,
 )
 def test_any_json_gives_a_sentence_or_a_value(raw, value):
-    """Whatever JSON object stands in a file, reading it gives a value or a clear sentence, never a traceback."""
+    """Whatever JSON object a file has, reading it gives a value or a clear sentence, never a traceback."""
     for read in (check, state.read, select):
         for content in (raw, {**raw, "bookmarks": value, "streams": value, **SOUND}):
             try:
@@ -382,7 +382,7 @@ def test_any_json_gives_a_sentence_or_a_value(raw, value):
         ("[" * 100_000, "The catalog file {} is nested too deeply."),
     ],
 )
-def test_a_file_that_is_no_json_object_is_told_in_a_sentence(tmp_path: Path, content, told):
+def test_a_file_that_is_no_json_object_is_named_in_a_sentence(tmp_path: Path, content, told):
     """The sentence names the file and its role, and where the JSON ends to be one."""
     path = tmp_path / "catalog.json"
     path.write_text(content, encoding="utf-8")

@@ -143,7 +143,7 @@ def test_the_zero_time_is_no_moment(text, found):
         (None, None),
     ],
 )
-def test_an_http_date_is_one_that_a_sane_clock_tells(text, date):
+def test_an_http_date_has_a_plausible_year(text, date):
     """All ways that HTTP knows; none of a year in which there was no such service, or will be none for long."""
     assert http_date(text) == date
 
