@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tap_circleci.about import CAPABILITIES
-from tap_circleci.config import Key, keys
-from tap_circleci.discover import EXTRA, schema_of
+from tap_circleci.config import KEYS, Key
+from tap_circleci.discover import schema_of
 from tap_circleci.streams import STREAMS, Stream
 
 ROOT = Path(__file__).parent.parent
@@ -83,10 +83,10 @@ def meltano_settings() -> str:
     lines = [
         f"    capabilities: [{', '.join(CAPABILITIES)}]",
         "    settings_group_validation:",
-        f"    - [{', '.join(key.name for key in keys(EXTRA) if key.required)}]",
+        f"    - [{', '.join(key.name for key in KEYS.values() if key.required)}]",
         "    settings:",
     ]
-    for key in keys(EXTRA):
+    for key in KEYS.values():
         lines += [
             f"    - name: {key.name}",
             f"      label: {key.name.replace('_', ' ').capitalize()}",

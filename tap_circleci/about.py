@@ -1,18 +1,15 @@
 """Describes the tap as JSON for hubs and other programs, with the same names as Meltano's SDK taps."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from importlib.metadata import metadata
 from typing import Any
 
-from tap_circleci.config import VERSION, Key
+from tap_circleci.config import KEYS, VERSION, Key
 from tap_circleci.streams import STREAMS, Stream
 
 CAPABILITIES = ("about", "activate-version", "catalog", "discover", "properties", "state")
 
 
-def about(keys: Sequence[Key]) -> dict[str, Any]:
+def about() -> dict[str, Any]:
     """Name, description, version, capabilities, the settings as a JSON schema, and the streams."""
     return {
         "name": "tap-circleci",
@@ -21,8 +18,8 @@ def about(keys: Sequence[Key]) -> dict[str, Any]:
         "capabilities": list(CAPABILITIES),
         "settings": {
             "type": "object",
-            "properties": {key.name: _setting(key) for key in keys},
-            "required": [key.name for key in keys if key.required],
+            "properties": {key.name: _setting(key) for key in KEYS.values()},
+            "required": [key.name for key in KEYS.values() if key.required],
         },
         "streams": [_stream(stream) for stream in STREAMS.values()],
     }

@@ -1,7 +1,5 @@
 """The command line: discovers, syncs or inspects, stops on signals, and turns errors into exit statuses."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging
@@ -15,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from tap_circleci import config
 from tap_circleci.about import about
-from tap_circleci.discover import EXTRA, Selected, discover, select
+from tap_circleci.discover import Selected, discover, select
 from tap_circleci.errors import BadInput, Stopped, TapError
 from tap_circleci.inspection.check import check
 from tap_circleci.inspection.get import get
@@ -161,37 +159,35 @@ def _disarm() -> None:
 
 def _run(arguments: argparse.Namespace, clock: Clock) -> Result:
     """Run the command. Raises `TapError`, `Stopped`."""
-    keys = config.keys(EXTRA)
     if arguments.about:
-        print_json(json.dumps(about(keys), indent=2))
+        print_json(about())
         return Result()
     raw = config.load_json(arguments.config, "config") if arguments.config else None
     protect(config.token_of(raw or {}))
     if arguments.discover:
-        extra = next(key for key in keys if key.name == "extra_streams")
-        print_json(json.dumps(discover(config.value_of(extra, raw or {}, arguments.config)).to_dict(), indent=2))
+        print_json(discover(config.extra_streams_of(raw or {}, arguments.config)).to_dict())
         return Result()
     if raw is None:
         raise BadInput("--config is needed; see tap-circleci --help.")
     if arguments.all and arguments.get is None:
         raise BadInput("--all needs --get; see tap-circleci --help.")
     if arguments.check or arguments.get is not None:
-        return _inspect(arguments, raw, keys, clock)
-    return _sync(arguments, raw, keys, clock)
+        return _inspect(arguments, raw, clock)
+    return _sync(arguments, raw, clock)
 
 
-def _inspect(arguments: argparse.Namespace, raw: dict[str, Any], keys: Sequence[config.Key], clock: Clock) -> Result:
+def _inspect(arguments: argparse.Namespace, raw: dict[str, Any], clock: Clock) -> Result:
     """Run --check or --get; both need only a token. Raises `TapError`, `Stopped`."""
-    settings = _settings(raw, arguments.config, keys, optional=("project_slugs",))
+    settings = _settings(raw, arguments.config, optional=("project_slugs",))
     if arguments.check:
         return Result(check(settings, clock))
     get(settings, clock, arguments.get, every_page=arguments.all)
     return Result()
 
 
-def _sync(arguments: argparse.Namespace, raw: dict[str, Any], keys: Sequence[config.Key], clock: Clock) -> Result:
+def _sync(arguments: argparse.Namespace, raw: dict[str, Any], clock: Clock) -> Result:
     """Sync; if config, catalog or state are wrong, all their mistakes are failures."""
-    settings, wrong_settings = _read(partial(_settings, raw, arguments.config, keys))
+    settings, wrong_settings = _read(partial(_settings, raw, arguments.config))
     extra_streams = settings.extra_streams if settings is not None else ()
     selected, wrong_catalog = _read(partial(_selected, arguments.catalog or arguments.properties, extra_streams))
     state, wrong_state = _read(partial(_state, arguments.state))
@@ -208,13 +204,11 @@ def _read(reader: Callable[[], T]) -> tuple[T | None, Sequence[str]]:
         return None, error.args
 
 
-def _settings(
-    raw: dict[str, Any], path: str, keys: Sequence[config.Key], optional: Sequence[str] = ()
-) -> config.Config:
-    unknown = config.unknown(raw, keys)
+def _settings(raw: dict[str, Any], path: str, optional: Sequence[str] = ()) -> config.Config:
+    unknown = config.unknown(raw)
     if unknown:
         LOGGER.warning("%s: unknown keys (ignored): %s", path, ", ".join(unknown))
-    settings = config.check(raw, path, keys, optional)
+    settings = config.check(raw, path, optional)
     if config.is_open_to_others(path):
         LOGGER.warning("%s holds a token and every user of this machine can read it; run chmod 600 on it.", path)
     return settings

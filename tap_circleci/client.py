@@ -5,8 +5,6 @@
 (`_retried`).
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import threading
@@ -16,27 +14,13 @@ from typing import Any
 
 from tap_circleci.config import Config
 from tap_circleci.errors import LocalError, NotFound, Refused, Unavailable, Unreadable
-from tap_circleci.http.deprecation import ending
+from tap_circleci.http import transport
 from tap_circleci.http.downloads import Downloads
-from tap_circleci.http.limit_headers import asked_to_wait, remaining, until_reset
+from tap_circleci.http.headers import asked_to_wait, ending, remaining, until_reset
 from tap_circleci.http.rate_limit import Permit, RateLimiter
 from tap_circleci.http.replies import PROXY_ASKS, Answer, Expected, Reply, Shape, asked_for, judge, throttled
 from tap_circleci.http.retries import Attempts, Retriable
 from tap_circleci.http.traffic import Meter, Traffic
-from tap_circleci.http.transport import (
-    LARGEST,
-    Certificates,
-    Failed,
-    Params,
-    ProxyRefused,
-    Response,
-    Session,
-    TooLarge,
-    Untrusted,
-    content,
-    exchange,
-    session,
-)
 from tap_circleci.workers import Clock
 
 __all__ = ["Answer", "Client", "Traffic", "has_id", "is_object", "who_am_i"]
@@ -60,7 +44,7 @@ class _Request:
     method: str
     path: str
     label: str
-    params: Params | None = None
+    params: transport.Params | None = None
     body: Mapping[str, Any] | None = None
     own_limit: bool = False
 
@@ -85,11 +69,11 @@ class Client:
         self._config = config
         self._clock = clock
         self._meter = Meter(clock)
-        self._certificates = Certificates()
+        self._certificates = transport.Certificates()
         self._downloads = Downloads(config.user_agent, config.request_timeout, clock, self._meter, self._certificates)
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._sessions: list[Session] = []
+        self._sessions: list[transport.Session] = []
         self._proven_at = self._logged_at = -math.inf
         self.base_url = config.base_url
         self.rate_limiter = RateLimiter(clock)
@@ -97,7 +81,7 @@ class Client:
     def get(
         self,
         path: str,
-        params: Params,
+        params: transport.Params,
         label: str,
         shape: Shape,
         *,
@@ -163,7 +147,7 @@ class Client:
             self.rate_limiter.close(reason)
             raise
 
-    def _allowed(self, via: Session, request: _Request, patience: _Patience) -> tuple[Reply, Permit]:
+    def _allowed(self, via: transport.Session, request: _Request, patience: _Patience) -> tuple[Reply, Permit]:
         """The first reply that is no 429, and the permit with which its request left."""
         while True:
             reply, permit = self._paced(via, request)
@@ -196,7 +180,7 @@ class Client:
         self.rate_limiter.give_up(0.0 if is_last else patience.left, reason)
         raise reason
 
-    def _paced(self, via: Session, request: _Request) -> tuple[Reply, Permit]:
+    def _paced(self, via: transport.Session, request: _Request) -> tuple[Reply, Permit]:
         """The reply to one request, sent when it may leave. The caller reports a 429 to the rate limiter."""
         permit = self.rate_limiter.acquire()
         try:
@@ -229,11 +213,11 @@ class Client:
         if is_due:
             LOGGER.info("%s", sentence)
 
-    def _send(self, via: Session, request: _Request) -> Reply:
+    def _send(self, via: transport.Session, request: _Request) -> Reply:
         """Send a request now, once. Raises `Retriable`, `Unreadable`, `Refused`."""
         try:
             with self._meter.call(request.label):
-                response = exchange(
+                response = transport.exchange(
                     via,
                     request.method,
                     self._config.base_url + request.path,
@@ -245,33 +229,33 @@ class Client:
                 if clause := ending(response.status_code, response.headers):
                     self._meter.ending(request.label, clause)
                 return Reply(request.name, response.status_code, response.headers, _body(response))
-        except Failed as failed:
+        except transport.Failed as failed:
             raise Retriable(str(failed), may_be_done=not failed.unsent) from None
-        except ProxyRefused as refused:
+        except transport.ProxyRefused as refused:
             raise Refused(_proxy_sentence(str(refused))) from None
-        except Untrusted as untrusted:
+        except transport.Untrusted as untrusted:
             raise self._untrusted(untrusted) from None
-        except TooLarge:
-            raise Unreadable(f"{request.name}: the answer is larger than {LARGEST // 2**20} MB") from None
+        except transport.TooLarge:
+            raise Unreadable(f"{request.name}: the answer is larger than {transport.LARGEST // 2**20} MB") from None
         except UnicodeError:
             raise Unreadable(f"{request.name}: the page token that the service gave cannot be encoded") from None
 
-    def _untrusted(self, reason: Untrusted) -> Refused:
+    def _untrusted(self, reason: transport.Untrusted) -> Refused:
         return Refused(
             f"{self._config.base_url} cannot be trusted: {reason}; REQUESTS_CA_BUNDLE may name a file with the"
             " certificates to trust."
         )
 
-    def _session(self) -> Session:
+    def _session(self) -> transport.Session:
         """The session of the calling thread."""
-        kept: Session | None = getattr(self._local, "session", None)
+        kept: transport.Session | None = getattr(self._local, "session", None)
         if kept is None:
             kept = self._local.session = self._new_session()
             with self._lock:
                 self._sessions.append(kept)
         return kept
 
-    def _new_session(self) -> Session:
+    def _new_session(self) -> transport.Session:
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
@@ -279,8 +263,8 @@ class Client:
             "User-Agent": self._config.user_agent,
         }
         try:
-            return session(self.base_url, headers, self._certificates, on_loopback=self._config.on_loopback)
-        except Untrusted as untrusted:
+            return transport.session(self.base_url, headers, self._certificates)
+        except transport.Untrusted as untrusted:
             raise self._untrusted(untrusted) from None
 
     def proven_at(self) -> float:
@@ -330,13 +314,13 @@ def has_id(body: Any) -> bool:
     return is_object(body) and bool(body.get("id"))
 
 
-def _body(response: Response) -> bytearray:
+def _body(response: transport.Response) -> bytearray:
     """The whole body; of an error at most 64 KB, or nothing if that cannot be read."""
     if 200 <= response.status_code < 300:
-        return content(response)
+        return transport.content(response)
     try:
-        return content(response, LARGEST_ERROR)
-    except (Failed, TooLarge):
+        return transport.content(response, LARGEST_ERROR)
+    except (transport.Failed, transport.TooLarge):
         return bytearray()  # the status is enough
 
 

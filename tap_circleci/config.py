@@ -1,13 +1,10 @@
 """The config file as one checked, frozen value."""
 
-from __future__ import annotations
-
 import json
-import math
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -16,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tap_circleci.errors import BadInput
+from tap_circleci.streams import EXTRA
 from tap_circleci.values.hosts import is_loopback
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.slugs import ProjectSlugs, normalise, pasted, sort_out
@@ -30,7 +28,7 @@ FIRST_SYNC = timedelta(days=365)
 
 @dataclass(frozen=True)
 class Config:
-    """The checked settings: one field for each of the `keys`, which describe them.
+    """The checked settings: one field for each of the `KEYS`, which describe them.
 
     Times are UTC. `start_date` is None where the config has none. `project_slugs` is empty where the config has none,
     which only --check and --get allow.
@@ -50,11 +48,6 @@ class Config:
     job_names: JobNames
     find_reruns: bool
     strict: bool
-
-    @property
-    def on_loopback(self) -> bool:
-        """Whether the service runs on this machine."""
-        return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
 @dataclass(frozen=True)
@@ -115,21 +108,21 @@ def is_open_to_others(path: str) -> bool:
     return os.name == "posix" and bool(Path(path).stat().st_mode & stat.S_IROTH)
 
 
-def unknown(raw: Mapping[str, Any], known: Sequence[Key]) -> list[str]:
-    """The names of keys in `raw` that are not among the `known`, quoted for a sentence."""
-    return [quoted(name, token_of(raw)) for name in sorted(set(raw) - {key.name for key in known})]
+def unknown(raw: Mapping[str, Any]) -> list[str]:
+    """The names of keys in `raw` that mean nothing here, quoted for a sentence."""
+    return [quoted(name, token_of(raw)) for name in sorted(raw.keys() - KEYS.keys())]
 
 
-def check(raw: Mapping[str, Any], path: str, known: Sequence[Key], optional: Collection[str] = ()) -> Config:
+def check(raw: Mapping[str, Any], path: str, optional: Collection[str] = ()) -> Config:
     """The config in `raw`, read from `path`. Raises `BadInput` with one sentence for every mistake.
 
     `optional` are required keys that may be left out here.
     """
     values: dict[str, Any] = {}
     mistakes: list[str] = []
-    for key in known:
+    for name, key in KEYS.items():
         try:
-            values[key.name] = value_of(replace(key, required=False) if key.name in optional else key, raw, path)
+            values[name] = _value_of(replace(key, required=False) if name in optional else key, raw, path)
         except BadInput as wrong:
             mistakes += wrong.args
     if mistakes:
@@ -137,7 +130,13 @@ def check(raw: Mapping[str, Any], path: str, known: Sequence[Key], optional: Col
     return Config(**values)
 
 
-def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
+def extra_streams_of(raw: Mapping[str, Any], path: str) -> Collection[str]:
+    """The value of `extra_streams`, or its default. Raises `BadInput`."""
+    names: Collection[str] = _value_of(KEYS["extra_streams"], raw, path)
+    return names
+
+
+def _value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
     """The value of one key of the config, or its default. Raises `BadInput`.
 
     A text with a number is a number, since some runners pass all values as texts. null, "" and an empty list mean the
@@ -151,6 +150,8 @@ def value_of(key: Key, raw: Mapping[str, Any], path: str) -> Any:
             raise BadInput(f"{path}: {key.name} is missing; it must be {key.accepted}.")
         return None if key.default is None else key.read(key.default)
     try:
+        if is_list and not isinstance(value, list):
+            raise _Wrong
         return key.read(value)
     except _Wrong as wrong:
         # The token may be in a wrong place.
@@ -174,10 +175,15 @@ class _Wrong(Exception):
         self.said = said
 
 
-def _token(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value.strip()):
-        raise _Wrong
-    return value.strip()
+def _text_of(characters: str) -> Callable[[object], str]:
+    """A reader of texts that have only these characters, apart from blanks around them."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(f"[{characters}]+", value.strip()):
+            raise _Wrong
+        return value.strip()
+
+    return read
 
 
 def _listed(value: object) -> object:
@@ -195,9 +201,7 @@ def _listed(value: object) -> object:
     return value
 
 
-def _slugs(value: object) -> ProjectSlugs:
-    if not isinstance(value, list):
-        raise _Wrong
+def _slugs(value: list[Any]) -> ProjectSlugs:
     slugs, wrong = [], []
     for item in value:
         slug = normalise(pasted(item.removeprefix("!"))) if isinstance(item, str) else None
@@ -215,21 +219,14 @@ def _slugs(value: object) -> ProjectSlugs:
     return found
 
 
-def _streams(extra: Sequence[str]) -> Callable[[object], tuple[str, ...]]:
-    def read(value: object) -> tuple[str, ...]:
-        if not isinstance(value, list):
-            raise _Wrong
-        unknown = [name for name in value if name != "all" and name not in extra]
-        if unknown:
-            raise _Wrong(*unknown)
-        return tuple(name for name in extra if name in value or "all" in value)
-
-    return read
+def _streams(value: list[Any]) -> tuple[str, ...]:
+    unknown = [name for name in value if name != "all" and name not in EXTRA]
+    if unknown:
+        raise _Wrong(*unknown)
+    return tuple(name for name in EXTRA if name in value or "all" in value)
 
 
-def _job_names(value: object) -> JobNames:
-    if not isinstance(value, list):
-        raise _Wrong
+def _job_names(value: list[Any]) -> JobNames:
     wrong = [pattern for pattern in value if not isinstance(pattern, str) or not pattern.removeprefix("!").strip()]
     if wrong:
         raise _Wrong(*wrong)
@@ -264,7 +261,9 @@ def _base_url(value: object) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def _number(low: float, high: float, *, whole: bool = False, above_low: bool = False) -> Callable[[object], float]:
+def _number_to(most: float) -> Callable[[object], float]:
+    """A reader of numbers above 0 and up to `most`."""
+
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise _Wrong
@@ -272,28 +271,27 @@ def _number(low: float, high: float, *, whole: bool = False, above_low: bool = F
             number = float(value)
         except (ValueError, OverflowError):
             raise _Wrong from None
-        if not math.isfinite(number) or not low <= number <= high or (above_low and number == low):
-            raise _Wrong
-        if whole and number != int(number):
+        if not 0 < number <= most:
             raise _Wrong
         return number
 
     return read
 
 
-def _whole(low: int, high: int) -> Callable[[object], int]:
-    read = _number(low, high, whole=True)
-    return lambda value: int(read(value))
+def _whole_to(most: int) -> Callable[[object], int]:
+    """A reader of whole numbers from 1 to `most`."""
+
+    def read(value: object) -> int:
+        number = _number_to(most)(value)
+        if not number.is_integer():
+            raise _Wrong
+        return int(number)
+
+    return read
 
 
 def _lookback(value: object) -> timedelta:
-    return timedelta(days=_number(0, 180, above_low=True)(value)) or timedelta(microseconds=1)
-
-
-def _header(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[\x20-\x7e]+", value.strip()):
-        raise _Wrong
-    return value.strip()
+    return timedelta(days=_number_to(180)(value)) or timedelta(microseconds=1)
 
 
 def _boolean(value: object) -> bool:
@@ -303,10 +301,19 @@ def _boolean(value: object) -> bool:
     return text == "true"
 
 
-_USUAL = (
+def _flag(name: str, description: str) -> Key:
+    return Key(name, _boolean, "true or false", description, json_type="boolean", default=False)
+
+
+def _count(name: str, most: int, default: int, description: str) -> Key:
+    accepted = f"a whole number from 1 to {most}"
+    return Key(name, _whole_to(most), accepted, description, json_type="integer", default=default)
+
+
+_KEYS = (
     Key(
         "token",
-        _token,
+        _text_of(r"\x21-\x7e"),
         "a personal API token (printable characters without blanks)",
         "A personal API token of CircleCI; never logged, and sent to base_url only.",
         required=True,
@@ -336,14 +343,7 @@ _USUAL = (
         "The root of a CircleCI Server.",
         default=CLOUD,
     ),
-    Key(
-        "max_workers",
-        _whole(1, 64),
-        "a whole number from 1 to 64",
-        "Requests at once, 1 to 64.",
-        json_type="integer",
-        default=8,
-    ),
+    _count("max_workers", 64, 8, "Requests at once, 1 to 64."),
     Key(
         "lookback_days",
         _lookback,
@@ -354,37 +354,32 @@ _USUAL = (
     ),
     Key(
         "request_timeout",
-        _number(0, 3600, above_low=True),
+        _number_to(3600),
         "a number of seconds above 0 and up to 3600",
         "Seconds for connecting and for each read; a whole answer may take five times that.",
         json_type="number",
         default=60,
     ),
-    Key(
-        "page_size",
-        _whole(1, 50),
-        "a whole number from 1 to 50",
-        "Rows per page where the API lets the caller choose, 1 to 50.",
-        json_type="integer",
-        default=50,
-    ),
+    _count("page_size", 50, 50, "Rows per page where the API lets the caller choose, 1 to 50."),
     Key(
         "user_agent",
-        _header,
+        _text_of(r"\x20-\x7e"),
         "a text of printable ASCII characters",
         "The User-Agent header of each request.",
         default=f"tap-circleci/{VERSION}",
     ),
-    Key(
+    _flag(
         "activate_version",
-        _boolean,
-        "true or false",
         "Send ACTIVATE_VERSION after each full table that was read completely, so that a target removes deleted rows.",
-        json_type="boolean",
-        default=False,
     ),
-)
-_FURTHER = (
+    Key(
+        "extra_streams",
+        _streams,
+        f"all, or names among {', '.join(EXTRA)}, separated by blanks or commas or as a JSON list",
+        "Streams beyond the eleven default ones: names separated by blanks, commas or newlines, a JSON list, or all.",
+        json_type=("string", "array"),
+        default=[],
+    ),
     Key(
         "job_names",
         _job_names,
@@ -394,34 +389,8 @@ _FURTHER = (
         json_type=("string", "array"),
         default=[],
     ),
-    Key(
-        "find_reruns",
-        _boolean,
-        "true or false",
-        "Find reruns of old pipelines in each sync with API v1.1: a few calls for each project.",
-        json_type="boolean",
-        default=False,
-    ),
-    Key(
-        "strict",
-        _boolean,
-        "true or false",
-        "End with exit status 1 if something that the config or the catalog names had to be left out.",
-        json_type="boolean",
-        default=False,
-    ),
+    _flag("find_reruns", "Find reruns of old pipelines in each sync with API v1.1: a few calls for each project."),
+    _flag("strict", "End with exit status 1 if something that the config or the catalog names had to be left out."),
 )
-
-
-def keys(extra: Sequence[str]) -> tuple[Key, ...]:
-    """Every key of the config, in the order of the documentation; `extra` are the streams that `extra_streams` may
-    name."""
-    extra_streams = Key(
-        "extra_streams",
-        _streams(extra),
-        f"all, or names among {', '.join(extra)}, separated by blanks or commas or as a JSON list",
-        "Streams beyond the eleven default ones: names separated by blanks, commas or newlines, a JSON list, or all.",
-        json_type=("string", "array"),
-        default=[],
-    )
-    return (*_USUAL, extra_streams, *_FURTHER)
+KEYS = {key.name: key for key in _KEYS}
+"""Every key of the config, in the order of the documentation."""

@@ -1,7 +1,5 @@
 """From the schema files to a catalog, and from a catalog to the selected streams and fields."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,8 +11,8 @@ from singer.catalog import Catalog, CatalogEntry
 from singer.schema import Schema
 
 from tap_circleci.errors import BadInput
-from tap_circleci.streams import STREAMS, Stream
-from tap_circleci.values.checks import Items, Object, Value, mistakes
+from tap_circleci.streams import EXTRA, STREAMS, Stream
+from tap_circleci.values.checks import Items, Object, Value, check_shape
 
 Breadcrumb = tuple[str, ...]
 
@@ -38,10 +36,6 @@ def schema_of(name: str) -> dict[str, Any]:
     text = (files("tap_circleci") / "schemas" / f"{name}.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
-
-
-EXTRA = tuple(name for name, stream in STREAMS.items() if stream.is_extra)
-"""The streams that are discovered and synced only if the config names them, in their order."""
 
 
 def discover(extra: Collection[str] = ()) -> Catalog:
@@ -83,9 +77,7 @@ def select(raw: Mapping[str, Any] | None, path: str, extra: Collection[str] = ()
     """
     if raw is None:
         return Selected({name: schema_of(name) for name in _offered(extra)})
-    wrong = mistakes(raw, _CATALOG, path)
-    if wrong:
-        raise BadInput(*wrong)
+    check_shape(raw, _CATALOG, path)
     names = [_name(entry) for entry in raw["streams"]]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -20,8 +20,6 @@ TapError                ends the run with exit 1 and its own sentences, no trace
 Stopped                 SIGTERM or SIGINT: not an error of the run, so outside the tree
 """
 
-from __future__ import annotations
-
 
 class TapError(Exception):
     """An expected kind of failure; each argument is one sentence for the user."""

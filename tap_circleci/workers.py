@@ -1,7 +1,5 @@
 """Threads and waiting: a clock that a signal interrupts, and a pool that keeps an order."""
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import logging
@@ -213,18 +211,12 @@ def ahead(items: Iterable[T], most: Callable[[], int]) -> Iterator[T]:
     An error of `items` is raised at its own place, after all items drawn before.
     """
     pulled: deque[T] = deque()
-    failure: Exception | None = None
-    source = iter(items)
-    while True:
-        try:
-            pulled.append(next(source))
-        except StopIteration:
-            break
-        except Exception as error:
-            failure = error
-            break
-        while len(pulled) > most():
-            yield pulled.popleft()
+    try:
+        for item in items:
+            pulled.append(item)
+            while len(pulled) > most():
+                yield pulled.popleft()
+    except Exception:
+        yield from pulled
+        raise
     yield from pulled
-    if failure is not None:
-        raise failure

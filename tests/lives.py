@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tap_circleci.errors import Forbidden
 from tap_circleci.output.outcomes import MISSING_TO_ASK
 from tap_circleci.reading.pipelines import Refusals
-from tap_circleci.streams import ROOT, STREAMS, WALK, Stream, children_of, family_of, names_key
+from tap_circleci.streams import ROOT, STREAMS, WALK, Stream, children_of, family_of, is_limited
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.rows import Ids, Row
 from tap_circleci.values.times import written
@@ -40,7 +40,7 @@ ONCE = tuple(child.name for child in children_of(ROOT) if child.timing.once)
 
 @dataclass(frozen=True)
 class Version:
-    """What a row is from `changed` on, as the service tells from `told` on."""
+    """What a row is from `changed` on, as the service shows it from `told` on."""
 
     changed: datetime
     told: datetime
@@ -58,7 +58,7 @@ class Thing:
     job: str | None = None
 
     def at(self, now: datetime) -> Row | None:
-        """The row as the service tells it, None if it does not yet."""
+        """The row as the service shows it, None if it does not yet."""
         told = [version for version in self.versions if version.told <= now]
         ids = dict.fromkeys(self.stream.row.child_context, self.name)
         return {**ids, "id": self.name, **told[-1].fields} if told else None
@@ -104,7 +104,7 @@ def constant(
 
 @dataclass(frozen=True)
 class Late:
-    """How late the service tells: that something is there, that it has ended, and what its final status is."""
+    """How late the service shows that something is there, that it has ended, and what its final status is."""
 
     there: timedelta = ZERO
     ended: timedelta = ZERO
@@ -167,7 +167,7 @@ def pipeline_of(
     workflows: Iterable[Thing],
     gone: datetime | None = None,
 ) -> Pipeline:
-    """A pipeline that comes to a final state at some time, of which its `updated_at` does not tell."""
+    """A pipeline that comes to a final state at some time, which its `updated_at` does not show."""
     name = f"p{number}"
     fields = {"created_at": written(created), "updated_at": written(created), "number": number + 1}
     first = Version(created, created + late.there, {**fields, "state": "setup"})
@@ -225,7 +225,7 @@ class CutError(Exception):
 
 @dataclass(frozen=True)
 class Done:
-    """A sync gave of a stream all that the service told at that time; below jobs, of those with these names."""
+    """A sync gave all of a stream that the service showed at that time; below jobs, of those with these names."""
 
     at: datetime
     names: JobNames
@@ -278,7 +278,7 @@ class Project:
         return self.things[str(STREAMS[stream].parent), name]
 
     def assert_true(self, bound: timedelta, start: datetime = START, slack: timedelta = ZERO) -> None:
-        """What was told in time for one of the completed syncs is held as it was then, or newer.
+        """What the service showed in time for one of the completed syncs is held as it was then, or newer.
 
         In time is at once for what changed up to that age of the pipeline, `bound`, and for a later change when the
         pipeline is twice as old as when it was told, and `slack` besides. What failed is named for another try.
@@ -331,7 +331,7 @@ class _Walk:
         firsts = {name: start_of(one, project.starts.get(name), how.start) for name, one in seen.items()}
         plans = {name: Plan(one, firsts[name], how.at + how.ahead, certain, how.lookback) for name, one in seen.items()}
         self.firsts = firsts
-        self.descent = Descent(SLUG, plans, {"job_names": how.names})
+        self.descent = Descent(SLUG, plans, how.names)
         self.progress = Progress.of(seen)
         self.refusals = Refusals()
         self.requests = count()
@@ -341,7 +341,7 @@ class _Walk:
     def _seen(self, name: str) -> Seen:
         """What was seen before; nothing, where the stream is limited to other names since."""
         before = self.project.names.get(name, self.how.names)
-        changed = names_key(STREAMS[name]) is not None and before.patterns != self.how.names.patterns
+        changed = is_limited(STREAMS[name]) and before.patterns != self.how.names.patterns
         return Seen() if changed else self.project.seen.get(name, Seen())
 
     def run(self) -> None:
@@ -362,7 +362,7 @@ class _Walk:
         self._take(self.descent.retries())
         self.progress.ended()
         self._keep()
-        if self.progress.doubted_since is not None:
+        if self.progress.is_doubted:
             self._prove()
 
     def _pages(self) -> Iterator[list[Pipeline]]:
@@ -388,7 +388,7 @@ class _Walk:
         pipeline = self.project.pipelines[int(look.pipeline_id[1:])]
         self.project.looks += bool(look.as_of)
         self.progress.looked(look, self._node(ROOT, look.judged, pipeline))
-        if self.progress.full() and self.progress.doubted_since is not None:
+        if self.progress.full() and self.progress.is_doubted:
             self._prove()
         self.progress.stop(self.progress.full())
 
@@ -417,7 +417,7 @@ class _Walk:
         for thing in parent.below[fetch.stream.name]:
             row = thing.at(self.now)
             if row is not None:
-                judged = judge(fetch, row, {"job_names": self.how.names})
+                judged = judge(fetch, row, self.how.names)
                 lacking = merged(lacking, self._node(fetch.stream, judged, pipeline))
         return lacking
 
@@ -456,7 +456,7 @@ class _Walk:
     def _keep(self) -> None:
         self.progress.settle(self.proven_at)
         for name, seen in self.progress.seen.items():
-            if names_key(STREAMS[name]) is not None and self.project.names.get(name) != self.how.names:
+            if is_limited(STREAMS[name]) and self.project.names.get(name) != self.how.names:
                 self.project.done.pop(name, None)  # it is read anew
             self.project.seen[name] = seen
             self.project.names[name] = self.how.names
@@ -483,7 +483,7 @@ JOBS = st.lists(
 
 @st.composite
 def histories(draw: st.DrawFn, most: int = 30) -> list[Pipeline]:
-    """Pipelines at irregular times, told late, with late ends and reruns up to 90 days later."""
+    """Pipelines at irregular times, shown late, with late ends and reruns up to 90 days later."""
     moment = START
     pipelines = []
     for number in range(draw(st.integers(1, most))):

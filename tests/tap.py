@@ -130,7 +130,7 @@ def run(argv: list[str], clock: Clock | None = None) -> Run:
 
 
 def config_for(server: Server, **settings: Any) -> dict[str, Any]:
-    """A config for the server's world, all of its projects named unless told otherwise."""
+    """A config for the server's world, with all of its projects unless `settings` say otherwise."""
     slugs = [row["slug"] for row in server.world.projects.values()]
     base = {"token": server.world.token, "project_slugs": slugs, "base_url": server.url, "start_date": "2000-01-01"}
     return {key: value for key, value in {**base, **settings}.items() if value is not None}

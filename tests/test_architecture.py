@@ -57,7 +57,7 @@ def test_standard_output_has_one_writer():
     assert users == {"output.messages", "output.terminal"}
 
 
-def test_no_stream_is_told_apart_by_its_name():
+def test_no_code_compares_with_the_name_of_a_stream():
     """What differs between streams is a field of the stream: whoever sends rows compares with no stream's name."""
     for module in (
         "exports.orders",

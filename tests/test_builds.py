@@ -79,7 +79,7 @@ def test_a_first_sync_ends_after_a_page_that_lies_wholly_below_the_start_date(da
 
 
 def test_builds_without_a_time_end_no_first_sync():
-    """A page of builds that never ran tells nothing of the start date: the list is read on."""
+    """A page of builds that never ran says nothing about the start date: the next page is read."""
     world = world_of(20, until=NOW - 30 * DAY)
     for number in range(230):
         world.add_build(SLUG, NOW - 20 * DAY + number * MINUTE)
@@ -307,7 +307,7 @@ def test_a_first_sync_without_v1_leaves_the_next_one_a_first_sync(status):
 
 
 def test_queue_times_are_those_of_the_details_of_jobs():
-    """To the second, whatever zone a list tells its times in; each job run that has details is a build."""
+    """To the second, in whatever zone a list writes its times; each job run that has details is a build."""
     world = history(40, NOW, SLUG, workflows=1)
     for hours in range(1, 8):
         job: Row = {"name": "gpu", "queued": timedelta(hours=hours, minutes=7, seconds=hours)}

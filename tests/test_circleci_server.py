@@ -160,7 +160,7 @@ def test_organization_wide_list_is_one_list(server: Server) -> None:
     assert times == sorted(times, reverse=True)
 
 
-def test_clock_is_told_and_decides_what_shows() -> None:
+def test_the_clock_of_the_world_decides_what_shows() -> None:
     """What has not happened by the world's time does not show, and every answer's Date is that time."""
     world = World(NOW)
     hold: Row = {"name": "hold", "type": "approval"}
@@ -306,7 +306,7 @@ def test_faults_know_path_and_count(server: Server) -> None:
     assert (server.calls, ask(server, "/api/v2/me").status) == (0, 200)
 
 
-def test_connections_break_as_told(server: Server) -> None:
+def test_connections_break_as_ordered(server: Server) -> None:
     """An answer may be a reset, nothing at all, or half a body, and all of that is only once."""
     server.script("/me", [Fault(broken="reset"), Fault(broken="closed"), Fault(broken="cut")])
     for error in (ConnectionResetError, RemoteDisconnected, IncompleteRead):
@@ -335,7 +335,7 @@ def test_gate_holds_and_most_at_once_counts(server: Server) -> None:
 
 
 def test_rate_limit_holds_back_what_is_too_much(server: Server) -> None:
-    """Within a second no more than the limit is answered, the rest is told to come back."""
+    """Within a second no more than the limit is answered, the rest has to come back."""
     server.rate_limit = 5
     replies = [ask(server, "/api/v2/me") for _ in range(8)]
     assert [reply.status for reply in replies] == [200] * 5 + [429] * 3
@@ -494,7 +494,7 @@ def test_exports_are_limited_by_the_hour(server: Server) -> None:
 
 
 def test_another_process_steers_and_watches() -> None:
-    """The program takes orders at /_control, and tells of opt-in streams, exports and their files on request."""
+    """The program takes orders at /_control, and names opt-in streams, exports and their files on request."""
     command = [sys.executable, "-m", "tests.circleci", "--world", "demo", "--now", "2025-06-04T12:00:00Z"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -62,7 +62,7 @@ def fetch(address: str, token: str | None = None) -> tuple[int, bytes, str | Non
 
 
 def failed_build(server: Server, status: str = "failed") -> Row:
-    """The build of a job that ends with this status, as the service tells it alone."""
+    """The build of a job that ends with this status, as the service shows it alone."""
     pipeline = server.world.add_pipeline(only(server.world), NOW - 3 * HOUR)
     work = {"stopped_at": HOUR, "status": status, "jobs": ["lint", "test"]}
     workflow = server.world.add_workflow(pipeline, "build", **work)
@@ -105,7 +105,7 @@ def test_a_build_that_comes_later_has_a_higher_number() -> None:
         world.advance(timedelta(minutes=37))
 
 
-def test_jobs_are_numbered_anew_on_request() -> None:
+def test_jobs_are_renumbered_on_request() -> None:
     """A world that was filled from its end has the numbers of one that was filled from its beginning."""
     world = World(NOW)
     for number in range(9):
@@ -209,7 +209,7 @@ def test_there_are_builds_without_a_workflow_and_without_an_end() -> None:
 
 
 def test_fields_may_be_gone(server: Server) -> None:
-    """What v1.1 tells no more is neither in the list nor in the truth."""
+    """What v1.1 no longer has is neither in the list nor in the truth."""
     server.world.gone = {"workflows", "queued_at", "exit_code"}
     assert not {"workflows", "queued_at"} & builds(server)[0].keys()
     assert all("exit_code" not in action for step in failed_build(server)["steps"] for action in step["actions"])
@@ -322,7 +322,7 @@ def test_outputs_may_be_lost(server: Server, status: int) -> None:
 
 
 def test_an_output_may_be_huge_or_cut(server: Server) -> None:
-    """It comes piece by piece, and its end is told without holding the whole of it."""
+    """It comes piece by piece, and its end is found without holding the whole of it."""
     build = failed_build(server)
     action = last_action(build)
     key = (build["workflows"]["job_id"], action["index"], action["step"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tap_circleci.discover import EXTRA
+from tap_circleci.streams import EXTRA
 from tests.circleci import Fault, Server, demo_world
 from tests.tap import PROGRAM, assert_same, config_for, plain, run, running, tables, until
 from tests.worlds import NOW, truth_of, world_of
@@ -244,7 +244,7 @@ def test_a_token_that_is_no_text_ends_in_a_sentence(tmp_path: Path):
 
 
 def test_discovery_reads_nothing_of_a_config_but_the_extra_streams(tmp_path: Path):
-    """Those that it names follow the eleven in their own order; no token is needed and no other mistake is told, but
+    """Those that it names follow the eleven in their own order; no token is needed and no other mistake is named, but
     an extra stream that is not there is."""
     usual = [entry["tap_stream_id"] for entry in json.loads("\n".join(run(["--discover"]).lines))["streams"]]
     assert len(usual) == 11

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from tap_circleci.cli import OUT_OF_MEMORY
 from tap_circleci.client import Client
-from tap_circleci.config import check, keys
+from tap_circleci.config import check
 from tap_circleci.errors import (
     Forbidden,
     LinkExpired,
@@ -58,7 +58,7 @@ def gzipped(content: bytes) -> bytes:
 def client_of(url: str, **settings: Any) -> Client:
     """A client whose waits take no time."""
     raw = {"token": TOKEN, "project_slugs": "gh/acme/api", "base_url": url, **settings}
-    return Client(check(raw, "config.json", keys(())), FastClock())
+    return Client(check(raw, "config.json"), FastClock())
 
 
 def anything(_body: Any) -> bool:
@@ -217,8 +217,8 @@ def test_an_answer_for_which_there_is_no_memory_ends_the_run_in_a_sentence(tmp_p
     assert line.endswith(OUT_OF_MEMORY)
 
 
-def test_a_bad_token_is_told_at_once():
-    """GET /me answers 401: exit 1 after one call, and the token stands nowhere."""
+def test_a_bad_token_is_named_at_once():
+    """GET /me answers 401: exit 1 after one call, and the token is shown nowhere."""
     with Server(world_of()) as server:
         run = sync(server, token="wr0ng-t0ken")
         assert server.calls == 1
@@ -228,7 +228,7 @@ def test_a_bad_token_is_told_at_once():
 
 
 def test_a_token_that_is_revoked_in_the_middle_ends_all_requests():
-    """After a 401 nothing more is asked, whatever stands before it in the order of the output."""
+    """After a 401 nothing more is asked, whatever comes before it in the order of the output."""
     with Server(world_of(100)) as server:
         slow, name = pipeline_ids(server.world)[38:40]
         server.fault = lambda path, nth: Fault(401) if name in path else Fault(delay=1) if slow in path else None
@@ -248,7 +248,7 @@ def test_the_token_is_hidden_where_an_answer_is_cut():
     assert server.world.token[:8] not in run.log
 
 
-def test_a_service_that_knows_nobody_is_told_at_once():
+def test_a_service_that_knows_nobody_is_named_at_once():
     """GET /me answers 404, as to a project token or where no CircleCI is: exit 1 after one call says both."""
     with Server(world_of()) as server:
         server.script("/me", [Fault(404)])
@@ -275,7 +275,7 @@ def test_a_status_without_a_reaction_of_its_own_leaves_out_one_resource(status):
     assert ids[5] in [row["pipeline_id"] for row in again.rows("workflows")]
 
 
-def test_a_token_that_is_not_told_of_ends_the_run():
+def test_a_token_without_an_owner_ends_the_run():
     """Whatever GET /me answers instead of whose token it is: exit 1 after one call."""
     for status, said in ((400, "GET /api/v2/me: 400"), (403, "GET /api/v2/me: 403"), (304, "GET /api/v2/me: 304")):
         with Server(world_of()) as server:
@@ -296,7 +296,7 @@ def test_a_proxy_that_asks_for_a_password_is_named():
         assert len(wire.requests) == 1
 
 
-def test_a_404_tells_whether_the_token_was_proven_since():
+def test_a_404_shows_whether_the_token_was_proven_since():
     """`answered_at` of a 404 is after `proven_at` until a request that left later has an answer."""
     good, gone = answer(PAGE), answer(b"", status="404 No")
     with Wire(gone, good, gone, answer(b"[]"), answer(b"", status="403 No"), good) as wire:
@@ -342,7 +342,7 @@ def test_a_redirect_is_never_followed():
             assert "redirect" in run.criticals()[0]
 
 
-def test_a_certificate_file_that_is_not_there_is_told(tmp_path, monkeypatch):
+def test_a_missing_certificate_file_is_named(tmp_path, monkeypatch):
     """REQUESTS_CA_BUNDLE that leads nowhere ends the run with a sentence, before anything is sent."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nowhere.pem"))
     with Server(world_of()) as server:
@@ -362,8 +362,8 @@ def test_a_date_of_which_nothing_can_be_reckoned_is_none():
 # The wire
 
 
-def test_an_answer_tells_the_services_time_if_it_can_be():
-    """`date` is the service's where it tells one that can be, and nothing otherwise."""
+def test_an_answer_has_the_time_of_the_service():
+    """`date` is the service's if it is plausible, and None otherwise."""
     dated = HEAD + b"Content-Length: 2\r\n\r\n[]"
     far = answer(b"[]", "Date: Tue, 10 Mar 2200 12:00:00 GMT\r\n")
     with Wire(dated, answer(b"[]"), far) as wire:
@@ -718,7 +718,7 @@ def test_a_post_that_may_have_been_carried_out_is_not_repeated(said):
     ("status", "error"),
     [("429 No", Throttled), ("401 No", Forbidden), ("403 No", Forbidden), ("404 No", NotFound), ("400 No", Rejected)],
 )
-def test_a_post_that_is_refused_is_told_once(status, error):
+def test_a_post_that_is_refused_is_reported_once(status, error):
     """Each refusal has its reaction; none is repeated, and none ends the run."""
     with Wire(answer(b'{"message": "because"}', "Retry-After: 7\r\n", status)) as wire:
         client = client_of(wire.url)
@@ -782,7 +782,7 @@ def test_a_file_is_asked_for_with_our_user_agent_and_nothing_else(monkeypatch, t
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_an_address_that_has_expired_is_told_at_once(status):
+def test_an_expired_address_is_reported_at_once(status):
     """The caller asks for a fresh one; neither the token nor the rest of the run is to blame."""
     with Wire(answer(b"<Error/>", status=f"{status} No"), answer(PAGE)) as wire:
         client = client_of(wire.url)
@@ -816,7 +816,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(first, packed):
 
 
 def test_a_download_that_breaks_off_each_time_ends_in_a_sentence():
-    """Five attempts, and what came is what came; the query stands nowhere."""
+    """Five attempts, and what came is what came; the query is shown nowhere."""
     with Wire(lambda connection: connection.sendall(answer(FILE)[:200_000])) as wire:
         with pytest.raises(Unreadable) as broken:
             list(client_of("https://circleci.invalid").download(f"{wire.url}/f?sig=secret", "file"))
@@ -914,7 +914,7 @@ def test_a_file_is_read_in_constant_memory():
 
 
 def test_a_stop_ends_a_download(tmp_path: Path):
-    """A run that is told to stop reads no further block."""
+    """A run that is asked to stop reads no further block."""
     with Wire(answer(FILE)) as wire:
         client = client_of("https://circleci.invalid")
         source = client.download(wire.url, "file")

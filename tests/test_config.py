@@ -18,6 +18,7 @@ from tap_circleci.config import Config
 from tap_circleci.discover import select
 from tap_circleci.errors import BadInput
 from tap_circleci.state import state
+from tap_circleci.streams import EXTRA
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.slugs import ProjectSlugs
 from tests.circleci import Server, odd_world
@@ -27,13 +28,9 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 SOUND = {"token": "s3cret-t0ken", "project_slugs": "gh/acme/api"}
 
 
-EXTRA = ("tests", "artifacts", "usage")
-KEYS = config.keys(EXTRA)
-
-
 def check(raw: Any, path: str) -> tuple[Config, list[str]]:
-    """Check a config of a tap with three extra streams."""
-    return config.check(raw, path, KEYS), config.unknown(raw, KEYS)
+    """The config in `raw`, and its unknown keys."""
+    return config.check(raw, path), config.unknown(raw)
 
 
 def checked(**values: Any) -> Config:
@@ -42,8 +39,8 @@ def checked(**values: Any) -> Config:
 
 def test_a_config_has_a_field_for_every_key():
     """What a config holds and what is read from the file are the same keys; each says what it means and accepts."""
-    assert [key.name for key in KEYS] == [item.name for item in fields(Config)]
-    for key in KEYS:
+    assert list(config.KEYS) == [item.name for item in fields(Config)]
+    for key in config.KEYS.values():
         assert key.description.endswith(".")
         assert key.accepted[-1] not in ". "
 
@@ -59,12 +56,12 @@ def test_every_mistake_is_named_at_once(tmp_path: Path):
     assert 'unknown keys (ignored): "max_worker"' in done.log
 
 
-def test_a_default_is_what_it_stands_for():
+def test_a_default_is_the_same_as_its_value():
     """A key that is left out is the same as its default, written as JSON has it or as a text."""
-    for key in KEYS:
+    for key in config.KEYS.values():
         if key.default is not None and not isinstance(key.default, list):
             assert checked(**{key.name: key.default}) == checked() == checked(**{key.name: str(key.default)})
-    assert checked() == checked(**{key.name: None for key in KEYS if not key.required})
+    assert checked() == checked(**{key.name: None for key in config.KEYS.values() if not key.required})
     assert checked().request_timeout == 60
 
 
@@ -127,11 +124,11 @@ def test_only_a_look_at_what_the_token_sees_does_without_projects():
     """--check and --get need a token and nothing else; a list of no projects is the same as none."""
     for value in (None, "", ",", [], "[]"):
         raw = {**SOUND, "project_slugs": value}
-        assert config.check(raw, "config.json", KEYS, ("project_slugs",)).project_slugs == ProjectSlugs()
+        assert config.check(raw, "config.json", ("project_slugs",)).project_slugs == ProjectSlugs()
         with pytest.raises(BadInput, match=r"^config.json: project_slugs is missing; it must be slugs"):
-            config.check(raw, "config.json", KEYS)
+            config.check(raw, "config.json")
     with pytest.raises(BadInput, match=r"project_slugs must be .* found \"acme\"\.$"):
-        config.check({**SOUND, "project_slugs": "acme"}, "config.json", KEYS, ("project_slugs",))
+        config.check({**SOUND, "project_slugs": "acme"}, "config.json", ("project_slugs",))
 
 
 @pytest.mark.parametrize("value", [None, "", " ", ",", [], "[]"])
@@ -238,7 +235,7 @@ def test_each_mistake_is_named_with_its_key_and_what_is_accepted(key, value):
 
 
 def test_a_token_in_a_wrong_place_is_not_quoted():
-    """What stands under `token` is hidden wherever else it stands as well."""
+    """The value of `token` is hidden wherever else it occurs."""
     with pytest.raises(BadInput) as wrong:
         checked(token='se"cret\\t0ken', project_slugs='se"cret\\t0ken')
     assert "cret" not in str(wrong.value)
@@ -250,7 +247,7 @@ def test_a_token_in_a_wrong_place_is_not_quoted():
     assert check({**SOUND, "token": token, token: 1}, "config.json")[1] == ['"***"']
 
 
-def test_all_mistakes_are_told_at_once():
+def test_all_mistakes_are_named_at_once():
     """Mistakes in config, catalog and state come in one go, before any request."""
     with Server(odd_world(NOW)) as server:
         found = sync(server, token=7, max_workers="x", catalog={"streams": 5}, state={"bookmarks": {"jobs": {"a": 1}}})
@@ -357,11 +354,11 @@ json_values = st.recursive(
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.dictionaries(st.sampled_from([*(key.name for key in KEYS), "bookmarks", "streams", "x"]), json_values),
+    st.dictionaries(st.sampled_from([*config.KEYS, "bookmarks", "streams", "x"]), json_values),
     json_values,
 )
 def test_any_json_gives_a_sentence_or_a_value(raw, value):
-    """Whatever JSON object stands in a file, reading it gives a value or a clear sentence, never a traceback."""
+    """Whatever JSON object a file has, reading it gives a value or a clear sentence, never a traceback."""
     for read in (check, state.read, select):
         for content in (raw, {**raw, "bookmarks": value, "streams": value, **SOUND}):
             try:
@@ -385,7 +382,7 @@ def test_any_json_gives_a_sentence_or_a_value(raw, value):
         ("[" * 100_000, "The catalog file {} is nested too deeply."),
     ],
 )
-def test_a_file_that_is_no_json_object_is_told_in_a_sentence(tmp_path: Path, content, told):
+def test_a_file_that_is_no_json_object_is_named_in_a_sentence(tmp_path: Path, content, told):
     """The sentence names the file and its role, and where the JSON ends to be one."""
     path = tmp_path / "catalog.json"
     path.write_text(content, encoding="utf-8")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tap_circleci.discover import EXTRA, select
+from tap_circleci.discover import select
 from tap_circleci.errors import BadInput
-from tap_circleci.streams import STREAMS
+from tap_circleci.streams import EXTRA, STREAMS
 from tests.circleci import Server, odd_world
 from tests.tap import DEFAULT, catalog_of, run, sync
 
@@ -165,7 +165,7 @@ def test_every_mistake_in_a_catalog_is_named_at_once(catalog):
 
 
 def test_a_catalog_names_each_stream_once(catalog):
-    """A stream that stands there twice is named, since its two entries may say different things."""
+    """A stream that occurs twice is named, since its two entries may say different things."""
     twice = {"streams": [*catalog["streams"], catalog["streams"][2]]}
     with pytest.raises(BadInput, match=r"^c: streams names deploy more than once\.$"):
         select(twice, "c")

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate import STREAMS_PAGE, streams_page
-from tap_circleci.config import check, keys, unknown
-from tap_circleci.discover import EXTRA
+from tap_circleci.config import KEYS, check, unknown
 from tap_circleci.streams import STREAMS
 from tests.circleci import Fault, Server, World
 from tests.tap import DEFAULT, config_for, kept, run, sync
@@ -62,9 +61,8 @@ def test_the_readme_is_read_in_five_minutes():
 def test_the_config_table_names_every_key_and_default():
     """Each key that the tap reads is in the table with its default, and no other."""
     rows = {key.strip("`"): default.strip("`") for key, default, _ in cells(section("README.md", "Configuration"))}
-    known = keys(EXTRA)
-    assert list(rows) == [key.name for key in known]
-    for key in known:
+    assert list(rows) == list(KEYS)
+    for key in KEYS.values():
         if key.required:
             assert rows[key.name] == "required"
         elif key.default not in (None, []):
@@ -73,14 +71,14 @@ def test_the_config_table_names_every_key_and_default():
 
 
 @pytest.mark.parametrize(("page", "heading"), [("README.md", "Streams"), ("operations.md", "What it costs")])
-def test_every_stream_is_told_of_once(page, heading):
+def test_every_stream_is_described_once(page, heading):
     """In the README with what its rows are, in the operations with what it costs."""
     assert sorted(named_streams(cells(section(page, heading)))) == sorted(
         path.stem for path in (ROOT / "tap_circleci" / "schemas").iterdir()
     )
 
 
-def test_incremental_streams_are_told_with_their_replication_key():
+def test_incremental_streams_are_listed_with_their_replication_key():
     """The README's table of the eleven says how each is replicated."""
     always = [row for row in cells(section("README.md", "Streams")) if len(row) == 3]
     told = {name: row[2] for row in always for name in named_streams([row])}
@@ -102,8 +100,8 @@ def test_the_sample_config_is_the_one_shown_and_is_sound():
     assert sample in PAGES["README.md"]
     (stitch,) = fenced("coming-from-other-taps.md", "stitch")
     for text in (sample, stitch):
-        check({**json.loads(text), "token": "x"}, "config.json", keys(EXTRA))
-        assert not unknown(json.loads(text), keys(EXTRA))
+        check({**json.loads(text), "token": "x"}, "config.json")
+        assert not unknown(json.loads(text))
     assert all(isinstance(value, str) for value in json.loads(stitch).values())
 
 
@@ -155,7 +153,7 @@ def test_the_debug_line_shown_is_what_a_run_writes(monkeypatch):
     assert without_id.sub("", line) == without_id.sub("", block.strip())
 
 
-def test_a_stream_that_is_taken_out_of_the_state_is_read_anew_and_no_other(tmp_path: Path, monkeypatch):
+def test_a_stream_that_is_taken_out_of_the_state_is_read_again_and_no_other(tmp_path: Path, monkeypatch):
     """The lines of docs/state.md do what they say."""
     (block,) = fenced("state.md", "reset")
     (lines,) = re.findall(r"<<'END'\n(.*)END\n", block, re.DOTALL)
@@ -272,12 +270,12 @@ def test_commands_are_tried(page):
 
 
 def test_the_drawing_of_the_layers_names_the_modules():
-    """CONTRIBUTING.md tells of each module but those that only start the program and show a line."""
+    """CONTRIBUTING.md names each module but those that only start the program and show a line."""
     drawn = section("CONTRIBUTING.md", "How the code is laid out")
     names = {name.removesuffix(".__init__").rpartition(".")[2] for name in MODULES}
     assert {name for name in names if not re.search(rf"\b{name}\b", drawn)} == {"terminal", "__init__", "__main__"}
 
 
-def test_the_changelog_tells_of_this_version():
+def test_the_changelog_has_this_version():
     """The version of the package has its entry."""
     assert f"## [{version('tap-circleci')}] - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The files of exports: their dialect, their types, and what tells their rows apart."""
+"""The files of exports: their dialect, their types, and what distinguishes their rows."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def values(line: str) -> list[str | None]:
     ],
 )
 def test_the_dialect_is_that_of_the_warehouse(line, found):
-    """Null is an unquoted \\N, quotes come escaped or doubled, and what stands in quotes stays as it is."""
+    """Null is an unquoted \\N, quotes come escaped or doubled, and quoted text stays as it is."""
     assert values(line) == found
 
 
@@ -171,7 +171,7 @@ def test_a_row_that_cannot_be_read_costs_that_row_only(line, reason, times):
 
 @pytest.mark.parametrize("size", [131_073, LONGEST_LINE - 100])
 def test_a_field_may_be_as_long_as_a_line(size):
-    """Python's csv takes 131,072 characters unless it is told otherwise."""
+    """Python's csv takes 131,072 characters by default."""
     assert names_in(b'"JOB_NAME"\n"' + b"x" * size + b'"\n"b"\n') == ["x" * size, "b"]
 
 

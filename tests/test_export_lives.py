@@ -29,7 +29,7 @@ class Fate:
 
 GOOD = (Fate(), Fate(("created", "processing", "processing", "completed")))
 HOPELESS = (Fate(("failed",)), Fate(status=404), Fate(status=410))
-"""Those of which the first look tells that nothing will come of them."""
+"""Those of which the first look shows that nothing will come of them."""
 STUCK = (Fate(("processing",)), Fate(status=500))
 FILE_TROUBLES = ("no files", "cut files", "addresses expire")
 TROUBLES = (

@@ -221,7 +221,7 @@ def test_an_organization_whose_administrator_the_user_is_not_is_named_and_skippe
 
 
 def test_a_year_takes_several_runs_within_the_limit():
-    """At most ten exports a run; each exits 0, one line tells what is to come, and no span is asked for twice."""
+    """At most ten exports a run; each exits 0, one line says what is to come, and no span is asked for twice."""
     with service(hourly=10) as usage:
         organization = ids(filled(usage, 364, 1))[0]
         first = go(usage, start_date=None)
@@ -247,7 +247,7 @@ def test_a_failed_export_is_made_once_more():
 
 
 def test_an_export_that_fails_twice_is_named_with_its_reason():
-    """The exit status is 1, other organizations go on, and the next run asks anew."""
+    """The exit status is 1, other organizations go on, and the next run asks again."""
     with service(2) as usage:
         first, second = ids(filled(usage))
         usage.script = lambda number: ("failed",) if usage.orders[number - 1].organization == first else None
@@ -288,7 +288,7 @@ def test_a_slow_export_is_left_to_the_next_run():
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 414, 415, 422, 451])
-def test_an_export_that_the_service_has_forgotten_is_made_anew(status):
+def test_an_export_that_the_service_has_forgotten_is_ordered_again(status):
     """A kept id that answers any 4xx but 401, 403 and 429 costs one more order, and no day."""
     with service() as usage:
         organization = ids(filled(usage))[0]
@@ -360,7 +360,7 @@ def test_an_export_that_is_ready_is_collected_however_old_it_is():
 
 @pytest.mark.parametrize("answer", [Answer(401, {}), Answer(403, {}), Answer(429, {}, {"Retry-After": "3600"})])
 def test_an_export_that_may_not_be_asked_for_is_not_ordered_again(answer):
-    """A refusal does not tell how far the export is: it is kept, exit 0, and collected once it may be asked for."""
+    """A refusal does not say how far the export is: it is kept, exit 0, and collected once it may be asked for."""
     with service(states=("processing",)) as usage:
         organization = ids(filled(usage))[0]
         state = go(usage).state
@@ -420,7 +420,7 @@ def test_the_second_export_of_a_run_is_left_to_the_next_run_as_well():
 
 
 @pytest.mark.parametrize("trouble", ["gone", "failed"])
-def test_an_export_from_the_edge_of_the_history_is_made_anew_only_as_far_as_it_still_goes(trouble):
+def test_an_export_from_the_edge_of_the_history_is_ordered_again_only_as_far_as_it_still_goes(trouble):
     """What was asked for a day ago and is not to be had now is asked for without the day that is too old by now."""
     with service() as usage:
         organization = ids(filled(usage))[0]
@@ -459,7 +459,7 @@ def test_a_limit_of_the_looks_is_no_failure():
 
 
 def test_an_order_that_may_have_been_taken_is_not_repeated():
-    """An answer that tells no id ends this organization's exports in this run, by name and with exit status 1."""
+    """An answer without an id ends this organization's exports in this run, by name and with exit status 1."""
     with service(2) as usage:
         first, second = ids(filled(usage))
         usage.raw = lambda method, number: (
@@ -504,13 +504,13 @@ def test_nothing_of_ours_reaches_the_host_of_the_files():
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_files_may_be_several_and_packed_or_not(packed):
-    """The first two bytes tell, and no file is left out."""
+    """The first two bytes decide, and no file is left out."""
     with service(files_per_export=4, packed=packed) as usage:
         done = go(filled(usage))
     assert jobs_in(done.lines) == expected_jobs(usage)
 
 
-def test_an_expired_address_is_asked_for_anew():
+def test_a_new_address_is_fetched_for_an_expired_one():
     """It expires between two files; what has been read whole is not read again."""
     with service(files_per_export=3, signature=str) as usage:
         usage.host.fault = lambda number: 403 if number == 2 else None
@@ -520,7 +520,7 @@ def test_an_expired_address_is_asked_for_anew():
     assert jobs_in(done.lines) == expected_jobs(usage)
 
 
-def test_an_export_that_goes_while_its_files_are_read_is_made_anew():
+def test_an_export_that_goes_while_its_files_are_read_is_ordered_again():
     """Its rows come again, with the keys that they had, and none is missing in this run."""
     with service(files_per_export=3, signature=str) as usage:
         usage.host.fault = lambda number: 403 if number == 2 else None
@@ -675,7 +675,7 @@ def test_a_row_that_cannot_be_read_is_named_and_left_out(line, said):
 
 
 def test_a_long_field_comes_through():
-    """A field of 131,073 characters, one more than Python's csv takes unless it is told otherwise."""
+    """A field of 131,073 characters, one more than Python's csv takes by default."""
     with service() as usage:
         organization = ids(usage)[0]
         usage.add(organization, job(NOW - A_DAY, 1, organization, JOB_NAME="x" * 131_073))
@@ -793,7 +793,7 @@ def test_texts_come_through():
 # The state
 
 
-def test_a_state_stands_right_after_an_order_was_taken():
+def test_a_state_is_written_right_after_an_order():
     """Each export is in a STATE before its first row, however little time has passed since the last STATE."""
     with service(2) as usage:
         done = go(filled(usage, 60), start_date="2026-01-10")
@@ -805,7 +805,7 @@ def test_a_state_stands_right_after_an_order_was_taken():
 
 
 def test_cut_anywhere_no_row_is_missing_and_nothing_is_paid_for_twice():
-    """From the last STATE before any line another run sends the rest, and orders nothing that stands in that STATE."""
+    """From the last STATE before any line another run sends the rest, and orders nothing that is in that STATE."""
     with service(2, files_per_export=2) as usage:
         filled(usage, 40, 1)
         whole = go(usage, clock=EagerClock(), start_date="2026-01-29")
@@ -825,7 +825,7 @@ def test_cut_anywhere_no_row_is_missing_and_nothing_is_paid_for_twice():
             }
 
 
-def test_taking_a_mark_out_reads_anew():
+def test_without_its_mark_a_list_is_read_again():
     """Without its bookmark an organization is read from the start date, and the other one is left alone."""
     with service(2) as usage:
         first, second = ids(filled(usage))
@@ -857,7 +857,7 @@ def test_taking_a_mark_out_reads_anew():
         ({"export": {"id": "x", "start": "2026-03-01", "end": "2026-03-02", "url": "y"}}, "url is not known"),
     ],
 )
-def test_a_state_that_is_wrong_is_told(mark, said):
+def test_a_wrong_state_is_named(mark, said):
     """Each mistake in one sentence with its place, and nothing is asked."""
     with service() as usage:
         done = go(usage, {"bookmarks": {NAME: {"acme": mark}}})

@@ -205,7 +205,7 @@ def test_where_there_are_no_flaky_tests_it_is_said_once(status):
 
 
 def test_a_name_may_be_anything_that_need_not_stand_in_a_path():
-    """Dots, blanks and nothing at all tell flaky tests and versions apart like every other text."""
+    """Dots, blanks and empty texts distinguish flaky tests and versions like every other text."""
     world, names = small(), ["..", ".", "", " ", "x"]
     project = world.project("gh/acme/api")
     world.flaky[project["id"]] = [

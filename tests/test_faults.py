@@ -12,7 +12,7 @@ from tests.tap import EagerClock, assert_same, sync, tables
 from tests.worlds import PASSING, WALK, furnished, truth_of, world_of
 
 
-def test_patterns_that_match_nothing_are_told():
+def test_patterns_that_match_nothing_are_named():
     """An organization all of whose projects are left out is a mistake with a name of its own."""
     with Server(world_of(1)) as server:
         run = sync(server, project_slugs="gh/acme/* !gh/acme/a*", streams=WALK)

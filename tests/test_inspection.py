@@ -193,17 +193,14 @@ def test_get_sends_the_token_to_no_other_host_and_says_what_went_wrong(tmp_path:
     assert "404" in missing.criticals()[0]
 
 
-@pytest.mark.parametrize("fresh", [True, False])
-def test_get_ends_a_list_without_an_end(tmp_path: Path, fresh):
-    """Fresh tokens over the same items, or the same token again: bounded calls, a warning, the items so far."""
+def test_get_ends_a_list_without_an_end(tmp_path: Path):
+    """The same token again: a warning and the items so far."""
     with Server(demo_world(NOW)) as server:
-        server.fault = lambda path, nth: Fault(
-            200, {}, {"items": [{"id": "same"}], "next_page_token": f"t{server.calls}" if fresh else "t"}
-        )
+        server.fault = lambda path, nth: Fault(200, {}, {"items": [{"id": "same"}], "next_page_token": "t"})
         found = look(server, tmp_path, "--get", "/x", "--all")
         calls = server.calls
     assert found.status == 0
-    assert calls <= 22
+    assert calls == 2
     assert f"WARNING The list does not end; reading stopped after {calls} pages." in found.log
     assert len(json.loads("\n".join(found.lines))["items"]) == calls
 

@@ -127,7 +127,7 @@ def test_what_fails_in_the_part_that_was_taken_up_is_not_forgotten():
 
 
 def test_a_pipeline_that_was_pending_when_a_cut_walk_was_taken_up_is_sent_again():
-    """What was not final below the cut is sent in its final state, though `updated_at` does not tell of the change."""
+    """What was not final below the cut is sent in its final state, though `updated_at` does not show the change."""
     with Server(history(40, NOW), page_size=5) as server:
         first = sync(server, streams=["pipelines"], clock=EagerClock())
         state = list(cuts(first))[2][1]

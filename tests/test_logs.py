@@ -95,7 +95,7 @@ def test_no_part_of_the_token_is_shown(part):
     assert world.token[part] not in found.log
 
 
-def test_the_token_stands_nowhere(tmp_path: Path):
+def test_the_token_is_shown_nowhere(tmp_path: Path):
     """Neither output nor log, however detailed, holds the token; it goes into one header only."""
     token = "t0ken-that-nobody-may-see"
     world = demo_world(NOW)
@@ -140,7 +140,7 @@ def logged_by_a_process(folder: Path, **environment: str) -> str:
 
 
 def test_each_line_that_no_terminal_shows_has_its_level_its_time_and_its_process(tmp_path: Path):
-    """The level comes first, as runners expect; two runs in one log can be told apart, and the first line names
+    """The level comes first, as runners expect; two runs in one log can be distinguished, and the first line names
     the run."""
     before = datetime.now(timezone.utc).replace(microsecond=0)
     lines = logged_by_a_process(tmp_path).splitlines()

@@ -94,7 +94,7 @@ def test_a_bracket_in_a_pattern_is_a_bracket():
     assert names(run) == {"gh/acme/web1"}
 
 
-def test_a_pattern_whose_projects_may_not_be_listed_is_told_once():
+def test_a_pattern_whose_projects_may_not_be_listed_is_named_once():
     """Nothing more is said of a pattern that matches nothing because the list is forbidden."""
     world = world_of("gh/acme/api")
     world.forbidden.add(world.organizations[0]["id"])
@@ -399,7 +399,7 @@ def test_a_collaboration_without_an_id_is_skipped_and_counted():
     assert set(STREAMS) >= {m["stream"] for m in run.messages if "stream" in m}
 
 
-def test_every_full_table_tells_of_deletes_whether_it_is_one_of_the_usual_or_not():
+def test_every_full_table_shows_deletes_whether_it_is_extra_or_not():
     """Which streams get ACTIVATE_VERSION follows from their fields: all without a replication key."""
     world = world_of("gh/acme/api")
     world.add_context(world.organizations[0], "deploy", NOW)

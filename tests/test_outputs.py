@@ -111,7 +111,7 @@ def outputs(server: Server) -> Run:
 
 
 def test_the_address_and_the_script_stay_inside():
-    """No signed address, script or token stands in output or log, and no header of ours goes to the host of outputs."""
+    """No signed address, script or token is in output or log, and no header of ours goes to the host of outputs."""
     with Server(failing()) as server:
         run = outputs(server)
         fetched = [request for request in server.requests if "action-output" in request.path]
@@ -125,7 +125,7 @@ def test_the_address_and_the_script_stay_inside():
 
 @pytest.mark.parametrize("status", [403, 404, 410, 302])
 def test_an_output_that_is_not_there_any_more_gives_no_row(status):
-    """An address that has expired or vanished is counted, exit 0, and not asked for anew by the next run."""
+    """An address that has expired or vanished is counted, exit 0, and not requested again by the next run."""
     with Server(failing()) as server:
         first = outputs(server)
         row = first.rows("step_outputs")[0]
@@ -233,7 +233,7 @@ def test_steps_that_the_service_keeps_no_more_are_none():
         ({"has_output": True}, False),
     ],
 )
-def test_the_exit_code_tells_of_what_has_failed(told, has_row):
+def test_the_exit_code_decides_what_has_failed(told, has_row):
     """An action that failed, or ended with another code than 0, and wrote something has a row; others are not asked."""
     world = failing()
     (job,) = (job for rows in world.rows["jobs"].values() for job in rows)

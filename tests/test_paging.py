@@ -15,7 +15,7 @@ SLUG = "gh/acme/api"
 
 
 def pages_of(lists: list[tuple[list[Row], str | None]]) -> Callable[[Request], Answer]:
-    """Answers a list with these pages, each told by the token of the one before."""
+    """Answers a list with these pages, each at the token that the one before gave."""
     places = {token: number for number, (_, token) in enumerate(lists, start=1)}
 
     def answer(request: Request) -> Answer:
@@ -28,7 +28,7 @@ def pages_of(lists: list[tuple[list[Row], str | None]]) -> Callable[[Request], A
 
 @pytest.mark.parametrize(("stream", "path"), [("tests", "/tests"), ("artifacts", "/artifacts")])
 def test_a_list_whose_rows_have_no_id_is_read_to_its_end(stream, path):
-    """More than twenty full pages of rows that are told apart by other fields, or by nothing: all are delivered."""
+    """More than twenty full pages of rows that other fields distinguish, or none: all are delivered."""
     rows = [{"name": f"t{number}", "path": f"p{number}", "node_index": 0} for number in range(60)]
     answer = pages_of([(rows[2 * n : 2 * n + 2], f"t{n + 1}" if n < 29 else None) for n in range(30)])
     with Server(world_of(1)) as server:
@@ -39,7 +39,7 @@ def test_a_list_whose_rows_have_no_id_is_read_to_its_end(stream, path):
 
 
 def test_rows_that_are_equal_are_numbered_and_all_there():
-    """Nothing tells two results of one test apart: both are rows, on pages that differ."""
+    """Nothing distinguishes two results of one test: both are rows, on pages that differ."""
     one = {"name": "t", "classname": "c", "result": "success"}
     answer = pages_of([([one, one], "t1"), ([one], None)])
     with Server(world_of(1)) as server:
@@ -75,7 +75,7 @@ def test_pages_of_pipelines_without_news_are_followed(stale, kind):
 
 @pytest.mark.parametrize("kind", ["known rows", "no rows", "the same token"])
 def test_a_list_of_pipelines_that_is_ended_by_a_guard_is_taken_up_by_the_next_run(kind):
-    """Twenty pages without news, or a token that comes again: few calls, exit 1, and the state tells what is left."""
+    """Twenty pages without news, or a token that comes again: few calls, exit 1, and the state says what is left."""
     with Server(world_of(60)) as server:
         world = server.world
         rows = world.pipelines([world.project(SLUG)["id"]])
@@ -143,8 +143,8 @@ def test_an_id_that_is_no_text_or_number_is_skipped_and_counted(stream, odd):
     assert f"Skipped: 1 row of {stream} without a usable key" in run.log
 
 
-def test_a_projects_own_organization_stands():
-    """What the API says of a project's organization stands; where it says nothing, the parent stands."""
+def test_a_project_keeps_its_own_organization():
+    """The organization that the API names for a project is kept; if it names none, the parent is used."""
     world = world_of(1)
     listed = dict(world.project(SLUG))
     rows = [{**listed, "organization_id": "their own"}, {**listed, "id": "p2", "organization_id": None}]

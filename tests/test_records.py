@@ -63,7 +63,6 @@ def test_results_are_those_of_singers_transformer(stream):
         ("2026-03-10 24:00:00", "2026-03-11T00:00:00.000000Z"),
         ("2026-03-10", "2026-03-10T00:00:00.000000Z"),
         ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:00.000000Z"),
-        ("Tue, 10 Mar 2026 12:00:00 GMT", "2026-03-10T12:00:00.000000Z"),
         ("2026-03-10 12:00:00 +0000", "2026-03-10T12:00:00.000000Z"),
         ("", None),
     ],
@@ -173,7 +172,7 @@ def test_what_is_nested_too_deeply_becomes_null_and_is_reported(schema):
 
 
 def test_secrets_that_no_schema_names_are_left_out_without_a_word():
-    """Hidden fields, in either spelling and at any depth, are neither sent nor reported; others beside them are."""
+    """Hidden fields, in either spelling, are neither sent nor reported; others, also of the same name inside, are."""
     text = {"type": ["null", "string"]}
     schema = {"properties": {"name": text, "inner": {"type": ["null", "object"], "properties": {"name": text}}}}
     reports: list[Any] = []
@@ -182,11 +181,11 @@ def test_secrets_that_no_schema_names_are_left_out_without_a_word():
         schema,
         [],
         lambda path, problem: reports.append(path),
-        left_out=[("signing-secret",), ("inner", "value")],
+        left_out=["signing-secret"],
     )
-    row = {"name": "n", "signing_secret": "s", "signing-secret": "s", "inner": {"name": "n", "value": "v", "odd": 1}}
+    row = {"name": "n", "signing_secret": "s", "signing-secret": "s", "inner": {"name": "n", "signing-secret": "s"}}
     assert function(row) == {"name": "n", "inner": {"name": "n"}}
-    assert reports == [("inner", "odd")]
+    assert reports == [("inner", "signing-secret")]
 
 
 json_values = st.recursive(

@@ -10,8 +10,8 @@ import threading
 from datetime import timedelta
 
 from tap_circleci.client import Client
-from tap_circleci.config import check, keys
-from tap_circleci.discover import EXTRA, Selected
+from tap_circleci.config import check
+from tap_circleci.discover import Selected
 from tap_circleci.output.messages import Messages
 from tap_circleci.output.report import Report
 from tests.circleci import Fault, Server, history
@@ -159,7 +159,7 @@ def test_the_progress_says_that_the_run_waits_for_the_rate_limit():
     owner = {"owner-id": world.organizations[0]["id"], "owner-type": "organization"}
     with Server(world) as server:
         server.script("/context", [Fault(429, {"Retry-After": "42"})])
-        client = Client(check(config_for(server), "config.json", keys(EXTRA)), clock)
+        client = Client(check(config_for(server), "config.json"), clock)
         report = Report(clock, Messages(Selected({}), clock), client)
         report.begin_part("reading context")
         asking = threading.Thread(target=client.get, args=("/api/v2/context", owner, "context", lambda _: True))

@@ -58,8 +58,8 @@ def answers(tmp_path: Path) -> Answers:
     return read(small_world(tmp_path / "a.db", **tables), NOW).answers
 
 
-def test_failures_are_told_apart_by_the_rules(answers):
-    """The best rule decides, here the output's over the later success on the same commit, and tells its line."""
+def test_the_rules_classify_failures(answers):
+    """The best rule decides, here the output's over the later success on the same commit, and names its line."""
     (found,) = answers.failures
     assert (found.name, found.jobs, found.seconds) == ("out of memory", 1, 1800)
     assert found.reasons == [("killed", 1)]
@@ -83,7 +83,7 @@ def test_the_cost_of_changes_is_the_whole_cost(answers):
 
 
 def test_waits_are_by_machine(answers):
-    """From queued to started, where usage tells both."""
+    """From queued to started, where usage has both."""
     assert [(one.name, list(one.seconds)) for one in answers.queues] == [("large", [1800, 0])]
 
 

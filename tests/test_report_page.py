@@ -131,7 +131,7 @@ def test_the_figures_are_right(tmp_path):
     assert figures.since == datetime(2026, 3, 10).date()
 
 
-def test_the_page_tells_them(tmp_path):
+def test_the_page_shows_them(tmp_path):
     """Rates, durations and recovery stand in the page, names are escaped, and what has no rows is left out."""
     write(small_world(tmp_path / "a.db"), tmp_path / "report.html", NOW)
     text = Outline((tmp_path / "report.html").read_text(encoding="utf-8")).text.replace("\u00a0", " ")

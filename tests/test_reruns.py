@@ -326,7 +326,7 @@ class Life:
         self.quiet[workflow["id"]] = list(quiet)
 
     def is_excused(self, workflow: str, finds: bool) -> bool:
-        """Whether a change of a workflow need not show yet: nothing has told of it, and no look has fallen due."""
+        """Whether a change of a workflow need not show yet: nothing has shown it, and no look has fallen due."""
         now, created = self.world.now, self.created[workflow]
         changes = self.quiet[workflow] if finds else self.quiet[workflow] + self.loud[workflow]
         told = max((at for at in self.loud[workflow] if finds and at <= now), default=BORN)

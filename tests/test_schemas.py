@@ -73,7 +73,7 @@ def test_there_is_one_schema_for_each_stream() -> None:
 
 @pytest.mark.parametrize("stream", KEYS)
 def test_schemas_have_only_constructs_that_targets_take(stream: str) -> None:
-    """All but keys is nullable, objects are declared or free, arrays typed, names told apart by all."""
+    """All but keys is nullable, objects are declared or free, arrays typed, names that all distinguish."""
 
     def look(schema: dict[str, Any]) -> None:
         assert set(schema) <= {"type", "format", "description", "properties", "items"}

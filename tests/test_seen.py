@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap_circleci.streams import STREAMS, family_of
+from tap_circleci.values.patterns import JobNames
 from tap_circleci.walk import schedule
 from tap_circleci.walk.descent import Descent, Look
 from tap_circleci.walk.schedule import LAST_CHANGE, MARGIN, OLDEST_LOOK, last_due, next_due
@@ -412,7 +413,7 @@ def test_a_walk_without_anything_due_looks_back_by_the_usual_width():
 
 @pytest.mark.parametrize("days", [0.25, 1, 40])
 def test_a_step_covers_what_was_created_after_it_down_to_the_next(days):
-    """As of when a pipeline is there is told by the highest step that covers it, and nothing below the last one."""
+    """The highest step that covers a pipeline says as of when it was read; below the last step none does."""
     top = Step(START, START - 2 * DAY, START - DAY)
     below = Step(START - 3 * DAY, START - 9 * DAY, START - 5 * DAY)
     this = plan(Seen((top, below)), START + MINUTE, days)
@@ -452,8 +453,8 @@ def test_what_ended_two_hours_before_the_last_look_is_complete():
 
 
 @pytest.mark.parametrize("days", [0, 1])
-def test_what_changed_within_the_look_back_and_is_told_two_hours_late_is_looked_at(days):
-    """The pipelines of the look-back are looked at for two hours longer, for what is told late of them."""
+def test_what_changed_within_the_look_back_and_shows_two_hours_late_is_looked_at(days):
+    """The pipelines of the look-back are looked at for two hours longer, for what shows late of them."""
     this = plan(Seen((Step(START, START),)), START + timedelta(seconds=1), days=days)
     assert this.is_due(START - days * DAY - LATE)
     assert this.covers_from == START - days * DAY - LATE
@@ -474,7 +475,7 @@ def test_a_stream_selected_later_starts_at_the_start_date_and_leaves_the_others_
     known = Seen((Step(START + 50 * DAY, START + 49 * DAY),))
     now = START + 50 * DAY + HOUR
     plans = {name: plan(known if name != WALK[2] else None, now, start=START) for name in WALK}
-    descent = Descent(SLUG, plans, {})
+    descent = Descent(SLUG, plans, JobNames())
     assert descent.horizon == plans[WALK[2]].horizon == START
     assert plans[WALK[0]].horizon > START + 40 * DAY
     (look,) = looks_at(descent, START + 10 * DAY)
@@ -514,7 +515,7 @@ def test_more_than_four_steps_are_four_that_claim_less():
 
 
 def test_without_a_clock_nothing_is_claimed_and_what_failed_is_kept():
-    """A walk of which nobody can tell when it was moves no step."""
+    """A walk at an unknown time moves no step."""
     before = Seen((Step(START, START - DAY),), START - HOUR, ("p1",), (), ("digest",))
     this = Plan(before, START - 9 * DAY, START + HOUR, None, DAY)
     assert after(this, None, ("p2",), p3=START) == Seen(before.steps, before.pending, ("p1",), ("p2",), ("digest",))
@@ -567,7 +568,7 @@ def test_what_is_pending_stays_so_until_it_has_been_listed_again():
 def test_a_pending_pipeline_that_has_been_listed_in_its_final_state_is_forgotten():
     """Its id goes, though the walk has not come down to the others."""
     this = plan(Seen((Step(START, START - DAY),), START - 30 * DAY, ("p1", "p2")), START + 2 * MINUTE)
-    descent = Descent(SLUG, {ROOT_NAME: this}, {})
+    descent = Descent(SLUG, {ROOT_NAME: this}, JobNames())
     descent.page([row_of(START - 30 * DAY, name="p1"), row_of(START - 31 * DAY, name="p3")], None, more=False)
     (done,) = descent.ended(whole=True)
     assert done.listed.settled == {"p1"}
@@ -590,7 +591,7 @@ def test_many_pending_pipelines_are_kept_as_one_date():
 @pytest.mark.parametrize(("state", "days", "is_pending"), [("pending", 100, 1), ("pending", 200, 0), ("created", 9, 0)])
 def test_only_a_pipeline_that_may_be_seen_again_is_awaited(state, days, is_pending):
     """One that is not in a final state is sent again when it is listed, unless it is older than any look."""
-    descent = Descent(SLUG, {ROOT_NAME: plan()}, {})
+    descent = Descent(SLUG, {ROOT_NAME: plan()}, JobNames())
     descent.page([row_of(START - days * DAY, state)], None, more=False)
     (done,) = descent.ended(whole=True)
     assert len(done.listed.pending) == is_pending
@@ -598,10 +599,10 @@ def test_only_a_pipeline_that_may_be_seen_again_is_awaited(state, days, is_pendi
 
 @pytest.mark.parametrize("ids", [("p1",), ()])
 def test_what_was_pending_is_sent_again(ids):
-    """`updated_at` does not tell when a pipeline came to its final state: its id does, or the date where none is."""
+    """`updated_at` does not show when a pipeline came to its final state: its id does, or the date where none is."""
     before = Seen((Step(START, START - DAY),), START - 5 * HOUR, ids)
     for hours, name, is_sent in ((5, "p1", True), (4, "p2", not ids), (6, "p3", False)):
-        descent = Descent(SLUG, {ROOT_NAME: plan(before, START)}, {})
+        descent = Descent(SLUG, {ROOT_NAME: plan(before, START)}, JobNames())
         turn = descent.page([row_of(START - hours * HOUR, name=name)], None, more=False)
         assert any(isinstance(one, Look) and one.judged.is_sent for one in turn.decisions) == is_sent
 
@@ -609,7 +610,7 @@ def test_what_was_pending_is_sent_again(ids):
 # Lists that never change
 
 
-def test_the_recent_pipelines_are_told_apart_by_digests():
+def test_digests_distinguish_the_recent_pipelines():
     """What was created in the last two hours may still appear in the list, so those that have are kept."""
     as_of = START + 2 * MINUTE
     before = Seen((Step(START, START - DAY),), recent=(digest_of("p1"),))

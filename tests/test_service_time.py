@@ -36,7 +36,7 @@ def test_the_time_goes_on_from_the_first_answer():
     assert time.is_known
 
 
-def test_without_an_answer_that_tells_this_machine_does():
+def test_without_a_date_in_answers_this_machine_has_the_time():
     """No Date: the machine's own clock says what time it is, and proves nothing."""
     time = ServiceTime(None, Clock())
     assert abs(time.now() - machine()) < MINUTE
@@ -77,7 +77,7 @@ def test_the_earliest_clock_is_certain_and_the_latest_says_what_is_due(me, page,
         (None, HOUR, 0 * HOUR),
     ],
 )
-def test_what_a_row_tells_has_passed_unless_no_clock_has_come_to_it(told, row, certain):
+def test_the_time_of_a_row_has_passed_unless_no_clock_has_come_to_it(told, row, certain):
     """The newest row proves that its time has come; one from the future proves nothing."""
     now = machine()
     found = ServiceTime(told and now + told, Clock()).certain(None, [now + row, now - 90 * DAY])
@@ -105,7 +105,7 @@ def world_until(now: datetime) -> World:
 
 
 def sync_by(server: Server, shift: Callable[[str, int], timedelta | str | None], run: Run | None = None) -> Run:
-    """A sync whose answers tell times that are shifted, or other texts."""
+    """A sync whose answers have times that are shifted, or other texts."""
 
     def fault(path: str, nth: int) -> Fault | None:
         by = shift(path, nth)
@@ -193,7 +193,7 @@ def test_a_clock_that_is_behind_for_one_run_refuses_no_state(shift):
     assert_same(tables(line for run in runs for line in run.lines), truth)
 
 
-def test_answers_without_a_time_are_told_of_once():
+def test_answers_without_a_time_are_reported_once():
     """The log says on what the run goes by, and calls are spent rather than rows."""
     with Server(world_until(machine())) as server:
         run = sync_by(server, every(""))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tap_circleci.errors import BadInput
 from tap_circleci.state import state
 from tap_circleci.state.state import Export, Mark, State
-from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_read_once, names_key
+from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_limited, is_read_once
 from tap_circleci.values.times import written
 from tap_circleci.walk.seen import Seen, Step
 from tests.circleci import Server
@@ -37,7 +37,9 @@ EXPORTS = st.builds(
     lambda one, other, asked: Export("x1", min(one, other), max(one, other), asked), MOMENTS, MOMENTS, MAYBE
 )
 KEPT = [
-    stream for stream in STREAMS.values() if stream.replication_key or stream.name in WALK_NAMES or stream.timing.number
+    stream
+    for stream in STREAMS.values()
+    if stream.replication_key or stream.name in WALK_NAMES or stream.timing.by_number
 ]
 
 
@@ -57,8 +59,8 @@ def marks(draw: st.DrawFn, stream: Stream) -> Mark:
         draw(st.just("") | MOMENTS.map(written)) if stream.replication_key else "",
         draw(MAYBE),
         draw(seen_of(stream)) if is_walk else Seen(),
-        draw(st.none() | NAMES) if names_key(stream) else None,
-        draw(st.none() | st.integers(0)) if stream == ROOT or stream.timing.number else None,
+        draw(st.none() | NAMES) if is_limited(stream) else None,
+        draw(st.none() | st.integers(0)) if stream == ROOT or stream.timing.by_number else None,
         draw(st.none() | EXPORTS) if stream.is_export else None,
         draw(MAYBE) if stream == ROOT else None,
     )
@@ -124,11 +126,11 @@ def test_an_entry_has_the_same_keys_whatever_is_kept(data):
             if isinstance(value, dict):
                 assert empty[key].keys() == value.keys()
             else:
-                assert (empty[key] == []) is isinstance(value, list) or key == names_key(stream)
+                assert (empty[key] == []) is isinstance(value, list) or key == "job_names"
                 assert not isinstance(empty[key], dict)
 
 
-def test_everything_of_a_stream_stands_under_its_name():
+def test_everything_of_a_stream_is_under_its_name():
     """One object for each parent, with every key that the stream can have."""
     found = State("context")
     found.keep("deploy", "o1", Mark(written(START), START - DAY))
@@ -220,7 +222,7 @@ def test_the_latest_moment_is_found_with_its_place():
 
 
 def as_1_1(value: Any) -> Any:
-    """A state as version 1.1 wrote it: nothing for what is null or empty, a text where the value stands alone."""
+    """A state as version 1.1 wrote it: nothing for what is null or empty, a text where the value is alone."""
 
     def short(value: Any) -> Any:
         if isinstance(value, list):
@@ -285,7 +287,7 @@ STATE_1_1 = {
 
 
 def test_a_state_of_1_1_is_read():
-    """Texts where the value stands alone, objects with some keys left out, an export with and without a value."""
+    """Texts where the value is alone, objects with some keys left out, an export with and without a value."""
     ancient = datetime(2000, 1, 1, tzinfo=timezone.utc)
     noon, first = (datetime(2026, 3, *rest, tzinfo=timezone.utc) for rest in ((10, 12), (1,)))
     end = datetime(2026, 3, 9, 23, 59, 59, tzinfo=timezone.utc)
@@ -488,7 +490,7 @@ def test_a_start_date_some_minutes_ahead_asks_for_no_dates_that_end_before_they_
 
 @pytest.mark.parametrize("stream", [*WALK, "deploy", "schedule"])
 @pytest.mark.parametrize("by_key", [False, True], ids=["whole", "one key"])
-def test_a_stream_taken_out_of_the_state_is_read_anew_and_no_other(stream, by_key):
+def test_a_stream_taken_out_of_the_state_is_read_again_and_no_other(stream, by_key):
     """`bookmarks.<stream>`, or one key of it, is taken out: its rows come again, all of them, and no other rows."""
     world = furnished(world_of(30))
     world_of(30, "gh/other/web", world)

@@ -121,7 +121,7 @@ def test_every_stream_has_its_parent_before_it_and_a_schema():
 
 
 def test_the_ids_that_a_stream_needs_are_given_by_its_ancestors():
-    """Whatever stands in a path, a parameter or a column is the id of an ancestor, or the project's slug."""
+    """Each name in a path, a parameter or a column is the id of an ancestor, or the project's slug."""
     for stream in STREAMS.values():
         given = {"project_slug"} if stream in streams.WALK else set()
         ancestor = stream
@@ -142,7 +142,7 @@ def test_the_tree_follows_from_the_parents():
 
 @pytest.mark.parametrize("name", list(STREAMS))
 def test_the_replication_method_follows_from_the_replication_key(name):
-    """Incremental is what has a replication key; all others are read whole, and may tell of deletes."""
+    """Incremental is what has a replication key; all others are read whole, and may show deletes."""
     stream = STREAMS[name]
     assert (stream.replication_method == "INCREMENTAL") == (stream.replication_key is not None)
 

@@ -23,7 +23,7 @@ def when(text: str) -> datetime:
 
 
 def test_the_state_of_tap_circle_ci_is_taken_over():
-    """Its timestamp per slug keeps the pipelines; its map of pipeline ids goes; workflows and jobs start anew."""
+    """Its timestamp per slug keeps the pipelines; its map of pipeline ids goes; workflows and jobs start again."""
     found, remarks = state.read(
         {
             "currently_syncing": "jobs",
@@ -73,7 +73,7 @@ def test_a_state_of_tap_circle_ci_that_cannot_be_understood_is_refused_by_name(m
 
 
 def test_pipelines_that_tap_circle_ci_has_synced_are_not_sent_again():
-    """Only those that changed in the last two hours before its time, which may be told late; all workflows and jobs."""
+    """Only those that changed in the last two hours before its time, which may show late; all workflows and jobs."""
     with Server(history(30, NOW)) as server:
         mark = NOW - timedelta(minutes=1)
         taken = {"bookmarks": {"pipelines": {"gh/acme/big": mark.isoformat()}}}

@@ -82,7 +82,7 @@ def test_a_line_has_an_end():
     ],
 )
 def test_the_secret_and_its_parts_are_masked(text, shown):
-    """Twelve characters in a row or more, wherever they stand; fewer tell nobody anything."""
+    """Twelve characters in a row or more, wherever they occur; fewer help nobody."""
     assert mask(text, TOKEN) == shown
 
 
@@ -105,7 +105,7 @@ def test_a_short_secret_is_masked_as_a_whole_and_none_not_at_all():
     st.text(alphabet=[chr(code) for code in range(0x21, 0x7F)], min_size=1, max_size=60),
     st.data(),
 )
-def test_nothing_of_a_secret_is_left_whatever_stands_around_it(around, secret, data):
+def test_nothing_of_a_secret_is_left_whatever_is_around_it(around, secret, data):
     """As it is, as JSON and as URLs spell it: no part of it that is long enough can be read afterwards."""
     size = min(PART, len(secret))
     start = data.draw(st.integers(0, len(secret) - size))

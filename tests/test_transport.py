@@ -62,12 +62,8 @@ def test_a_session_takes_proxies_from_the_environment_once(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "inside.example")
     made = [
-        session(url, {}, Certificates(), on_loopback=on_loopback)
-        for url, on_loopback in (
-            ("https://circleci.com", False),
-            ("https://inside.example", False),
-            ("https://127.0.0.1", True),
-        )
+        session(url, {}, Certificates())
+        for url in ("https://circleci.com", "https://inside.example", "https://127.0.0.1")
     ]
     assert [one.proxies.get("https") for one in made] == ["http://proxy.example:3128", None, None]
     assert not any(one.trust_env for one in made)
@@ -93,7 +89,7 @@ def test_certificates_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch)
     for name in ("nowhere.pem", "empty.pem"):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / name))
         with pytest.raises(Untrusted, match=name):
-            session("https://circleci.com", {}, Certificates(), on_loopback=False)
+            session("https://circleci.com", {}, Certificates())
 
 
 def test_all_sessions_share_one_tls_context():

@@ -70,7 +70,7 @@ def test_any_life_of_a_project_is_complete_and_true(life):
         assert_same(tables([*lines, *last.lines]), expected(world.truth([SLUG]), WALK))
 
 
-def test_debug_lines_tell_why_a_pipeline_was_read_or_not(monkeypatch: pytest.MonkeyPatch):
+def test_debug_lines_say_why_a_pipeline_was_read_or_not(monkeypatch: pytest.MonkeyPatch):
     """At DEBUG a line for each pipeline that is listed: as of when, and the next look; and never what is in a row."""
     with Server(world_of(30)) as server:
         first = sync(server, streams=WALK)

@@ -24,7 +24,7 @@ def test_a_stop_ends_a_wait_at_once():
 
 
 def test_work_that_comes_earlier_in_the_output_goes_first():
-    """What a piece of work hands in is done before all that stands later, whenever it was handed in."""
+    """What a piece of work hands in is done before all later work, whenever it was handed in."""
     pool = Pool(1)
     gate = threading.Event()
     done: list[str] = []

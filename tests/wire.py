@@ -1,4 +1,4 @@
-"""A server on loopback that sends exactly the bytes it is told to, as slowly as it is told to."""
+"""A server on loopback that sends exactly the bytes that a test gives, as slowly as the test says."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 https://circleci.com/docs/api/v2/#tag/Usage
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -72,12 +70,8 @@ def order(client: Client, stream: Stream, ids: Ids, span: Span, now: datetime) -
     body = {"start": whole_seconds(span.start), "end": whole_seconds(span.end)}
     try:
         answer = client.post(path_of(stream, ids), body, stream.name, _is_export)
-    except Throttled as problem:
-        return Limited(problem.seconds or 0.0)
-    except Forbidden as problem:
-        return Denied(problem)
     except LocalError as problem:
-        return Unknown(problem)
+        return _refusal(problem)
     asked_at = min(answer.date or now, now).replace(microsecond=0)  # one of the clocks may be ahead
     return Export(str(answer.body["usage_export_job_id"]), span.start, span.end, asked_at)
 
@@ -87,20 +81,22 @@ def status_of(client: Client, stream: Stream, ids: Ids, export: Export) -> Statu
     path = f"{path_of(stream, ids)}/{quote(export.id, safe='')}"
     try:
         answer = client.get(path, {}, stream.name, _is_status, forbidden=(401, 403), own_limit=True)
-    except Throttled as problem:
-        return Limited(problem.seconds or 0.0)
     except (NotFound, NotOffered, Rejected) as problem:
         return Failed(f"no longer exists ({problem})")
-    except Forbidden as problem:
-        return Denied(problem)
     except LocalError as problem:
-        return Unknown(problem)
+        return _refusal(problem)
     body = answer.body
     if body["state"] == "completed":
         return Ready(tuple(body.get("download_urls") or ()), answer.date)
     if body["state"] == "failed":
         return Failed(f"failed ({quoted(body['error_reason']) if body.get('error_reason') else 'no reason given'})")
     return NotReady()
+
+
+def _refusal(problem: LocalError) -> Limited | Denied | Unknown:
+    if isinstance(problem, Throttled):
+        return Limited(problem.seconds or 0.0)
+    return Denied(problem) if isinstance(problem, Forbidden) else Unknown(problem)
 
 
 def _is_export(body: Any) -> bool:

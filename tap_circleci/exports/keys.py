@@ -1,7 +1,5 @@
 """The keys of exports' rows: the day, a digest of the fields that never change, and the ids of the parents."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime

@@ -4,8 +4,6 @@ Each organization has at most one export at a time, and the run waits for all of
 few exports an hour, so a long history takes several runs. https://circleci.com/docs/usage-api/
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Which days of usage are due: those of an earlier run's export, and the spans to order after it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta

@@ -1,26 +1,14 @@
 """Reads a file at a pre-signed address of any host in blocks, and resumes after a broken connection."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from tap_circleci.errors import LinkExpired, Moved, Unreadable
+from tap_circleci.http import transport
 from tap_circleci.http.replies import REDIRECTS, Reply, is_retriable, retriable
 from tap_circleci.http.retries import Attempts, Retriable
 from tap_circleci.http.traffic import Meter
-from tap_circleci.http.transport import (
-    Certificates,
-    Failed,
-    ProxyRefused,
-    Session,
-    Untrusted,
-    blocks,
-    exchange,
-    session,
-    unpacked,
-)
 from tap_circleci.values.hosts import is_loopback
 from tap_circleci.workers import Clock
 
@@ -34,7 +22,9 @@ class Downloads:
     Safe to use from many threads.
     """
 
-    def __init__(self, user_agent: str, timeout: float, clock: Clock, meter: Meter, certificates: Certificates) -> None:
+    def __init__(
+        self, user_agent: str, timeout: float, clock: Clock, meter: Meter, certificates: transport.Certificates
+    ) -> None:
         self._headers = {"User-Agent": user_agent}
         self._timeout = timeout
         self._clock = clock
@@ -49,32 +39,32 @@ class Downloads:
         may work; its file begins at the first byte again) and `Unreadable`, also if the file changes between two
         attempts; `Stopped`.
         """
-        host, on_loopback = _file_host(url)
-        name = f"the file at {host}"
+        name = f"the file at {_file_host(url)}"
         attempts = Attempts(name, self._clock, self._meter)
         given = _Given(name)
         try:
-            with session(url, self._headers, self._certificates, on_loopback=on_loopback, download=True) as files:
+            with transport.session(url, self._headers, self._certificates, download=True) as files:
                 while True:
                     try:
                         yield from given.fresh(self._blocks(files, url, label, name))
                         return
-                    except Failed as failed:
+                    except transport.Failed as failed:
                         attempts.failed(Retriable(str(failed)))
                     except Retriable as failure:
                         attempts.failed(failure)
-        except Untrusted as untrusted:
+        except transport.Untrusted as untrusted:
             raise Unreadable(f"{name}: its host cannot be trusted: {untrusted}") from None
-        except ProxyRefused as refused:
+        except transport.ProxyRefused as refused:
             raise Unreadable(f"{name}: the proxy that the environment names answered {refused}") from None
 
-    def _blocks(self, files: Session, url: str, label: str, name: str) -> Iterator[bytes]:
+    def _blocks(self, files: transport.Session, url: str, label: str, name: str) -> Iterator[bytes]:
         """The file from its beginning."""
         with self._meter.call(label):
-            response = exchange(files, "GET", url, self._timeout)
+            response = transport.exchange(files, "GET", url, self._timeout)
         with response:
             _judge(Reply(name, response.status_code, response.headers))
-            for block in unpacked(unpacked(blocks(response))):  # the file, and perhaps its transport
+            file = transport.unpacked(transport.blocks(response))
+            for block in transport.unpacked(file):  # perhaps also its transport was packed
                 self._clock.check()
                 yield block
 
@@ -104,8 +94,8 @@ class _Given:
             raise Unreadable(self._changed)
 
 
-def _file_host(url: str) -> tuple[str, bool]:
-    """The host of a file, and whether it is this machine. Raises `Unreadable` for an address that cannot be used."""
+def _file_host(url: str) -> str:
+    """The host of a file. Raises `Unreadable` for an address that cannot be used."""
     try:
         parts = urlsplit(url if isinstance(url, str) and url.isascii() else "")
         host, _ = parts.hostname or "", parts.port
@@ -113,10 +103,9 @@ def _file_host(url: str) -> tuple[str, bool]:
         host = ""
     if not host or "@" in parts.netloc:
         raise Unreadable("a file that the service offers: its address is not a usable URL")
-    on_loopback = is_loopback(host)
-    if parts.scheme != "https" and not (parts.scheme == "http" and on_loopback):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise Unreadable(f"the file at {host}: its address does not begin with https")
-    return host, on_loopback
+    return host
 
 
 def _judge(reply: Reply) -> None:

@@ -15,8 +15,6 @@ refusal shows the new limit. Answers may tell how many requests are left (RateLi
 limiter obeys, unless three answers in a row say that none is left though they were served.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 from collections import deque

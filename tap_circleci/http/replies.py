@@ -1,7 +1,5 @@
 """What an answer means: a decoded body, or the error of its status. It does not know about connections."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -10,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from tap_circleci.errors import Forbidden, NotFound, NotOffered, Refused, Rejected, TapError, Throttled
-from tap_circleci.http.limit_headers import asked_to_wait
+from tap_circleci.http.headers import asked_to_wait
 from tap_circleci.http.retries import Retriable
 from tap_circleci.values.text import mask, quoted
 from tap_circleci.values.times import http_date

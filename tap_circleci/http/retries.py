@@ -1,7 +1,5 @@
 """When a failed request is repeated."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """What time it is at CircleCI: several clocks say so, and any of them may be wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 

@@ -1,7 +1,5 @@
 """What was requested: calls and their seconds by endpoint, retries, refusals, routes that end; from many threads."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator

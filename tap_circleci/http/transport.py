@@ -1,7 +1,5 @@
 """One HTTP exchange, bounded in time and size, without redirects and cookies. It does not know CircleCI."""
 
-from __future__ import annotations
-
 import io
 import logging
 import math
@@ -17,6 +15,7 @@ from http.cookiejar import DefaultCookiePolicy
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests import exceptions
@@ -27,6 +26,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.util import SKIP_HEADER
 from urllib3.util.ssl_ import create_urllib3_context
+
+from tap_circleci.values.hosts import is_loopback
 
 Session = requests.Session
 Response = requests.Response
@@ -97,9 +98,7 @@ def _tls_context() -> ssl.SSLContext:
     return context
 
 
-def session(
-    url: str, headers: Mapping[str, str], certificates: Certificates, *, on_loopback: bool, download: bool = False
-) -> Session:
+def session(url: str, headers: Mapping[str, str], certificates: Certificates, *, download: bool = False) -> Session:
     """A session for one thread and the host of `url` that sends only these headers and those that HTTP needs.
 
     It follows no redirect, keeps no cookie and does not read `.netrc`. Proxies are those that the environment names
@@ -110,6 +109,7 @@ def session(
     made.headers.clear()
     made.headers.update({"Accept-Encoding": SKIP_HEADER, **headers})
     made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    on_loopback = is_loopback(urlsplit(url).hostname or "")
     made.proxies = {} if on_loopback else made.merge_environment_settings(url, {}, None, None, None)["proxies"]
     made.trust_env = False  # the environment is read here, once, and not for every request
     adapter = _Adapter(

@@ -1,13 +1,10 @@
 """`--check`: whether the config works, what the token can read, and about how many calls a first sync takes."""
 
-from __future__ import annotations
-
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from typing import Any
 
 from tap_circleci.client import Client, who_am_i
@@ -20,11 +17,11 @@ from tap_circleci.output.outcomes import NO_PROJECT, Outcomes
 from tap_circleci.output.report import Report
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.reading.paging import WHOLE, Page, pages
-from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, STREAMS, Stream, children_of, family_of
+from tap_circleci.streams import EXTRA, ORGANIZATIONS, PROJECTS, ROOT, STREAMS, Stream, children_of, is_needed
 from tap_circleci.streams.addresses import context_of
-from tap_circleci.streams.stream import Download, Export
+from tap_circleci.streams.stream import Download
 from tap_circleci.values.rows import Ids
-from tap_circleci.values.slugs import normalise, usable_id
+from tap_circleci.values.slugs import normalise
 from tap_circleci.values.text import counted, first_few
 from tap_circleci.workers import Clock, Pool, result
 
@@ -36,6 +33,10 @@ SLUGS_SHOWN = 50
 """Slugs that are shown individually; if there are more, a pattern for each organization is shown."""
 OLD_API = "/api/v1.1/"
 """The beginning of the paths of streams that need the older API."""
+READABLE = "Extra streams that can be read"
+OTHERS = "Also readable, if extra_streams names them"
+REFUSED = "Extra streams that cannot be read"
+NOT_TRIED = "Not tried"
 
 
 def check(config: Config, clock: Clock) -> list[str]:
@@ -91,7 +92,6 @@ class _Check:
         self._client = client
         self._pool = pool
         self._report = report
-        self._order = count()
         self._outcomes = Outcomes(report, client)
         self._organizations = Organizations(config, client, pool, self._wait, self._outcomes, lambda *_: WHOLE)
         self._trials: list[_Trial] = []
@@ -116,12 +116,8 @@ class _Check:
         LOGGER.info("Token: accepted by %s, of %s", self._config.base_url, login)
 
     def _read_organizations(self) -> list[_Parent]:
-        rows = [row for listing in self._organizations.read([ORGANIZATIONS]) for row in listing.rows]
-        found = [
-            _Parent(str(row.get("slug") or row["id"]), context_of(ORGANIZATIONS, row))
-            for row in rows
-            if usable_id(row.get("id"))
-        ]
+        rows = self._organizations.organizations()
+        found = [_Parent(str(row.get("slug") or row["id"]), context_of(ORGANIZATIONS, row)) for row in rows]
         LOGGER.info("Organizations: %s", ", ".join(parent.name for parent in found) or "none")
         return found
 
@@ -173,10 +169,10 @@ class _Check:
         A stream that the config does not select is tried below one parent only.
         """
         requested = [
-            (stream, parent, self._submit(partial(self._first_page, stream, parent.ids)))
+            (stream, parent, self._pool.submit((), partial(self._first_page, stream, parent.ids)))
             for stream in streams
-            if not isinstance(stream.source.answer, (Download, Export))
-            for parent in (parents if self._is_wanted(stream) else parents[:1])
+            if not (stream.is_export or isinstance(stream.source.answer, Download))
+            for parent in (parents if is_needed(stream, self._config.extra_streams) else parents[:1])
             if stream.needs <= parent.ids.keys()
         ]
         trials = [_Trial(stream, parent, *self._wait(page)) for stream, parent, page in requested]
@@ -192,36 +188,26 @@ class _Check:
         except LocalError as problem:
             return None, problem
 
-    def _is_wanted(self, stream: Stream) -> bool:
-        """Whether a sync of this config reads the stream, for itself or for a stream below it."""
-        return not stream.is_extra or any(one.name in self._config.extra_streams for one in family_of(stream))
-
     def _log_streams(self) -> None:
         """Log which extra streams can be read; problems of a sync are reported as in a sync."""
         for trial in self._trials:
-            if self._is_wanted(trial.stream):
+            if is_needed(trial.stream, self._config.extra_streams):
                 self._outcomes.judge(trial.name, trial.stream.name, trial.parent.name, trial.problem)
-        extra = [stream for stream in STREAMS.values() if stream.is_extra]
-        readable = {trial.stream.name for trial in self._trials if trial.page is not None}
-        named = self._config.extra_streams
-        _log_names("Extra streams that can be read", [s.name for s in extra if s.name in readable and s.name in named])
-        _log_names(
-            "Also readable, if extra_streams names them",
-            [s.name for s in extra if s.name in readable and s.name not in named],
-        )
-        refused = {trial.stream.name: trial.problem for trial in self._trials if trial.problem is not None}
-        _log_names(
-            "Extra streams that cannot be read",
-            [f"{s.name} ({_reason(refused[s.name])})" for s in extra if s.name in refused and s.name not in readable],
-        )
-        tried = {trial.stream.name for trial in self._trials}
-        _log_names("Not tried", [f"{s.name} ({_why_not_tried(s)})" for s in extra if s.name not in tried])
-        for trial in self._trials:
-            if trial.stream.source.path.startswith(OLD_API):
-                LOGGER.info(
-                    "API v1.1: %s", "can be read" if trial.page else f"cannot be read ({_reason(trial.problem)})"
-                )
-                break
+        lines: dict[str, list[str]] = {READABLE: [], OTHERS: [], REFUSED: [], NOT_TRIED: []}
+        for name in EXTRA:
+            trials = [trial for trial in self._trials if trial.stream.name == name]
+            if any(trial.page for trial in trials):
+                lines[READABLE if name in self._config.extra_streams else OTHERS].append(name)
+            elif trials:
+                lines[REFUSED].append(f"{name} ({_reason(trials[-1].problem)})")
+            else:
+                lines[NOT_TRIED].append(f"{name} ({_why_not_tried(STREAMS[name])})")
+        for what, names in lines.items():
+            if names:
+                LOGGER.info("%s: %s", what, ", ".join(names))
+        old = next((trial for trial in self._trials if trial.stream.source.path.startswith(OLD_API)), None)
+        if old is not None:
+            LOGGER.info("API v1.1: %s", "can be read" if old.page else f"cannot be read ({_reason(old.problem)})")
 
     def _log_estimate(self, organizations: int, projects: int, tried: int) -> None:
         """Log about how many calls a first sync makes, judging by the first pages."""
@@ -233,9 +219,6 @@ class _Check:
             rows={trial.stream.name: len(trial.page.rows) for trial in self._trials if trial.page is not None},
         )
         LOGGER.info("%s", estimate(sample, self._config))
-
-    def _submit(self, work: Callable[[], Any]) -> Future[Any]:
-        return self._pool.submit((next(self._order),), work)
 
     def _wait(self, future: Future[Any]) -> Any:
         return result(future, self._clock, self._report.tick)
@@ -252,11 +235,6 @@ def _richest(trials: Iterable[_Trial]) -> _Parent | None:
     return max(found, key=lambda parent: len(parent.ids), default=None)
 
 
-def _log_names(what: str, names: Sequence[str]) -> None:
-    if names:
-        LOGGER.info("%s: %s", what, ", ".join(names))
-
-
 def _reason(problem: LocalError | None) -> str:
     if isinstance(problem, Forbidden):
         return f"{problem.status}: permission denied"
@@ -264,7 +242,7 @@ def _reason(problem: LocalError | None) -> str:
 
 
 def _why_not_tried(stream: Stream) -> str:
-    if isinstance(stream.source.answer, Export):
+    if stream.is_export:
         return "CircleCI makes only a few exports an hour"
     if isinstance(stream.source.answer, Download):
         return f"it needs files from rows of {stream.parent}"

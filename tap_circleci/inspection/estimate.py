@@ -1,14 +1,12 @@
 """About how many calls and minutes a first sync takes, from the first pages of the lists."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tap_circleci.config import FIRST_SYNC, Config
 from tap_circleci.reading.paging import Page
-from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, Stream, children_of, family_of
+from tap_circleci.streams import ORGANIZATIONS, PROJECTS, ROOT, Stream, children_of, is_needed
 from tap_circleci.values.text import counted
 from tap_circleci.values.times import moment
 
@@ -35,7 +33,7 @@ def estimate(sample: Sample, config: Config) -> str:
     now = next((page.date for page in sample.pipelines if page.date is not None), None)
     start = config.start_date or (now - FIRST_SYNC if now is not None else None)
     pipelines = sum(_since(page, start) for page in sample.pipelines) * sample.projects / max(sample.tried, 1)
-    wanted = frozenset(config.extra_streams)
+    wanted = config.extra_streams
     calls = (
         1
         + sample.organizations * _calls_below(ORGANIZATIONS, sample, wanted)
@@ -49,12 +47,12 @@ def estimate(sample: Sample, config: Config) -> str:
     )
 
 
-def _calls_below(stream: Stream, sample: Sample, wanted: frozenset[str]) -> float:
+def _calls_below(stream: Stream, sample: Sample, wanted: Collection[str]) -> float:
     """The calls for the lists below one row of a stream."""
     return sum(
         1 + (0 if child is PROJECTS else sample.rows.get(child.name, 1) * _calls_below(child, sample, wanted))
         for child in children_of(stream)
-        if not child.is_extra or any(one.name in wanted for one in family_of(child))
+        if is_needed(child, wanted)
     )
 
 

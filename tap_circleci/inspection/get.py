@@ -1,8 +1,5 @@
 """`--get`: prints the JSON at a path of the API, or the items of all pages of a list."""
 
-from __future__ import annotations
-
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +14,6 @@ from tap_circleci.workers import Clock
 
 LOGGER = logging.getLogger(__name__)
 
-STALE_PAGES = 20
-"""Pages in a row without a new item after which a list counts as endless."""
 MOST_PAGES = 10_000
 """Pages of a list that are read at most: 200,000 items of most lists."""
 
@@ -38,7 +33,7 @@ def get(config: Config, clock: Clock, target: str, *, every_page: bool) -> None:
             body = _whole_list(client, path, params, body)
     finally:
         client.close()
-    print_json(json.dumps(body, indent=2))
+    print_json(body)
 
 
 def _address(config: Config, target: str) -> tuple[str, Mapping[str, list[str]]]:
@@ -58,20 +53,15 @@ def _whole_list(client: Client, path: str, params: Mapping[str, list[str]], firs
 
     A list that does not end is cut off with a warning.
     """
-    items = _items(first)
-    seen = {json.dumps(item, sort_keys=True) for item in items}
-    token, tokens, stale = _token(first), set[str](), 0
-    while token:
-        if token in tokens or stale == STALE_PAGES or len(tokens) + 1 == MOST_PAGES:
-            LOGGER.warning("The list does not end; reading stopped after %d pages.", len(tokens) + 1)
+    page, items = first, _items(first)
+    requested: set[str] = set()
+    while token := _token(page):
+        if token in requested or len(requested) + 1 == MOST_PAGES:
+            LOGGER.warning("The list does not end; reading stopped after %d pages.", len(requested) + 1)
             break
-        tokens.add(token)
+        requested.add(token)
         page = client.get(path, {**params, "page-token": [token]}, "get", _is_page).body
-        fresh = {json.dumps(item, sort_keys=True) for item in _items(page)} - seen
-        stale = 0 if fresh else stale + 1
-        seen |= fresh
         items += _items(page)
-        token = _token(page)
     return items if isinstance(first, list) else {"items": items}
 
 

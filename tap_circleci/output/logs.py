@@ -7,8 +7,6 @@ level.
 https://github.com/meltano/meltano/blob/main/src/meltano/core/logging/parsers.py
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -16,14 +14,14 @@ import sys
 import time
 import traceback
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from tap_circleci.errors import BadInput
 from tap_circleci.values.text import printable, quoted
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-JSON = "json"
-FORMATS = ("text", JSON)
+FORMATS = TEXT, JSON = ("text", "json")
 
 SHORTEST = 8
 """Characters of a secret that is masked: shorter strings occur in ordinary words and are not masked."""
@@ -64,19 +62,9 @@ def set_up() -> None:
     DEBUG shows why each pipeline is read or not. The level is set for our own loggers, since singer resets the root's.
     Raises `BadInput`.
     """
-    level = (os.environ.get("TAP_CIRCLECI_LOGLEVEL") or "INFO").upper()
-    if level not in LEVELS:
-        raise BadInput(f"TAP_CIRCLECI_LOGLEVEL must be one of {', '.join(LEVELS)}, found {_found('LOGLEVEL')}.")
-    logging.getLogger("tap_circleci").setLevel(level)
-    if (os.environ.get("TAP_CIRCLECI_LOG") or "text") not in FORMATS:
-        raise BadInput(f"TAP_CIRCLECI_LOG must be one of {', '.join(FORMATS)}, found {_found('LOG')}.")
-    set_format()
-
-
-def set_format() -> None:
-    """Set the format of what is logged to stderr: for a terminal, for a file, or as JSON."""
+    logging.getLogger("tap_circleci").setLevel(_chosen("TAP_CIRCLECI_LOGLEVEL", LEVELS, "INFO"))
     formatter: logging.Formatter | None = None
-    if is_json():
+    if _chosen("TAP_CIRCLECI_LOG", FORMATS, TEXT) == JSON:
         formatter = _JsonFormatter()
     elif sys.stderr is not None and not sys.stderr.isatty():
         formatter = logging.Formatter("%(levelname)s %(asctime)s [%(process)d] %(message)s", "%Y-%m-%dT%H:%M:%SZ")
@@ -86,13 +74,18 @@ def set_format() -> None:
             handler.setFormatter(formatter)
 
 
+def _chosen(variable: str, choices: Sequence[str], default: str) -> str:
+    """What the environment chooses, in any case of letters."""
+    value = os.environ.get(variable) or default
+    for choice in choices:
+        if choice.lower() == value.lower():
+            return choice
+    raise BadInput(f"{variable} must be one of {', '.join(choices)}, found {quoted(value)}.")
+
+
 def is_json() -> bool:
     """Whether each line of the log is a JSON object."""
-    return os.environ.get("TAP_CIRCLECI_LOG") == JSON
-
-
-def _found(name: str) -> str:
-    return quoted(os.environ[f"TAP_CIRCLECI_{name}"])
+    return os.environ.get("TAP_CIRCLECI_LOG", "").lower() == JSON
 
 
 class _JsonFormatter(logging.Formatter):

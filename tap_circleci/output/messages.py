@@ -1,7 +1,5 @@
 """The only writer to standard output: SCHEMA, RECORD, STATE and ACTIVATE_VERSION, always whole lines."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging
@@ -12,13 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import singer
 
 from tap_circleci.discover import Selected, schema_of
 from tap_circleci.errors import PipeClosed
-from tap_circleci.output.records import Path, Records, ReportMisfit, converter
+from tap_circleci.output.records import Path, Records, converter
 from tap_circleci.state.state import State
 from tap_circleci.streams import STREAMS, Stream
 from tap_circleci.values.rows import Row, value_of
@@ -54,8 +53,8 @@ class Messages:
                 schema_of(name),
                 schema,
                 STREAMS[name].row.secret_urls,
-                self._reporter(name),
-                left_out=[(column,) for column in STREAMS[name].row.left_out],
+                partial(self._misfit, name),
+                left_out=STREAMS[name].row.left_out,
             )
             for name, schema in selected.schemas.items()
             if not STREAMS[name].is_export
@@ -148,10 +147,7 @@ class Messages:
     def _add(self, message: singer.messages.Message) -> None:
         self._unwritten.append(singer.messages.format_message(message) + "\n")
 
-    def _reporter(self, name: str) -> ReportMisfit:
-        return lambda path, problem: self._misfit(name, path, problem, 1)
-
-    def _misfit(self, name: str, path: Path, problem: str, times: int) -> None:
+    def _misfit(self, name: str, path: Path, problem: str, times: int = 1) -> None:
         """Count a field that does not fit; the first one with this problem has a line."""
         if not self.unfit[name, path, problem]:
             LOGGER.warning("%s: dropped the field %s (%s)", name, ".".join(path), problem)
@@ -173,9 +169,9 @@ def _is_usable(stream: Stream, column: str, row: Row, record: Row) -> bool:
     return usable_id(value) is not None
 
 
-def print_json(text: str) -> None:
+def print_json(value: Any) -> None:
     """Write a catalog or an answer that people read."""
-    _put(text + "\n")
+    _put(json.dumps(value, indent=2) + "\n")
 
 
 def _put(lines: str) -> None:

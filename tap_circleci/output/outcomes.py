@@ -1,7 +1,5 @@
 """Judges the result of each list: what is missing is reported, and a service that is down ends the run."""
 
-from __future__ import annotations
-
 import logging
 
 from tap_circleci.client import Client, who_am_i

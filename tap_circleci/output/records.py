@@ -5,8 +5,6 @@ not fit is reported instead of raised. A schema is compiled once into nested fun
 time than the rest of the tap together.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -65,7 +63,6 @@ _JSON: Mapping[type, Callable[[Any], str]] = {
     type(None): json.dumps,
 }
 """The same results as `json.dumps` for single values, without its cost per call."""
-_KINDS: Mapping[type, str] = {dict: "an object", list: "a list"}
 SECRET = "**REDACTED**"  # noqa: S105 - the replacement of a secret
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _PLAIN = re.compile(r"(\d{4}-\d\d-\d\d)[T ](?!24)(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z?", re.ASCII)
@@ -77,12 +74,12 @@ def converter(
     secrets: Iterable[Path],
     report: ReportMisfit,
     *,
-    left_out: Iterable[Path] = (),
+    left_out: Iterable[str] = (),
 ) -> Convert:
     """A function from a row to a record with every field of `wanted`, a part of `schema`; null if the row lacks it.
 
     Fields that `schema` does not name, and values that do not fit it, are dropped and given to `report`. Paths in
-    `secrets` lead to URLs whose query is masked. Paths in `left_out` lead to fields that are dropped without a report.
+    `secrets` lead to URLs whose query is masked. Fields in `left_out` are dropped without a report.
     """
     special = _Special(frozenset(secrets), frozenset(left_out), report)
     convert = _object(schema["properties"], wanted["properties"], (), special)
@@ -95,7 +92,7 @@ class _Special:
     """What every part of a schema needs: the paths that are not converted by type, and the function for reports."""
 
     secrets: frozenset[Path]
-    left_out: frozenset[Path]
+    left_out: frozenset[str]
     report: ReportMisfit
 
 
@@ -145,15 +142,15 @@ def _writer(leaf: Convert, name: str) -> Callable[[Column], tuple[Iterator[str],
 def _compile(schema: Schema, wanted: Schema, path: Path, special: _Special) -> Convert:
     name, report = _type_of(schema), special.report
     if path in special.secrets:
-        return _leaf(masked, path, report)
+        return _checked(masked, path, report)
     if name == "object" and "properties" not in schema:
-        return _expecting(dict, tidy, path, report)
+        return _checked(tidy, path, report, dict)
     if name == "object":
-        return _expecting(dict, _object(schema["properties"], wanted["properties"], path, special), path, report)
+        return _checked(_object(schema["properties"], wanted["properties"], path, special), path, report, dict)
     if name == "array":
         item = _compile(schema["items"], wanted["items"], path, special)
-        return _expecting(list, lambda values: [item(value) for value in values], path, report)
-    return _leaf(_leaf_of(schema), path, report)
+        return _checked(lambda values: [item(value) for value in values], path, report, list)
+    return _checked(_leaf_of(schema), path, report)
 
 
 def _type_of(schema: Schema) -> str:
@@ -170,12 +167,10 @@ def _leaf_of(schema: Schema) -> Convert:
 
 def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path: Path, special: _Special) -> Convert:
     """A function for objects with declared fields; it also accepts their other spelling, `a_b` for `a-b`."""
-    known: dict[str, tuple[str, Convert | None]] = {
-        name: (name, None) for *parent, name in special.left_out if tuple(parent) == path
-    }
+    left_out = () if path else special.left_out
+    known: dict[str, tuple[str, Convert | None]] = {name: (name, None) for name in left_out}
     for name, field in properties.items():
-        leave_out = name not in wanted
-        convert = None if leave_out else _compile(field, wanted[name], (*path, name), special)
+        convert = _compile(field, wanted[name], (*path, name), special) if name in wanted else None
         known[name] = (name, convert)
     spelled = {other_spelling(name): field for name, field in known.items()}
     fields = {**spelled, **known}
@@ -195,33 +190,22 @@ def _object(properties: Mapping[str, Schema], wanted: Mapping[str, Schema], path
     return convert_map
 
 
-def _expecting(kind: type, convert: Convert, path: Path, report: ReportMisfit) -> Convert:
-    def checked(value: Any) -> Any:
-        if isinstance(value, kind):
-            try:
-                return convert(value)
-            except RecursionError:
-                report(path, "nested too deeply")
-                return None
-        if value is not None and value != "":
-            report(path, f"{type_name(value)} instead of {_KINDS[kind]}")
-        return None
+def _checked(convert: Convert, path: Path, report: ReportMisfit, kind: type | None = None) -> Convert:
+    """The function, which gives null for null and, after a report, for what does not fit or is of another kind."""
 
-    return checked
-
-
-def _leaf(convert: Convert, path: Path, report: ReportMisfit) -> Convert:
     def checked(value: Any) -> Any:
         if value is None:
             return None
         try:
-            return convert(value)
+            if kind is None or isinstance(value, kind):
+                return convert(value)
+            if value != "":
+                report(path, f"{type_name(value)} instead of {type_name(kind())}")
         except RecursionError:
             report(path, "nested too deeply")
-            return None
         except (ValueError, OverflowError):
             report(path, _is_no(convert, value))
-            return None
+        return None
 
     return checked
 
@@ -259,17 +243,13 @@ def integer(value: Any) -> int | None:
         if decimals.strip("0"):
             raise ValueError("not a whole number")
         whole = int(digits)
+    elif isinstance(value, (int, float)) and value == int(value):
+        whole = int(value)
     else:
-        whole = int(_whole(value))
+        raise ValueError("not a whole number")
     if not -INT64 <= whole < INT64:
         raise ValueError("more than 64 bits")
     return whole
-
-
-def _whole(value: Any) -> Any:
-    if not isinstance(value, (int, float)) or value != int(value):
-        raise ValueError("not a whole number")
-    return value
 
 
 def number(value: Any) -> int | float | None:

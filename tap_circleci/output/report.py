@@ -1,7 +1,5 @@
 """The log of a run: progress, and at the end a summary, metrics and failures."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

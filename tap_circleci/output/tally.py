@@ -1,7 +1,5 @@
 """Counts equal problems: one line for the first, a count for all of them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """One live line at the bottom of a terminal. Each line of the log replaces it."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

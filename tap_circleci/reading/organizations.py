@@ -1,7 +1,5 @@
 """The organization-wide streams: each list is fetched once in a run, however many of its children are selected."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -107,7 +105,10 @@ class Organizations:
         lacks = ", ".join(sorted(columns.get(name, name) for name in missing))
         of = " ".join([parent.name, *(str(row[column]) for column in parent.row.identity)])
         self._incomplete.add(stream.name)
-        self._warn(f"{stream.name} of {of}: skipped: the {parent.name} has no usable {lacks}")
+        sentence = f"{stream.name} of {of}: skipped: the {parent.name} has no usable {lacks}"
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            LOGGER.warning("%s", sentence)
 
     def _request(self, stream: Stream, ids: Ids) -> Future[Rows]:
         """Request a list once, for all children of its rows, and for all parents that share it."""
@@ -143,12 +144,6 @@ class Organizations:
         else:
             self._outcomes.judge(title_of(stream, ids), stream.name, owner_of(ids), problem, may_be_endless=True)
 
-    def _warn(self, sentence: str) -> None:
-        """Warn once about something that is skipped."""
-        if sentence not in self._warned:
-            self._warned.add(sentence)
-            LOGGER.warning("%s", sentence)
-
     # The projects that the user names
 
     def slugs(self) -> list[str]:
@@ -176,13 +171,14 @@ class Organizations:
         place = pattern.rpartition("/")[0]
         organization = self._organization(place)
         if organization is None:
-            seen = first_few([str(row.get("slug") or row["id"]) for row in self._organizations()]) or "none"
+            seen = first_few([str(row.get("slug") or row["id"]) for row in self.organizations()]) or "none"
             self._outcomes.failed(f"{pattern}: the token sees no organization {place}; it sees {seen}.")
             return Named((), is_whole=False)
         ids = {"organization_id": str(organization["id"])}
         requested = self._request(PROJECTS, ids)
         listing = self._listing(PROJECTS, ids, requested)
-        is_listed = self._is_listed(requested)
+        problem = self._wait(requested).problem
+        is_listed = problem is None or isinstance(problem, EndlessList)
         if not is_listed:
             self._outcomes.failed(f"{pattern}: the projects of this organization cannot be listed.")
         slugs = []
@@ -198,19 +194,14 @@ class Organizations:
             self._outcomes.left_out(f"{pattern} matches no project that {place} lists.")
         return Named(tuple(slugs), is_listed)
 
-    def _is_listed(self, requested: Future[Rows]) -> bool:
-        """Whether a list was read completely, even if it does not end."""
-        problem = self._wait(requested).problem
-        return problem is None or isinstance(problem, EndlessList)
-
-    def _organizations(self) -> list[Row]:
+    def organizations(self) -> list[Row]:
         """The organizations that the token sees and that have an id."""
         rows = (row for listing in self.read([ORGANIZATIONS]) for row in listing.rows)
         return [row for row in rows if usable_id(row.get("id"))]
 
     def _organization(self, place: str) -> Row | None:
         """The organization with this slug, or with its id for a name, if the token sees it."""
-        for row in self._organizations():
+        for row in self.organizations():
             if place in (short_host(str(row.get("slug"))), f"circleci/{row['id']}"):
                 return row
         return None

@@ -3,8 +3,6 @@
 The file is a JSON array: `[{"message": "…", "time": "…", "type": "out"}, …]`. https://circleci.com/docs/api/v1/#single-job
 """
 
-from __future__ import annotations
-
 import json
 import re
 from codecs import getincrementaldecoder

@@ -4,8 +4,6 @@ The stream says how its list is divided into pages and where the rows of an answ
 name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime

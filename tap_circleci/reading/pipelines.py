@@ -27,7 +27,6 @@ from tap_circleci.reading.paging import Page, Rows, pages, reading
 from tap_circleci.reading.reruns import News, pipelines_of, read_news
 from tap_circleci.state.state import Mark
 from tap_circleci.streams import ROOT, STREAMS, WORKFLOWS, Stream
-from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.rows import Ids, Row
 from tap_circleci.values.times import moment
 from tap_circleci.walk.descent import Descent, Fetch, Judged, Look, PageDone, judge
@@ -71,7 +70,6 @@ class Branch:
 class Pipeline:
     """A pipeline that is looked at, and the lists below it that were requested."""
 
-    slug: str
     look: Look
     node: Node
     order: int
@@ -92,27 +90,16 @@ class ListEnded:
     `further`: the age up to which pipelines are re-checked, if it is much more than in every sync.
     """
 
-    slug: str
-    problem: LocalError | None = None
-    further: timedelta | None = None
+    problem: LocalError | None
+    further: timedelta | None
 
 
 @dataclass(frozen=True)
 class ProjectDone:
-    """Everything of this project has been given."""
-
-    slug: str
+    """Everything of this project has been given; what follows is of the next one."""
 
 
-@dataclass(frozen=True)
-class NewsRead:
-    """The list of builds was read for news of older pipelines; their looks follow."""
-
-    slug: str
-    news: News
-
-
-Event = Pipeline | PageRead | ListEnded | NewsRead | ProjectDone
+Event = Pipeline | PageRead | ListEnded | News | ProjectDone
 Pending = Event | Future[Any]
 """An event, or an answer that is needed for the next event."""
 
@@ -180,7 +167,6 @@ class Walker:
         self._wait = wait
         self._time = time
         self._start = start
-        self._limits: Mapping[str, JobNames] = {"job_names": config.job_names}
         self._order = count()
         self.refusals = Refusals()
 
@@ -233,7 +219,7 @@ class Walker:
         for number, slug in enumerate(slugs, start=1):
             on_last_page = partial(open_from, number)
             yield from self._project(slug, projects[slug], lists.pop(slug), news.pop(slug, None), on_last_page)
-            yield ProjectDone(slug)
+            yield ProjectDone()
 
     def _request_news(self, slug: str, mark: Mark) -> Future[News]:
         work = partial(read_news, self._client, slug, mark.next_build, mark.builds_as_of, self._time.now())
@@ -262,8 +248,6 @@ class Walker:
             except LocalError as error:
                 problem = error
                 break
-            if page is None:
-                break
             if descent is None:
                 descent = self._descent(slug, marks, page.date, page.rows)
             turn = descent.page(page.rows, page.date, more=page.more, broken=page.broken)
@@ -280,7 +264,7 @@ class Walker:
             on_last_page()
         descent = descent or self._descent(slug, marks, None, ())
         yield from self._events(descent, descent.ended(whole=problem is None), workflows)
-        yield ListEnded(slug, problem, descent.further(self._config.lookback_days) if problem is None else None)
+        yield ListEnded(problem, descent.further(self._config.lookback_days) if problem is None else None)
         yield from self._events(descent, descent.retries(), workflows)
         if news is not None:
             yield from self._with_news(descent, news, workflows)
@@ -290,6 +274,7 @@ class Walker:
         yield requested
         news = requested.result()
         listed.end()
+        rows: list[Row] = []
         if news.workflows:
             yield listed.all
             unlisted = [workflow_id for workflow_id in news.workflows if workflow_id not in listed.ids]
@@ -299,11 +284,9 @@ class Walker:
             rows, is_whole = found.result()
             if not is_whole and not news.is_cut:  # else what always fails would be tried for ever
                 news = replace(news, as_of=None)
-            yield NewsRead(descent.slug, news)
-            looks = [look for row in rows if (look := descent.hinted(row)) is not None]
-            yield from self._events(descent, looks, None)
-        else:
-            yield NewsRead(descent.slug, news)
+        yield news
+        looks = [look for row in rows if (look := descent.hinted(row)) is not None]
+        yield from self._events(descent, looks, None)
 
     def _events(
         self, descent: Descent, decisions: Iterable[Look | PageDone], workflows: ListedWorkflows | None
@@ -318,7 +301,7 @@ class Walker:
                 for fetch, listing in zip(decision.judged.fetches, node.lists, strict=True):
                     if workflows is not None and fetch.stream is WORKFLOWS:
                         workflows.expect(listing)
-                yield Pipeline(descent.slug, decision, node, order)
+                yield Pipeline(decision, node, order)
 
     def _descent(self, slug: str, marks: Marks, date: datetime | None, rows: tuple[Row, ...]) -> Descent:
         """The descent that begins with these rows, in an answer of that `date`."""
@@ -328,7 +311,7 @@ class Walker:
         for name, mark in marks.items():
             first = start_of(mark.seen, mark.start, self._start)
             plans[name] = Plan(mark.seen, first, now, certain, self._config.lookback_days)
-        return Descent(slug, plans, self._limits)
+        return Descent(slug, plans, self._config.job_names)
 
     # In threads of the pool
 
@@ -350,7 +333,7 @@ class Walker:
         else:
             rows = yield from reading(self._client, stream, fetch.ids, self._config.page_size)
             self.refusals.note(slug, stream, rows.problem)
-        judged = (judge(fetch, row, self._limits) for row in rows.rows)
+        judged = (judge(fetch, row, self._config.job_names) for row in rows.rows)
         nodes = tuple(self._node(slug, one, (*order, place), once) for place, one in enumerate(judged))
         return Branch(fetch, _name(stream, fetch.ids), rows, nodes)
 
@@ -377,7 +360,7 @@ class PipelineList:
         self._listing = listing
         self._pool = pool
         self._order = order
-        self.page = pool.submit((next(order),), lambda: next(listing, None))
+        self.page = pool.submit((next(order),), lambda: next(listing))
 
     def following(self) -> PipelineList:
         """The same list with a request for its next page."""

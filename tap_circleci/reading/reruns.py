@@ -6,8 +6,6 @@ if answers are wrong, late or missing, the walk works as it does without them.
 https://circleci.com/docs/api/v1/#recent-builds-for-a-single-project
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -18,18 +18,15 @@ Some runners merge two states key by key, objects within objects. Each entry the
 states, so its claims stay true.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from tap_circleci.config import load_text, parsed
-from tap_circleci.errors import BadInput
 from tap_circleci.state.takeover import from_tap_circle_ci, is_tap_circle_ci
-from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_read_once, names_key
-from tap_circleci.values.checks import ANYTHING, Entries, Items, Object, Shape, Value, mistakes
+from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_limited, is_read_once
+from tap_circleci.values.checks import ANYTHING, Entries, Items, Object, Shape, Value, check_shape
 from tap_circleci.values.slugs import normalise, usable_id
 from tap_circleci.values.times import EPOCH, brief, iso, written
 from tap_circleci.walk.seen import Seen, Step
@@ -150,9 +147,9 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
             entry |= {"pending": _text(mark.seen.pending), "pending_ids": list(mark.seen.pending_ids)}
         if is_read_once(stream):
             entry["recent"] = list(mark.seen.recent)
-    if names_key(stream) is not None:
-        entry[str(names_key(stream))] = None if mark.names is None else list(mark.names)
-    if stream.name == ROOT.name or stream.timing.number is not None:
+    if is_limited(stream):
+        entry["job_names"] = None if mark.names is None else list(mark.names)
+    if stream is ROOT or stream.timing.by_number:
         entry["next_build"] = mark.next_build
     if stream is ROOT:
         entry["builds_as_of"] = _text(mark.builds_as_of)
@@ -161,11 +158,13 @@ def _entry(stream: Stream, mark: Mark) -> dict[str, Any]:
     return entry
 
 
-def _export_as_json(export: Export | None) -> dict[str, str | None]:
-    if export is None:
-        return dict.fromkeys(("id", "start", "end", "asked_at"))
-    moments = {"start": export.start, "end": export.end, "asked_at": export.asked_at}
-    return {"id": export.id, **{name: _text(moment) for name, moment in moments.items()}}
+def _export_as_json(export: Export | None) -> dict[str, Any]:
+    return {
+        "id": export and export.id,
+        "start": export and brief(export.start),
+        "end": export and brief(export.end),
+        "asked_at": export and _text(export.asked_at),
+    }
 
 
 def _text(moment: datetime | None) -> str | None:
@@ -180,10 +179,12 @@ def load(path: str | None) -> tuple[State, list[str]]:
 
     `tail -1` writes an empty file if a target has printed nothing.
     """
-    text = load_text(path, "state") if path else "{}"
+    if not path:
+        return State(), []
+    text = load_text(path, "state")
     if not text.strip():
         return State(), [f"The state file {path} is empty; starting without a state."]
-    return read(parsed(text, path or "", "state"), path or "")
+    return read(parsed(text, path, "state"), path)
 
 
 def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
@@ -198,9 +199,7 @@ def read(raw: Mapping[str, Any], path: str) -> tuple[State, list[str]]:
     remarks: list[str] = []
     if isinstance(bookmarks, dict) and is_tap_circle_ci(bookmarks):
         bookmarks, remarks = from_tap_circle_ci(bookmarks)
-    wrong = mistakes({**raw, "bookmarks": bookmarks}, _STATE, path)
-    if wrong:
-        raise BadInput(*wrong)
+    check_shape({**raw, "bookmarks": bookmarks}, _STATE, path)
     state = State()
     for name, entries in (bookmarks or {}).items():
         if name in STREAMS:
@@ -222,7 +221,7 @@ def _mark(stream: Stream, entry: Mapping[str, Any] | str | None) -> Mark:
     if not isinstance(entry, dict):
         entry = {str(stream.replication_key): entry}
     value = _moment(entry.get(stream.replication_key or ""))
-    names = entry.get(names_key(stream) or "")
+    names = entry.get("job_names")
     return Mark(
         "" if value is None else written(value),
         _moment(entry.get("start_date")),
@@ -285,6 +284,7 @@ _FIELDS: Mapping[str, Shape] = {
     "pending_ids": Items(_NAME),
     "retry": Items(_NAME),
     "recent": Items(_NAME),
+    "job_names": Items(_NAME),
     "next_build": Value("a whole number", lambda value: type(value) is int and value >= 0),
     "builds_as_of": _MOMENT,
     "export": Object(
@@ -302,7 +302,7 @@ _FIELDS: Mapping[str, Shape] = {
 def _shape_of_entry(stream: Stream, entry: object) -> Shape:
     if isinstance(entry, str) and stream.replication_key is not None and stream.name not in WALK_NAMES:
         return _AFTER_1970  # as version 1.1 wrote it
-    fields = {**_FIELDS, str(stream.replication_key): _AFTER_1970, str(names_key(stream)): Items(_NAME)}
+    fields = {**_FIELDS, str(stream.replication_key): _AFTER_1970}
     return Object({name: fields[name] for name in _entry(stream, Mark())})
 
 

@@ -4,8 +4,6 @@ It has a time for each project slug under `pipelines`, a map of pipeline ids und
 of a field in the other streams.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,15 +3,14 @@
 Other modules know only a few streams by name: the constants below.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tap_circleci.streams import builds, insights, organizations, pipelines, usage
 from tap_circleci.streams.stream import Stream
 
 __all__ = [
     "BUILDS",
+    "EXTRA",
     "ORGANIZATIONS",
     "PROJECTS",
     "ROOT",
@@ -22,8 +21,9 @@ __all__ = [
     "Stream",
     "children_of",
     "family_of",
+    "is_limited",
+    "is_needed",
     "is_read_once",
-    "names_key",
 ]
 
 STREAMS: Mapping[str, Stream] = {
@@ -43,6 +43,9 @@ STREAMS: Mapping[str, Stream] = {
     )
 }
 """Every stream by name, in the order of a first sync."""
+
+EXTRA = tuple(name for name, stream in STREAMS.items() if stream.is_extra)
+"""The streams that are discovered and synced only if the config names them."""
 
 _CHILDREN = {name: tuple(one for one in STREAMS.values() if one.parent == name) for name in STREAMS}
 """The children of each stream; needed for each row, so computed once."""
@@ -66,6 +69,11 @@ def family_of(stream: Stream) -> tuple[Stream, ...]:
     return (stream, *(one for child in children_of(stream) for one in family_of(child)))
 
 
+def is_needed(stream: Stream, extra: Collection[str]) -> bool:
+    """Whether a sync of the default streams and these extra ones reads a stream, for itself or for one below it."""
+    return not stream.is_extra or any(one.name in extra for one in family_of(stream))
+
+
 def is_read_once(stream: Stream) -> bool:
     """Whether the list of a stream, or of an ancestor, is directly below pipelines and never changes."""
     while stream.parent not in (None, ROOT.name):
@@ -73,11 +81,9 @@ def is_read_once(stream: Stream) -> bool:
     return stream.timing.once
 
 
-def names_key(stream: Stream) -> str | None:
-    """The key of the config that limits a stream, or one above it, to parents of some names."""
-    if stream.timing.names is not None or stream.parent is None:
-        return stream.timing.names
-    return names_key(STREAMS[stream.parent])
+def is_limited(stream: Stream) -> bool:
+    """Whether `job_names` in the config limits a stream or one above it."""
+    return stream.timing.by_job_name or (stream.parent is not None and is_limited(STREAMS[stream.parent]))
 
 
 WALK = family_of(ROOT)

@@ -1,7 +1,5 @@
 """The path, the parameters and the name in messages of a stream's list below a parent."""
 
-from __future__ import annotations
-
 from urllib.parse import quote
 
 from tap_circleci.streams.stream import Stream

@@ -3,8 +3,6 @@
 v1.1 is older than v2, and CircleCI removes fields of its answers: every field but the key may be absent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +58,7 @@ BUILDS = Stream(
         },
         left_out=tuple(_PRIVATE_OR_REDUNDANT.split()),
     ),
-    timing=Timing(configured_only=True, number="build_num"),
+    timing=Timing(configured_only=True, by_number=True),
     is_extra=True,
 )
 
@@ -81,7 +79,7 @@ STEPS = Stream(
         parent_columns=JOB_COLUMNS,
         left_out=("bash_command", "messages", "output_url", "source", "truncation_len"),  # the script, a signed address
     ),
-    timing=Timing(once=True, is_below=has_run, names="job_names"),
+    timing=Timing(once=True, is_below=has_run, by_job_name=True),
     is_extra=True,
 )
 

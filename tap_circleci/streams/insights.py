@@ -1,7 +1,5 @@
 """CircleCI's insights into the projects that the user names."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 from tap_circleci.streams.stream import DOCS, Columns, Items, Source, Stream, Timing

@@ -1,7 +1,5 @@
 """Organizations, projects and their settings."""
 
-from __future__ import annotations
-
 from tap_circleci.streams.stream import DOCS, ByOffset, ByToken, Columns, Items, Source, Stream, Timing
 
 _ORGANIZATION = {"organization_id": "organization_id"}

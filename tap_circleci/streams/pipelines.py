@@ -1,7 +1,5 @@
 """Pipelines and everything below them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -31,7 +29,7 @@ def _below_jobs(name: str, path: str, operation: str, key: tuple[str, ...], answ
             "/api/v2/project/{project_slug}/" + path, DOCS + f"#tag/Job/operation/{operation}", answer=answer
         ),
         row=replace(row, parent_columns=JOB_COLUMNS),
-        timing=Timing(once=True, is_below=has_run, names="job_names"),
+        timing=Timing(once=True, is_below=has_run, by_job_name=True),
         is_extra=True,
     )
 

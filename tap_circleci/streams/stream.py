@@ -1,10 +1,9 @@
 """The parts of a stream: where it is read, what its rows are, and when it is read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from string import Formatter
 from typing import Any
 
@@ -91,11 +90,11 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportFiles:
     """There is no list: the service makes an export of some days, whose rows are in files."""
 
 
-Answer = Items | OneRow | FreeMap | Nested | Download | Export
+Answer = Items | OneRow | FreeMap | Nested | Download | ExportFiles
 
 
 # The three parts of a stream
@@ -162,12 +161,12 @@ class Timing:
     `status` is the column of the status. A row and everything below it no longer change if its status is in `final` or,
     for an open set of statuses, not in `unfinished`; `ended_at` is the column of that time. A stream without a status
     follows its parent. `once`: the list below a row never changes after that row is final, and is read once then; other
-    lists are read at each look. `is_below` says whether a parent's row has a list. `names` is the key of the config
-    that limits the stream to parents of some names. `configured_only`: only below the projects that the user names.
-    `look_back` is how far before the bookmark an incremental list is read again; with `whole_days` rows are days, and
-    it begins at midnight. `history` is how far back the list goes.
-    `number`: the list is sorted newest first, and this column has numbers that only grow, so a later sync reads down to
-    the number in the state.
+    lists are read at each look. `is_below` says whether a parent's row has a list. `by_job_name`: only below the jobs
+    that `job_names` in the config matches. `configured_only`: only below the projects that the user names. `look_back`
+    is how far before the bookmark an incremental list is read again; with `whole_days` rows are days, and it begins at
+    midnight. `history` is how far back the list goes.
+    `by_number`: the list is one of builds, newest first by numbers, so a later sync reads down to the number in the
+    state.
     """
 
     status: str | None = None
@@ -176,12 +175,12 @@ class Timing:
     ended_at: str | None = None
     once: bool = False
     is_below: Callable[[Mapping[str, Any]], bool] = _always
-    names: str | None = None
+    by_job_name: bool = False
     configured_only: bool = False
     look_back: timedelta = timedelta(0)
     whole_days: bool = False
     history: timedelta | None = None
-    number: str | None = None
+    by_number: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,9 +204,9 @@ class Stream:
     @property
     def is_export(self) -> bool:
         """Whether the service makes an export instead of a list."""
-        return isinstance(self.source.answer, Export)
+        return isinstance(self.source.answer, ExportFiles)
 
-    @property
+    @cached_property
     def needs(self) -> frozenset[str]:
         """The ids of ancestors that are needed to request a list or to complete its rows."""
         row = self.row

@@ -1,10 +1,8 @@
 """The cost of every job run, from usage exports."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
-from tap_circleci.streams.stream import DOCS, Columns, Export, Source, Stream, Timing
+from tap_circleci.streams.stream import DOCS, Columns, ExportFiles, Source, Stream, Timing
 
 _ORGANIZATION = {"organization_id": "organization_id"}
 
@@ -18,7 +16,7 @@ USAGE = (
         source=Source(
             "/api/v2/organizations/{organization_id}/usage_export_job",
             DOCS + "#tag/Usage/operation/createUsageExport",
-            answer=Export(),
+            answer=ExportFiles(),
         ),
         row=Columns(
             identity=(  # fields that never change: a measure may be corrected, a project or branch renamed

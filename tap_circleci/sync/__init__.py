@@ -1,7 +1,5 @@
 """The loop of a sync: stream after stream, beginning with the one at which an earlier run was interrupted."""
 
-from __future__ import annotations
-
 import logging
 import os
 from datetime import timedelta
@@ -20,7 +18,6 @@ from tap_circleci.output.report import Report, Result
 from tap_circleci.reading.organizations import Organizations
 from tap_circleci.state.state import WITHOUT_STATE, State
 from tap_circleci.streams import ROOT, STREAMS, WALK, WALK_NAMES
-from tap_circleci.sync.exports import write_exports
 from tap_circleci.sync.organizations import extent_of, write_streams
 from tap_circleci.sync.pipelines import PipelineWriter
 from tap_circleci.sync.run import Run, version_of
@@ -49,26 +46,13 @@ def sync(config: Config, selected: Selected, state: State, clock: Clock) -> Resu
         report.begin_part("checking the token")
         me = result(pool.submit((), partial(who_am_i, client)), clock, report.tick)
         time = ServiceTime(me.date, clock)
-        begun = time.now()
         # The earliest clock counts: a clock that is years ahead would exclude every row.
-        start = config.start_date or (time.certain(None, ()) or begun) - FIRST_SYNC
+        start = config.start_date or (time.certain(None, ()) or time.now()) - FIRST_SYNC
+        version = version_of(state) if config.activate_version else None
         outcomes = Outcomes(report, client)
-        run = Run(
-            config,
-            selected,
-            state,
-            client,
-            pool,
-            clock,
-            time,
-            messages,
-            report,
-            outcomes,
-            begun=begun,
-            start=start,
-            version=version_of(state),
+        _write_everything(
+            Run(config, selected, state, client, pool, clock, time, messages, report, outcomes, start, version)
         )
-        _write_everything(run)
     except TapError as error:
         report.ended_by(error)
     except Stopped as stopped:
@@ -91,14 +75,13 @@ def _write_everything(run: Run) -> None:
     at = run.state.currently_syncing
     turn = names.index(at) if at in names else 0
     organizations = Organizations(run.config, run.client, run.pool, run.wait, run.outcomes, partial(extent_of, run))
-    exports = partial(write_exports, run, organizations)
     try:
         for is_walk, group in groupby(names[turn:] + names[:turn], key=lambda name: name == ROOT.name):
             if is_walk:
                 selected = [stream.name for stream in WALK if stream.name in run.selected]
                 PipelineWriter(run, organizations, selected).write()
             else:
-                write_streams(run, organizations, [STREAMS[name] for name in group], exports)
+                write_streams(run, organizations, [STREAMS[name] for name in group])
         run.state.currently_syncing = None
     except PipeClosed:
         raise
@@ -116,7 +99,7 @@ def _refuse_the_future(run: Run) -> None:
     config = "Correct it in the config."
     moments = [("start_date", run.config.start_date, config)] if run.config.start_date else []
     moments += [(f"The state's {latest[0]}", latest[1], WITHOUT_STATE)] if latest else []
-    now = run.begun
+    now = run.time.now()
     future = [
         f"{name} is {whole_seconds(at)}, in the future: CircleCI's clock says {whole_seconds(now)}. {advice}"
         for name, at, advice in moments

@@ -1,7 +1,5 @@
 """Writes the streams that are read from exports: a state as soon as an export is ordered, then its rows."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from tap_circleci.exports.orders import Collected, Ended, Event, Exports, Made, Stage

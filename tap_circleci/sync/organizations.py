@@ -1,8 +1,6 @@
 """Writes the organization-wide streams: stream after stream, with a state after each parent."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,6 +9,7 @@ from tap_circleci.reading.organizations import Listing, Organizations
 from tap_circleci.reading.paging import Extent
 from tap_circleci.state.state import Mark
 from tap_circleci.streams import Stream
+from tap_circleci.sync.exports import write_exports
 from tap_circleci.sync.run import Run, bookmark_key, higher, is_moment
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.times import first_whole_day, iso, midnight, whole_seconds, written
@@ -20,9 +19,7 @@ OVERLAP = timedelta(minutes=10)
 """How far before a bookmark a list is read again: pages are read one after another, and clocks differ."""
 
 
-def write_streams(
-    run: Run, organizations: Organizations, streams: Sequence[Stream], write_exports: Callable[[Stream], None]
-) -> None:
+def write_streams(run: Run, organizations: Organizations, streams: Sequence[Stream]) -> None:
     """Write the rows of organization-wide streams: the new ones of streams with a replication key, else all."""
     run.report.begin_part(f"reading {streams[0].name}")
     listings = organizations.read(stream for stream in streams if not stream.is_export)
@@ -32,8 +29,8 @@ def write_streams(
         run.report.begin_part(f"reading {stream.name}")
         run.messages.schema(stream.name)
         if stream.is_export:
-            write_exports(stream)
-        version = run.version if run.config.activate_version and stream.replication_key is None else None
+            write_exports(run, organizations, stream)
+        version = run.version if stream.replication_key is None else None
         while listing is not None and listing.stream is stream:
             _write_listing(run, listing, version)
             listing = next(listings, None)
@@ -55,7 +52,7 @@ def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
         if record is None:
             continue
         value = (record[stream.replication_key] or "") if stream.replication_key else ""
-        if is_moment(value) and value < since and stream.timing.number is None:
+        if is_moment(value) and value < since and not stream.timing.by_number:
             if run.state.mark(stream.name, key) == Mark():
                 run.report.older[stream.name] += 1
             continue
@@ -77,7 +74,7 @@ def _keep(run: Run, listing: Listing, key: str, highest: str, date: datetime) ->
         return
     before = run.state.mark(stream.name, key)
     start = run.mark(stream.name, key).start or run.start
-    number = next_build(listing.rows, date, before.next_build) if stream.timing.number else None
+    number = next_build(listing.rows, date, before.next_build) if stream.timing.by_number else None
     run.state.keep(stream.name, key, replace(before, value=max(before.value, highest), start=start, next_build=number))
 
 
@@ -93,7 +90,7 @@ def extent_of(run: Run, stream: Stream, ids: Ids) -> Extent:
     """How much of a list is to be read: only what is new if the list can be limited or is sorted newest first."""
     mark = run.mark(stream.name, bookmark_key(stream, ids))
     since = _since(run, stream, mark)
-    if stream.timing.number is not None:
+    if stream.timing.by_number:
         return Extent({}, partial(is_known, mark.next_build, since))
     return Extent(_date_range(run, stream, since))
 

@@ -1,7 +1,5 @@
 """Writes the walk: project by project, pipeline by pipeline, with a state after each page."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
@@ -12,14 +10,14 @@ from tap_circleci.client import who_am_i
 from tap_circleci.errors import Forbidden, NotFound
 from tap_circleci.output.outcomes import NO_PROJECT
 from tap_circleci.reading.organizations import Organizations
-from tap_circleci.reading.pipelines import Branch, ListEnded, NewsRead, Node, PageRead, Pipeline, Walker
+from tap_circleci.reading.pipelines import Branch, ListEnded, Node, PageRead, Pipeline, Walker
 from tap_circleci.reading.reruns import News
 from tap_circleci.state.state import Mark
-from tap_circleci.streams import ROOT, STREAMS, family_of, names_key
-from tap_circleci.sync.names import NamesRead
+from tap_circleci.streams import ROOT, STREAMS, family_of, is_limited
 from tap_circleci.sync.run import Run, higher
+from tap_circleci.values.patterns import matches
 from tap_circleci.values.rows import Row
-from tap_circleci.values.text import first_few
+from tap_circleci.values.text import counted, first_few
 from tap_circleci.values.times import whole_seconds
 from tap_circleci.walk.progress import MOST_RETRIES, Lacking, Progress, merged
 from tap_circleci.walk.seen import start_of
@@ -27,11 +25,12 @@ from tap_circleci.walk.seen import start_of
 LOGGER = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Project:
     """A project that is being read: what the state may claim about it, and the highest replication key values sent."""
 
     slug: str
+    number: int
     progress: Progress
     highest: dict[str, str] = field(default_factory=dict)
     news: News | None = None
@@ -50,7 +49,9 @@ class PipelineWriter:
         self._not_found_at = float("-inf")  # when a project itself answered 404 the last time
         self._marks: Mapping[str, Mapping[str, Mark]] = {}
         self._has_warned = False
-        self._names_read = NamesRead(run.config, self._selected)
+        limited = (stream for stream in map(STREAMS.__getitem__, self._selected) if stream.timing.by_job_name)
+        self._named = {stream.parent for stream in limited}  # the streams whose rows `job_names` matches
+        self._names_read: set[str] = set()
 
     def write(self) -> None:
         """Write everything that is new or due in the projects that the user names."""
@@ -62,20 +63,20 @@ class PipelineWriter:
         slugs = self._organizations.slugs()
         self._announce(slugs)
         self._marks = {slug: {name: self._mark(name, slug) for name in self._selected} for slug in slugs}
-        unread, number = 0, 0
+        unread = 0
+        numbered = enumerate(slugs)
         project: _Project | None = None
         for event in self._walker.events(self._marks, self._builds(slugs)):
-            if project is None:
-                project = self._begin(slugs, number)
-                number += 1
+            project = project or self._begin(*next(numbered))
             if isinstance(event, Pipeline):
                 self._pipeline(event, project)
             elif isinstance(event, PageRead):
-                self._page(event, project, number - 1, len(slugs))
+                self._page(event, project)
             elif isinstance(event, ListEnded):
-                unread += self._list_ended(event)
-            elif isinstance(event, NewsRead):
-                project.news = self._news_read(event)
+                unread += self._list_ended(event, project)
+            elif isinstance(event, News):
+                project.news = event
+                self._report_news(event, project)
             else:
                 self._project_done(project)
                 project = None
@@ -85,14 +86,12 @@ class PipelineWriter:
         if slugs and unread == len(slugs):
             run.outcomes.failed(NO_PROJECT)
         if any(not mark.seen.steps for marks in self._marks.values() for mark in marks.values()):
-            for sentence in self._names_read.unmatched():
-                run.outcomes.left_out(sentence)
+            self._warn_of_unmatched()
 
-    def _begin(self, slugs: list[str], number: int) -> _Project:
-        slug = slugs[number]
-        part = f"reading project {number + 1} of {len(slugs)}"
-        self._run.report.begin_part(part, f"; {slug}", number / len(slugs))
-        return _Project(slug, Progress.of({name: mark.seen for name, mark in self._marks[slug].items()}))
+    def _begin(self, number: int, slug: str) -> _Project:
+        part = f"reading project {number + 1} of {len(self._marks)}"
+        self._run.report.begin_part(part, f"; {slug}", number / len(self._marks))
+        return _Project(slug, number, Progress.of({name: mark.seen for name, mark in self._marks[slug].items()}))
 
     def _mark(self, name: str, slug: str) -> Mark:
         """What the state has about a stream; only its bookmark if it is now limited to other names."""
@@ -115,6 +114,14 @@ class PipelineWriter:
         if known:
             LOGGER.info("Projects synced before: %d; fetching changes since %s", len(known), whole_seconds(min(known)))
 
+    def _warn_of_unmatched(self) -> None:
+        """Warn about each pattern of `job_names` that matches none of the jobs that were read."""
+        names = sorted(self._names_read)
+        for pattern in self._run.config.job_names.wanted if names else ():
+            if not any(matches(name, pattern) for name in names):
+                found = f"the {counted(len(names), 'names')} that were read: {first_few(names)}"
+                self._run.outcomes.left_out(f"job_names: {pattern} matches none of {found}.")
+
     # A pipeline and everything below it, depth first
 
     def _pipeline(self, event: Pipeline, project: _Project) -> None:
@@ -122,7 +129,7 @@ class PipelineWriter:
         project.done.clear()
         progress = project.progress
         progress.looked(event.look, self._node(ROOT.name, event.node, date, project))
-        if progress.full() and progress.doubted_since is not None:
+        if progress.full() and progress.is_doubted:
             self._prove(project)
         stopped = progress.stop(progress.full())
         if stopped:
@@ -151,8 +158,9 @@ class PipelineWriter:
         lacking = self._judged(branch, project)
         if stream.name in self._run.selected:
             self._run.messages.keyless[stream.name] += branch.rows.broken
+        if stream.name in self._named:
+            self._names_read.update(str(row.get("name")) for row in branch.rows.rows)
         for child in branch.nodes:
-            self._names_read.add(stream.name, child.row)
             lacking = merged(lacking, self._node(stream.name, child, branch.rows.date or date, project))
         return lacking
 
@@ -179,7 +187,7 @@ class PipelineWriter:
 
     # What the state may claim
 
-    def _page(self, event: PageRead, project: _Project, number: int, projects: int) -> None:
+    def _page(self, event: PageRead, project: _Project) -> None:
         """Record that all pipelines of a page were sent."""
         page = event.page
         if ROOT.name in self._run.selected:
@@ -187,17 +195,17 @@ class PipelineWriter:
         project.progress.passed(event.descent, page)
         self._checkpoint(project)
         back_to = f" back to {page.down_to:%Y-%m-%d %H:%M}" if page.down_to else ""
-        self._run.report.progress(f"; {project.slug}{back_to}", (number + page.share) / projects)
+        self._run.report.progress(f"; {project.slug}{back_to}", (project.number + page.share) / len(self._marks))
 
-    def _list_ended(self, event: ListEnded) -> bool:
+    def _list_ended(self, event: ListEnded, project: _Project) -> bool:
         """Record the end of a project's list; gives whether the project could not be read at all."""
         if event.further is not None:
             self._run.report.looked_back(event.further.days)
         if isinstance(event.problem, NotFound):
             self._not_found_at = event.problem.answered_at
         if isinstance(event.problem, (NotFound, Forbidden)):
-            return not self._run.outcomes.judge_project(event.slug, event.problem)
-        self._run.outcomes.judge(f"{event.slug}: the {ROOT.name}", ROOT.name, event.slug, event.problem)
+            return not self._run.outcomes.judge_project(project.slug, event.problem)
+        self._run.outcomes.judge(f"{project.slug}: the {ROOT.name}", ROOT.name, project.slug, event.problem)
         return False
 
     def _builds(self, slugs: Iterable[str]) -> Mapping[str, Mark]:
@@ -207,9 +215,8 @@ class PipelineWriter:
             return {}
         return {slug: self._run.state.mark(ROOT.name, slug) for slug in slugs}
 
-    def _news_read(self, event: NewsRead) -> News:
+    def _report_news(self, news: News, project: _Project) -> None:
         """Report why reruns could not be found."""
-        news = event.news
         if news.problem is not None and not self._has_warned:
             LOGGER.warning(
                 "find_reruns: API v1.1 cannot be read (%s); scheduled re-checks will find reruns", news.problem
@@ -217,9 +224,8 @@ class PipelineWriter:
             self._has_warned = True
         if news.is_cut:
             LOGGER.info(
-                "%s: too many builds since the last sync; scheduled re-checks will find older reruns", event.slug
+                "%s: too many builds since the last sync; scheduled re-checks will find older reruns", project.slug
             )
-        return news
 
     def _project_done(self, project: _Project) -> None:
         self._run.report.log_not_found(project.slug)
@@ -234,21 +240,19 @@ class PipelineWriter:
     def _checkpoint(self, project: _Project) -> None:
         """Write a state with everything of a project that was sent so far, and with the 404s that are now certain."""
         self._settle(project)
-        self._keep(project)
         for name, value in project.highest.items():
             self._run.state.note(name, project.slug, value)
         self._run.messages.state(self._run.state)
 
     def _settle(self, *more: _Project) -> None:
-        """Accept the 404s from before the last answer that proved the token."""
-        self._doubted += [one for one in more if one.progress.doubted_since is not None and one not in self._doubted]
+        """Keep what was read of these projects, and accept all 404s from before the last answer that proved the
+        token."""
         proven_at = self._run.client.proven_at()
-        for project in list(self._doubted):
-            since = project.progress.doubted_since
-            if since is None or since < proven_at:
-                self._doubted.remove(project)
+        projects = dict.fromkeys((*self._doubted, *more))
+        for project in projects:
             project.progress.settle(proven_at)
             self._keep(project)
+        self._doubted = [project for project in projects if project.progress.is_doubted]
 
     def _prove(self, *more: _Project) -> None:
         """Check that the token is still valid, if there were 404s since its last proof: see `errors.NotFound`."""
@@ -268,4 +272,4 @@ class PipelineWriter:
 
     def _names(self, name: str) -> tuple[str, ...] | None:
         """The patterns of names that limit a stream; None if nothing can limit it."""
-        return None if names_key(STREAMS[name]) is None else self._run.config.job_names.patterns
+        return self._run.config.job_names.patterns if is_limited(STREAMS[name]) else None

@@ -1,7 +1,5 @@
 """What all parts of one sync need: the settings, the client, the clock, and the outputs."""
 
-from __future__ import annotations
-
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -26,8 +24,8 @@ from tap_circleci.workers import Clock, Pool, result
 class Run:
     """One sync, in the thread that writes.
 
-    `begun` is the service's time at its beginning, `start` is the start date of streams that are read for the first
-    time, `version` is the version of the full tables.
+    `start` is the start date of streams that are read for the first time. `version` is the version of the full tables,
+    None if they have none.
     """
 
     config: Config
@@ -40,9 +38,8 @@ class Run:
     messages: Messages
     report: Report
     outcomes: Outcomes
-    begun: datetime
     start: datetime
-    version: int
+    version: int | None
 
     def wait(self, future: Future[Any]) -> Any:
         """The result of a future; meanwhile the run shows its progress and can be stopped."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from tap_circleci.errors import BadInput
 from tap_circleci.values.text import quoted
 
 
@@ -50,9 +51,14 @@ Shape: TypeAlias = "Value | Items | Object | Entries"
 ANYTHING = Value("anything", lambda _: True)
 
 
-def mistakes(value: object, shape: Shape, path: str) -> list[str]:
-    """A sentence for each place where a document, read from the file `path`, has another shape. null fits any shape."""
-    return [f"{path}: {place or 'the content'} {what}." for place, what in _mistakes(value, shape, "")]
+def check_shape(value: object, shape: Shape, path: str) -> None:
+    """Raise `BadInput` with a sentence for each place where a document, read from the file `path`, has another shape.
+
+    null fits any shape.
+    """
+    mistakes = [f"{path}: {place or 'the content'} {what}." for place, what in _mistakes(value, shape, "")]
+    if mistakes:
+        raise BadInput(*mistakes)
 
 
 def _mistakes(value: Any, shape: Shape, place: str) -> Iterator[tuple[str, str]]:

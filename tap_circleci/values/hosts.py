@@ -1,7 +1,5 @@
 """Whether a host is this machine."""
 
-from __future__ import annotations
-
 import ipaddress
 
 

@@ -1,7 +1,5 @@
 """Rows as the API sends them, and the ids that lead to them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

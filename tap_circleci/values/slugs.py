@@ -1,7 +1,5 @@
 """Project slugs: one spelling for each project, and patterns for many projects."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Makes text from outside safe to show: quoted, printable, short, and without the token."""
 
-from __future__ import annotations
-
 import json
 import re
 from functools import lru_cache

@@ -4,8 +4,6 @@ A build is one run of a job. Every run, also of a rerun, gets the project's next
 https://circleci.com/docs/api/v1/#recent-builds-for-a-single-project
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 

@@ -20,8 +20,6 @@ The caller fetches the lists: the reader with threads, in the order of the outpu
 results go to `progress`, which says what the next state may claim.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -38,8 +36,6 @@ from tap_circleci.walk.seen import MOST_RECENT, Listed, Plan, digest_of, is_comp
 
 AsOf = Mapping[str, datetime | None]
 """The streams that may lack rows below a row, each with the time up to which its table is complete (None: never)."""
-Limits = Mapping[str, JobNames]
-"""The names to which streams are limited, by the key of the config."""
 
 
 # Below a row
@@ -68,18 +64,18 @@ class Judged:
     fetches: tuple[Fetch, ...] = ()
 
 
-def judge(fetch: Fetch, row: Row, limits: Limits) -> Judged:
+def judge(fetch: Fetch, row: Row, job_names: JobNames) -> Judged:
     """What is to be done with a row of a list that was fetched."""
     stream = fetch.stream
     ended_at = _ended_at(stream, row, fetch.parent_ended_at)
     lacking = {name: as_of for name, as_of in fetch.as_of.items() if not is_complete(ended_at, as_of)}
     # A row that belongs to its parent is a different row below another parent, even if it ended long ago.
     is_sent = stream.name in (fetch.as_of if stream.belongs_to_parent else lacking)
-    return Judged(row, is_sent, _fetches(stream, row, fetch.ids, lacking, ended_at, limits))
+    return Judged(row, is_sent, _fetches(stream, row, fetch.ids, lacking, ended_at, job_names))
 
 
 def _fetches(
-    stream: Stream, row: Row, ids: Ids, lacking: AsOf, ended_at: datetime | None, limits: Limits
+    stream: Stream, row: Row, ids: Ids, lacking: AsOf, ended_at: datetime | None, job_names: JobNames
 ) -> tuple[Fetch, ...]:
     """The lists below a row of each child stream that may lack rows, or has a descendant that may."""
     if not lacking:
@@ -88,18 +84,18 @@ def _fetches(
     found = []
     for child in children_of(stream):
         below = {one.name: lacking[one.name] for one in family_of(child) if one.name in lacking}
-        if below and child.needs <= context.keys() and _has_list(child, stream, row, ended_at, limits):
+        if below and child.needs <= context.keys() and _has_list(child, stream, row, ended_at, job_names):
             # The end of a pipeline's setup is not the end of its workflows.
             found.append(Fetch(child, context, below, None if stream is ROOT and not child.timing.once else ended_at))
     return tuple(found)
 
 
-def _has_list(child: Stream, stream: Stream, row: Row, ended_at: datetime | None, limits: Limits) -> bool:
+def _has_list(child: Stream, stream: Stream, row: Row, ended_at: datetime | None, job_names: JobNames) -> bool:
     """Whether there is a list of the child stream below this row, and the user wants it."""
     timing = child.timing
     if timing.once and stream is not ROOT and (ended_at is None or not _is_final(stream, row)):
         return False
-    is_wanted = timing.names is None or limits[timing.names].matches(str(row.get("name")))
+    is_wanted = not timing.by_job_name or job_names.matches(str(row.get("name")))
     return is_wanted and timing.is_below(row)
 
 
@@ -188,10 +184,10 @@ class _Position:
 class Descent:
     """One way down the list of a project's pipelines, for the streams that have a plan."""
 
-    def __init__(self, slug: str, plans: Mapping[str, Plan], limits: Limits) -> None:
+    def __init__(self, slug: str, plans: Mapping[str, Plan], job_names: JobNames) -> None:
         self.slug = slug
         self.plans = plans
-        self._limits = limits
+        self._job_names = job_names
         self._at = _Position()
 
     @cached_property
@@ -277,7 +273,7 @@ class Descent:
     def _look(self, row: Row, is_sent: bool, as_of: AsOf, created_at: datetime | None, date: datetime | None) -> Look:
         if as_of:
             self._at.met.add(str(row.get("id")))
-        fetches = _fetches(ROOT, row, {"project_slug": self.slug}, as_of, created_at, self._limits)
+        fetches = _fetches(ROOT, row, {"project_slug": self.slug}, as_of, created_at, self._job_names)
         return Look(Judged(row, is_sent, fetches), as_of, date)
 
     def _as_of(self, row: Row, created_at: datetime | None, pipeline_id: str, *, has_news: bool = False) -> AsOf:

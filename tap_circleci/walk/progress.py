@@ -77,10 +77,9 @@ class Progress:
                 self.seen[name] = replace(self.seen[name], retry=self._retry(name))
 
     @property
-    def doubted_since(self) -> float | None:
-        """The time of the latest 404 that an invalid token may have caused; None if there is none."""
-        times = [since for retry in self.retries.values() for since in retry.values() if since is not None]
-        return max(times, default=None)
+    def is_doubted(self) -> bool:
+        """Whether there is a 404 that an invalid token may have caused."""
+        return any(since is not None for retry in self.retries.values() for since in retry.values())
 
     def _retry(self, name: str) -> tuple[str, ...]:
         return tuple(self.retries.get(name, ()))[:MOST_RETRIES]

@@ -5,8 +5,6 @@ later, up to an age of 90 days. The schedule depends neither on the state nor on
 a state stay true when the user changes the look-back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache

@@ -21,8 +21,6 @@ The start date is that of the first walk and does not change. Pipelines created 
 invariant does not cover them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -1,10 +1,9 @@
-"""What the headers of an answer say about the rate limit: how long to wait, how much is left, until when.
+"""What the headers of an answer say: about the rate limit, and about the end of the route.
 
 A 429 may carry `Retry-After`, in seconds or as a date; any answer `RateLimit-Remaining` and `RateLimit-Reset`, in
-seconds, or both with `X-` before them. https://circleci.com/docs/guides/toolkit/api-developers-guide
+seconds, or both with `X-` before them: https://circleci.com/docs/guides/toolkit/api-developers-guide. A route that is
+deprecated has `Deprecation` (RFC 9745), one that will be removed `Sunset` (RFC 8594).
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from datetime import datetime, timezone
 from tap_circleci.values.times import http_date
 
 A_DAY = 86_400.0
+GONE = "CircleCI has removed this route (410)"
 
 
 def asked_to_wait(headers: Mapping[str, str]) -> float | None:
@@ -55,3 +55,24 @@ def _number(headers: Mapping[str, str], name: str) -> float | None:
         if math.isfinite(number):
             return number
     return None
+
+
+def ending(status: int, headers: Mapping[str, str]) -> str | None:
+    """A clause about the end of the route; None where the answer says nothing about it."""
+    if status == 410:
+        return GONE
+    deprecation, sunset = headers.get("Deprecation"), headers.get("Sunset")
+    if deprecation is None and sunset is None:
+        return None
+    since, end = _deprecated_at(deprecation or ""), http_date(sunset)
+    since_date = f" since {since:%Y-%m-%d}" if since else ""
+    end_date = f" and will be removed on {end:%Y-%m-%d}" if end else ""
+    return f"CircleCI says that this route is deprecated{since_date}{end_date}"
+
+
+def _deprecated_at(text: str) -> datetime | None:
+    """The date in a Deprecation header: `@` and seconds since 1970, or in drafts of the RFC an HTTP date or `true`."""
+    seconds = text.strip().removeprefix("@")
+    if seconds.isdecimal() and len(seconds) <= len("9999999999"):
+        return datetime.fromtimestamp(int(seconds), timezone.utc)
+    return http_date(text)

@@ -1,4 +1,4 @@
-"""What the service tells late, and what it corrects: right after the next sync that sees it."""
+"""What the service shows late, and what it corrects: right after the next sync that sees it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def newest(world: World, late: timedelta) -> tuple[str, Row]:
     "told", [a_workflow_that_still_runs, a_pipeline_that_is_not_listed, a_job_and_workflow_that_count_as_canceled]
 )
 @pytest.mark.parametrize("days", [0.01, 1])
-def test_what_is_told_up_to_two_hours_late_is_right_after_the_next_sync(
+def test_what_shows_up_to_two_hours_late_is_right_after_the_next_sync(
     told: Callable[[World, timedelta], Answers], late: timedelta, days: float
 ):
     """The next sync sends the true rows, and the one after it, hours later, sends none of them again."""
