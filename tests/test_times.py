@@ -26,11 +26,14 @@ NOON = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
         "2026-03-10 12:00:00 UTC",
         "2026-03-10 12:00:00 +0000",
         "2026-03-10 07:00:00 -0500",
-        "2026-03-10 12:00:00.000000000 +0000 UTC",
+        "Tue, 10 Mar 2026 12:00:00 GMT",
+        "Tue, 10 Mar 2026 07:00:00 -0500 (EST)",
+        "Tue Mar 10 12:00:00 2026",
+        "10 March 2026 12:00 PM",
     ],
 )
 def test_a_moment_is_understood_however_it_is_written(text):
-    """ISO 8601 and the ways of Go and of warehouses; without a zone it is UTC."""
+    """ISO 8601 and the usual other ways; without a zone it is UTC."""
     assert lenient(text) == NOON == moment(text)
     assert lenient(text).tzinfo == timezone.utc
 
@@ -66,8 +69,6 @@ def test_a_moment_is_what_dateutil_reads(text):
         "2026-03-10 12:00 XYZ",
         "10 March 2026 12:00 PST",
         "2026-03-10 12:00 GMT+3",
-        "2026-03-10 12:00 -0500 EST",
-        "Tue, 10 Mar 2026 12:00:00 GMT",
         "2026-03-10 12:00 EST-05:00",
         "2026-03-10 12:00 Europe/Berlin",
         "12",
