@@ -53,7 +53,7 @@ class Outcomes:
             self._report.broken(name, stream, problem)
             self._count_failure()
             return False
-        elif not isinstance(problem, LocalError):
+        else:
             self._missing, self._ask_at = 0, MISSING_TO_ASK
         self._in_a_row = 0
         return True
