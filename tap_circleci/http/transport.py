@@ -301,20 +301,19 @@ class _Bounded(io.RawIOBase):
 
 def _failure(error: Exception) -> Exception:
     """The error of a failed request, without its URL and headers."""
-    causes = list(_causes(error))
+    causes = _causes(error)
     unverified = [cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)]
     if unverified:
         return Untrusted((unverified[0].verify_message or str(unverified[0])).rstrip("."))
-    tunnel = _tunnel(causes)
+    tunnel = next(filter(None, (TUNNEL.match(str(cause)) for cause in causes)), None)
     if tunnel and tunnel[2].startswith("4"):
         return ProxyRefused(tunnel[1])
     unsent = any(isinstance(cause, (exceptions.ConnectTimeout, NewConnectionError)) for cause in causes)
-    return Failed(_reason(error, causes), unsent=unsent)
+    answered = f"the proxy that the environment names answered {tunnel[1]}" if tunnel else ""
+    return Failed(answered or _reason(error, causes), unsent=unsent)
 
 
 def _reason(error: Exception, causes: list[BaseException]) -> str:
-    if tunnel := _tunnel(causes):
-        return f"the proxy that the environment names answered {tunnel[1]}"
     if isinstance(error, (exceptions.ProxyError, exceptions.InvalidProxyURL, exceptions.InvalidSchema)):
         return "the proxy that the environment names could not be reached"
     if any(isinstance(cause, (exceptions.Timeout, TimeoutError)) for cause in causes):
@@ -329,18 +328,13 @@ def _reason(error: Exception, causes: list[BaseException]) -> str:
     return BROKEN if reading else "the connection failed"
 
 
-def _tunnel(causes: list[BaseException]) -> re.Match[str] | None:
-    """The answer of a proxy that refused the connection."""
-    return next(filter(None, (TUNNEL.match(str(cause)) for cause in causes)), None)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> list[BaseException]:
     """An error and all its causes."""
-    seen: list[BaseException] = []
+    found: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:
         cause = waiting.pop(0)
-        if isinstance(cause, BaseException) and not any(cause is known for known in seen):
-            seen.append(cause)
-            yield cause
+        if isinstance(cause, BaseException) and not any(cause is known for known in found):
+            found.append(cause)
             waiting += [getattr(cause, "reason", None), cause.__cause__, cause.__context__, *cause.args]
+    return found
