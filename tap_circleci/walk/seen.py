@@ -22,7 +22,7 @@ invariant does not cover them.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import blake2b
@@ -174,7 +174,7 @@ class Plan:
     def after(self, down_to: datetime | None, listed: Listed, retry: tuple[str, ...]) -> Seen:
         """What was seen once the walk has passed all pipelines created after `down_to`, None for all that are due."""
         if self.certain is None:
-            return Seen(self.seen.steps, self.seen.pending, self.seen.pending_ids, retry, self.seen.recent)
+            return replace(self.seen, retry=retry)
         top = Step(self.certain, self.covers_from, down_to)
         below = () if down_to is None else (step for step in self.seen.steps if step.covers(down_to))
         pending, pending_ids = self._pending_after(down_to, listed)
