@@ -12,7 +12,7 @@ from singer.schema import Schema
 
 from tap_circleci.errors import BadInput
 from tap_circleci.streams import EXTRA, STREAMS, Stream
-from tap_circleci.values.checks import Items, Object, Value, check_shape
+from tap_circleci.values.checks import TEXT, Items, Object, Value, check_shape
 
 Breadcrumb = tuple[str, ...]
 
@@ -101,7 +101,7 @@ _SELECTED = Value("true or false", lambda value: isinstance(value, bool))
 _METADATA = Items(
     Object(
         {
-            "breadcrumb": Items(Value("a text", lambda value: isinstance(value, str))),
+            "breadcrumb": Items(TEXT),
             "metadata": Object({"selected": _SELECTED, "replication-method": _METHOD}, is_open=True),
         },
         required=frozenset({"breadcrumb", "metadata"}),

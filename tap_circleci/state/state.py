@@ -26,7 +26,7 @@ from typing import Any
 from tap_circleci.config import load_text, parsed
 from tap_circleci.state.takeover import from_tap_circle_ci, is_tap_circle_ci
 from tap_circleci.streams import ROOT, STREAMS, WALK_NAMES, Stream, is_limited, is_read_once
-from tap_circleci.values.checks import ANYTHING, Entries, Items, Object, Shape, Value, check_shape
+from tap_circleci.values.checks import ANYTHING, TEXT, Entries, Items, Object, Shape, Value, check_shape
 from tap_circleci.values.slugs import normalise, usable_id
 from tap_circleci.values.times import EPOCH, brief, iso, written
 from tap_circleci.walk.seen import Seen, Step
@@ -272,7 +272,6 @@ def _is_export(export: Mapping[str, str]) -> bool:
 
 _MOMENT = Value("an ISO 8601 date-time", _is_moment)
 _AFTER_1970 = Value("an ISO 8601 date-time after 1970", lambda value: _is_moment(value) and iso(value) >= EPOCH)
-_NAME = Value("a text", lambda value: isinstance(value, str))
 _FIELDS: Mapping[str, Shape] = {
     "start_date": _MOMENT,
     "seen": Items(
@@ -281,10 +280,10 @@ _FIELDS: Mapping[str, Shape] = {
         )
     ),
     "pending": _MOMENT,
-    "pending_ids": Items(_NAME),
-    "retry": Items(_NAME),
-    "recent": Items(_NAME),
-    "job_names": Items(_NAME),
+    "pending_ids": Items(TEXT),
+    "retry": Items(TEXT),
+    "recent": Items(TEXT),
+    "job_names": Items(TEXT),
     "next_build": Value("a whole number", lambda value: type(value) is int and value >= 0),
     "builds_as_of": _MOMENT,
     "export": Object(
@@ -313,4 +312,4 @@ def _shape_of_stream(name: str, _: object) -> Shape:
     return Entries(lambda _, entry: _shape_of_entry(STREAMS[name], entry), is_slug if name in WALK_NAMES else None)
 
 
-_STATE = Object({"currently_syncing": _NAME, "bookmarks": Entries(_shape_of_stream)})
+_STATE = Object({"currently_syncing": TEXT, "bookmarks": Entries(_shape_of_stream)})

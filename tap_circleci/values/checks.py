@@ -49,6 +49,7 @@ class Entries:
 Shape: TypeAlias = "Value | Items | Object | Entries"
 
 ANYTHING = Value("anything", lambda _: True)
+TEXT = Value("a text", lambda value: isinstance(value, str))
 
 
 def check_shape(value: object, shape: Shape, path: str) -> None:
