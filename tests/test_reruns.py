@@ -408,7 +408,7 @@ def test_in_a_life_the_price_is_a_page_and_a_call_for_each_old_workflow_with_new
             news = {
                 run.workflow["id"]
                 for run in life.world.builds(home)
-                if last > BORN and moment(run.job.get("stopped_at") or "2100-01-01T00:00:00Z") >= last - 5 * MINUTE
+                if last > BORN and moment(run.job.get("stopped_at") or "2100-01-01T00:00:00Z") > last - 5 * MINUTE
             }
             paths = [request.path.partition("?")[0].removeprefix("/api/v2/") for request in server.requests]
             looked_up = [path.removeprefix("workflow/") for path in paths if re.fullmatch("workflow/[^/]+", path)]

@@ -72,7 +72,7 @@ def _workflows(builds: Iterable[Row], since: int | None, last: datetime | None) 
     found: dict[str, None] = {}
     for build in builds:
         number, stopped_at = number_of(build), moment(build.get("stop_time"))
-        is_old = last is not None and stopped_at is not None and stopped_at < last - SETTLED
+        is_old = last is not None and stopped_at is not None and stopped_at <= last - SETTLED
         workflow_id = usable_id(inside(build, BUILDS.row.taken_up["workflow_id"]))
         if since is not None and number is not None and number >= since and not is_old and workflow_id is not None:
             found[workflow_id] = None
