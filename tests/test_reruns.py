@@ -217,20 +217,40 @@ def test_a_workflow_that_can_never_be_read_is_not_asked_for_for_ever(status, hou
         assert len(asked(server, LIST)) == 1
 
 
-@pytest.mark.parametrize("status", [404, 410, 403, 400, 500, 302])
-def test_without_v1_the_walk_goes_on_and_the_number_stays(status):
-    """API v1.1 missing, forbidden or broken: one warning, exit 0, and the next run reads on from the same number."""
+@pytest.mark.parametrize(
+    ("status", "asked_to_wait"),
+    [*((status, None) for status in (404, 410, 403, 401, 400, 500, 302, 429)), (429, "7"), (429, "3600")],
+)
+def test_without_v1_the_walk_goes_on_and_the_number_stays(status, asked_to_wait):
+    """API v1.1 missing, forbidden, broken or refused for its rate limit: one warning, exit 0, and the next run reads on
+    from the same number."""
+    headers = {"Retry-After": asked_to_wait} if asked_to_wait else {}
     world = world_of()
     with synced(world) as (server, first):
         rerun(world, 3, NOW + timedelta(minutes=10))
         world.advance(timedelta(hours=1))
-        server.fault = lambda path, _: Fault(status) if "v1.1" in path else None
+        server.fault = lambda path, _: Fault(status, headers) if "v1.1" in path else None
         second = sync(server, state=first.state, streams=WALK, find_reruns=True)
         assert second.status == 0, second.log
         assert second.log.count("find_reruns: API v1.1 cannot be read") == 1
         server.fault = None
         third = sync(server, state=second.state, streams=WALK, find_reruns=True)
         assert_same(tables(third.lines, tables(second.lines, tables(first.lines))), truth_of(world))
+
+
+def test_a_rate_limit_of_v1_alone_is_met_once_in_a_run():
+    """Each refusal makes all requests wait, so builds are not asked for in the projects after it; exit 0."""
+    world = World(NOW)
+    slugs = [f"gh/acme/api-{number}" for number in range(9)]
+    for slug in slugs:
+        world.add_pipeline(world.add_project(slug), NOW - timedelta(days=1), workflows=[FLOW])
+    with Server(world) as server:
+        server.fault = lambda path, _: Fault(429) if "v1.1" in path else None
+        run = sync(server, project_slugs=slugs, streams=WALK, find_reruns=True, max_workers=1)
+        assert run.status == 0, run.log
+        assert run.log.count("find_reruns: API v1.1 cannot be read") == 1
+        assert len({request.path for request in server.requests if "v1.1" in request.path}) < 4
+    assert_same(tables(run.lines), expected(world.truth(slugs), WALK))
 
 
 def test_after_ten_pages_the_number_goes_to_the_top():

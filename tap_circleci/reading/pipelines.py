@@ -21,7 +21,7 @@ from typing import Any
 
 from tap_circleci.client import Client
 from tap_circleci.config import Config
-from tap_circleci.errors import Forbidden, LocalError
+from tap_circleci.errors import Forbidden, LocalError, Throttled
 from tap_circleci.http.service_time import ServiceTime
 from tap_circleci.reading.paging import Page, Rows, pages, reading
 from tap_circleci.reading.reruns import News, pipelines_of, read_news
@@ -168,6 +168,7 @@ class Walker:
         self._time = time
         self._start = start
         self._order = count()
+        self._are_builds_refused = False
         self.refusals = Refusals()
 
     def events(self, projects: Mapping[str, Marks], builds: Mapping[str, Mark]) -> Iterator[Event]:
@@ -212,7 +213,7 @@ class Walker:
                 if slug not in lists:
                     listing = pages(self._client, ROOT, {"project_slug": slug}, self._config.page_size)
                     lists[slug] = PipelineList(listing, self._pool, self._order)
-                    if slug in builds:
+                    if slug in builds and not self._are_builds_refused:
                         news[slug] = self._request_news(slug, builds[slug])
 
         open_from(0)
@@ -273,6 +274,7 @@ class Walker:
         """Looks at pipelines that have news in the list of builds and that this run has not looked at."""
         yield requested
         news = requested.result()
+        self._are_builds_refused |= isinstance(news.problem, Throttled)
         listed.end()
         rows: list[Row] = []
         if news.workflows:
