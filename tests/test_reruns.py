@@ -217,6 +217,24 @@ def test_a_workflow_that_can_never_be_read_is_not_asked_for_for_ever(status, hou
         assert len(asked(server, LIST)) == 1
 
 
+@pytest.mark.parametrize("failed", ["/job", "/config"])
+def test_news_of_a_pipeline_in_retry_for_one_stream_is_read_for_all(failed):
+    """A retry looks for the stream that failed alone: the rerun's rows of the other streams come with the hint."""
+    world = world_of()
+    extra = {"streams": [*WALK, "pipeline_configs"], "extra_streams": "pipeline_configs"}
+    with Server(world) as server:
+        server.fault = lambda path, _: Fault(400) if path.endswith(failed) else None
+        first = sync(server, find_reruns=True, **extra)
+        assert first.status == 1
+        rerun(world, 3, NOW + timedelta(minutes=10))
+        world.advance(timedelta(hours=1))
+        server.fault = None
+        second = sync(server, state=first.state, find_reruns=True, **extra)
+        assert second.status == 0, second.log
+    found = tables(second.lines, tables(first.lines))
+    assert_same({name: found[name] for name in WALK}, truth_of(world))
+
+
 @pytest.mark.parametrize(
     ("status", "asked_to_wait"),
     [*((status, None) for status in (404, 410, 403, 401, 400, 500, 302, 429)), (429, "7"), (429, "3600")],

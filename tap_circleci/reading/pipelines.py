@@ -125,7 +125,8 @@ class Refusals:
 
 
 class ListedWorkflows:
-    """The ids of the workflows that a run has listed in a project; `all` is done when no list is outstanding."""
+    """The ids of the workflows that a run has listed in a project, at looks for all streams; `all` is done when no list
+    is outstanding."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -280,7 +281,7 @@ class Walker:
         if news.workflows:
             yield listed.all
             unlisted = [workflow_id for workflow_id in news.workflows if workflow_id not in listed.ids]
-            work = partial(pipelines_of, self._client, unlisted, descent.met)
+            work = partial(pipelines_of, self._client, unlisted, descent.whole)
             found = self._pool.submit((next(self._order),), work)
             yield found
             rows, is_whole = found.result()
@@ -301,7 +302,7 @@ class Walker:
                 order = next(self._order)
                 node = self._node(descent.slug, decision.judged, (order,), Once(self._pool))
                 for fetch, listing in zip(decision.judged.fetches, node.lists, strict=True):
-                    if workflows is not None and fetch.stream is WORKFLOWS:
+                    if workflows is not None and decision.is_whole and fetch.stream is WORKFLOWS:
                         workflows.expect(listing)
                 yield Pipeline(decision, node, order)
 
