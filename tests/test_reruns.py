@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.circleci import Fault, Row, Server, World, moment
-from tests.tap import Run, Tables, assert_same, expected, sync, tables
+from tests.tap import EagerClock, Run, Tables, assert_same, expected, last_state, sync, tables
 from tests.worlds import WALK
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
@@ -81,6 +81,21 @@ def test_the_first_sync_only_takes_the_number():
         assert len(asked(server, LIST)) == 1
     number = first.state["bookmarks"]["pipelines"][SLUG]["next_build"]
     assert number == max(row["job_number"] for row in first.rows("jobs")) + 1
+
+
+def test_a_first_sync_that_is_cut_has_the_number_of_its_beginning():
+    """Whatever a state says was read, a rerun of it that follows is news, and so in the tables after the next sync."""
+    world = world_of((1, 3, 40, 80))
+    with Server(world, page_size=1) as server:
+        first = sync(server, streams=WALK, find_reruns=True, clock=EagerClock())
+        rerun(world, 1, NOW + timedelta(minutes=10))
+        rerun(world, 2, NOW + timedelta(minutes=10))
+        world.advance(timedelta(hours=1))
+        cuts = [number for number, line in enumerate(first.lines, 1) if '"STATE"' in line]
+        assert len(cuts) > 4
+        for cut in cuts:
+            second = sync(server, state=last_state(first.lines[:cut]), streams=WALK, find_reruns=True)
+            assert_same(tables(second.lines, tables(first.lines[:cut])), truth_of(world))
 
 
 def test_without_the_key_the_number_is_null_and_v1_is_not_asked():

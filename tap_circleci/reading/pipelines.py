@@ -220,6 +220,8 @@ class Walker:
         open_from(0)
         for number, slug in enumerate(slugs, start=1):
             on_last_page = partial(open_from, number)
+            if slug in news and builds[slug].next_build is None:  # before any state says what was read
+                yield from self._first_number(news.pop(slug))
             yield from self._project(slug, projects[slug], lists.pop(slug), news.pop(slug, None), on_last_page)
             yield ProjectDone()
 
@@ -271,11 +273,21 @@ class Walker:
         if news is not None:
             yield from self._with_news(descent, news, workflows)
 
+    def _first_number(self, requested: Future[News]) -> Iterator[Pending]:
+        """The number at which the next sync begins to read builds; a first sync has no news."""
+        yield requested
+        yield self._answer(requested)
+
+    def _answer(self, requested: Future[News]) -> News:
+        """The news that came. A rate limit of API v1.1 alone is met once: each refusal makes all requests wait."""
+        news = requested.result()
+        self._are_builds_refused |= isinstance(news.problem, Throttled)
+        return news
+
     def _with_news(self, descent: Descent, requested: Future[News], listed: ListedWorkflows) -> Iterator[Pending]:
         """Looks at pipelines that have news in the list of builds and that this run has not looked at."""
         yield requested
-        news = requested.result()
-        self._are_builds_refused |= isinstance(news.problem, Throttled)
+        news = self._answer(requested)
         listed.end()
         rows: list[Row] = []
         if news.workflows:
