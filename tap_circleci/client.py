@@ -39,7 +39,8 @@ LARGEST_ERROR = 65_536
 
 @dataclass(frozen=True)
 class _Request:
-    """A request, the same in each attempt. `own_limit`: its route has a rate limit of its own."""
+    """A request, the same in each attempt. `own_limit`: its route has a rate limit of its own. `is_hint`: the run can
+    do without the answer."""
 
     method: str
     path: str
@@ -47,6 +48,7 @@ class _Request:
     params: transport.Params | None = None
     body: Mapping[str, Any] | None = None
     own_limit: bool = False
+    is_hint: bool = False
 
     @property
     def name(self) -> str:
@@ -88,16 +90,18 @@ class Client:
         forbidden: Collection[int] = (403,),
         not_offered: Collection[int] = (),
         own_limit: bool = False,
+        is_hint: bool = False,
     ) -> Answer:
         """The JSON at `path` (from the root of the host, already escaped).
 
         Makes up to 5 attempts, also if the body does not have the expected `shape`, and waits up to a minute for the
         rate limit. `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` and `NotOffered` (for these
         statuses), `Rejected`, `Unreadable` (all attempts failed) for this resource, `Refused` for the run, `Stopped`. A
-        route with an `own_limit` raises `Throttled` for a 429, and no other request waits for it.
+        route with an `own_limit` raises `Throttled` for a 429, and no other request waits for it. A request for a hint
+        never ends the run: 401 is `Forbidden`, and a wait that is too long is `Throttled`.
         """
-        request = _Request("GET", path, label, params=params, own_limit=own_limit)
-        expected = Expected(shape, forbidden, not_offered)
+        request = _Request("GET", path, label, params=params, own_limit=own_limit, is_hint=is_hint)
+        expected = Expected(shape, (401, *forbidden) if is_hint else forbidden, not_offered)
         patience = _Patience()
 
         def attempt() -> Answer:
@@ -155,18 +159,26 @@ class Client:
                 return reply, permit
             if request.own_limit:
                 raise throttled(reply)
-            self._wait_for_limit(asked_to_wait(reply.headers), permit, patience)
+            asked = asked_to_wait(reply.headers)
+            if request.is_hint and (asked or 0.0) > patience.left:
+                self.rate_limiter.on_failure()  # no other request waits that long for a hint
+                raise throttled(reply)
+            if not self._wait_for_limit(asked, permit, patience):
+                if request.is_hint:
+                    raise throttled(reply)
+                self._give_up(asked, patience)
 
-    def _wait_for_limit(self, asked: float | None, permit: Permit, patience: _Patience) -> None:
-        """Make all requests wait as a 429 asks; end the run if one of them would wait too long."""
+    def _wait_for_limit(self, asked: float | None, permit: Permit, patience: _Patience) -> bool:
+        """Make all requests wait as a 429 asks; gives whether the refused request may wait that long, too."""
         self._meter.refusal()
         wait, waited_before = self.rate_limiter.on_throttled(permit, asked)
         self._log_wait(f"CircleCI's rate limit is reached (429): all requests wait for {wait:.3g} s")
         patience.refusals += 1
         patience.left = min(patience.left, MAX_RATE_LIMIT_WAIT - waited_before)
         if patience.refusals == REFUSALS or wait > patience.left:
-            self._give_up(asked, patience)
+            return False
         patience.left -= wait
+        return True
 
     def _give_up(self, asked: float | None, patience: _Patience) -> None:
         """End the run for its rate limit after the rest of the allowed wait, so that instant restarts do not flood the

@@ -24,6 +24,7 @@ from tap_circleci.cli import OUT_OF_MEMORY
 from tap_circleci.client import Client
 from tap_circleci.config import check
 from tap_circleci.errors import (
+    Damaged,
     Forbidden,
     LinkExpired,
     LocalError,
@@ -823,6 +824,24 @@ def test_a_download_that_breaks_off_each_time_ends_in_a_sentence():
         assert len(wire.requests) == 5
     assert str(broken.value).startswith("the file at 127.0.0.1: the answer ended early")
     assert "secret" not in str(broken.value)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [gzipped(FILE)[:-9], gzipped(FILE)[:-8] + b"checksum"],
+    ids=["short", "damaged"],
+)
+def test_a_file_that_is_damaged_each_time_is_told_from_one_that_breaks_off(packed):
+    """A whole file that cannot be decompressed stays so; one whose end may be missing may come whole another time."""
+    last = answer(packed)
+    cut = last.replace(b"Content-Length: " + str(len(packed)).encode() + b"\r\n", b"Connection: close\r\n")
+    assert cut != last
+    for replies, error in [([last] * 5, Damaged), ([last] * 4 + [last[:-9]], Unreadable), ([cut] * 5, Unreadable)]:
+        with Wire(*[lambda connection, reply=reply: connection.sendall(reply) for reply in replies]) as wire:
+            with pytest.raises(error) as problem:
+                list(client_of("https://circleci.invalid").download(f"{wire.url}/f?sig=secret", "file"))
+            assert len(wire.requests) == 5
+        assert (type(problem.value), "secret" in str(problem.value)) == (error, False)
 
 
 @pytest.mark.parametrize("other", [FILE[:-300_000] + b"!" * 300_000, FILE[:100_000], b"X" + FILE[1:]])

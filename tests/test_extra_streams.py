@@ -234,6 +234,22 @@ def test_insights_that_come_late_are_read_once_they_are_there():
     assert_same(tables(second.lines, tables(first.lines)), {"insights_workflow_runs": wanted})
 
 
+def test_a_day_that_ends_before_a_list_is_requested_does_not_fail_it():
+    """The dates of a list are set before its request leaves, perhaps after midnight: the service refuses older ones."""
+    before_midnight = timedelta(hours=22) - timedelta(seconds=20)
+    world = World(NOW + before_midnight)
+    world.add_pipeline("gh/acme/api", NOW, workflows=[{"name": "build", "stopped_at": timedelta(hours=1)}])
+
+    def pass_midnight(path: str, _: int) -> None:
+        if "/workflows/build?" in path:
+            world.advance(timedelta(minutes=1))
+
+    with Server(world) as server:
+        server.fault = pass_midnight
+        run = read(server, "insights_workflow_runs")
+    assert (run.status, len(run.rows("insights_workflow_runs"))) == (0, 1), run.log
+
+
 def test_worlds_have_the_same_ids_with_and_without_extra_rows():
     """What is added to a world takes no id away from the rows of the eleven streams."""
     plain, more = (World(NOW) for _ in range(2))

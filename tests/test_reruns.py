@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.circleci import Fault, Row, Server, World, moment
-from tests.tap import Run, Tables, assert_same, expected, sync, tables
+from tests.tap import EagerClock, Run, Tables, assert_same, expected, last_state, sync, tables
 from tests.worlds import WALK
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
@@ -81,6 +81,21 @@ def test_the_first_sync_only_takes_the_number():
         assert len(asked(server, LIST)) == 1
     number = first.state["bookmarks"]["pipelines"][SLUG]["next_build"]
     assert number == max(row["job_number"] for row in first.rows("jobs")) + 1
+
+
+def test_a_first_sync_that_is_cut_has_the_number_of_its_beginning():
+    """Whatever a state says was read, a rerun of it that follows is news, and so in the tables after the next sync."""
+    world = world_of((1, 3, 40, 80))
+    with Server(world, page_size=1) as server:
+        first = sync(server, streams=WALK, find_reruns=True, clock=EagerClock())
+        rerun(world, 1, NOW + timedelta(minutes=10))
+        rerun(world, 2, NOW + timedelta(minutes=10))
+        world.advance(timedelta(hours=1))
+        cuts = [number for number, line in enumerate(first.lines, 1) if '"STATE"' in line]
+        assert len(cuts) > 4
+        for cut in cuts:
+            second = sync(server, state=last_state(first.lines[:cut]), streams=WALK, find_reruns=True)
+            assert_same(tables(second.lines, tables(first.lines[:cut])), truth_of(world))
 
 
 def test_without_the_key_the_number_is_null_and_v1_is_not_asked():
@@ -217,20 +232,58 @@ def test_a_workflow_that_can_never_be_read_is_not_asked_for_for_ever(status, hou
         assert len(asked(server, LIST)) == 1
 
 
-@pytest.mark.parametrize("status", [404, 410, 403, 400, 500, 302])
-def test_without_v1_the_walk_goes_on_and_the_number_stays(status):
-    """API v1.1 missing, forbidden or broken: one warning, exit 0, and the next run reads on from the same number."""
+@pytest.mark.parametrize("failed", ["/job", "/config"])
+def test_news_of_a_pipeline_in_retry_for_one_stream_is_read_for_all(failed):
+    """A retry looks for the stream that failed alone: the rerun's rows of the other streams come with the hint."""
+    world = world_of()
+    extra = {"streams": [*WALK, "pipeline_configs"], "extra_streams": "pipeline_configs"}
+    with Server(world) as server:
+        server.fault = lambda path, _: Fault(400) if path.endswith(failed) else None
+        first = sync(server, find_reruns=True, **extra)
+        assert first.status == 1
+        rerun(world, 3, NOW + timedelta(minutes=10))
+        world.advance(timedelta(hours=1))
+        server.fault = None
+        second = sync(server, state=first.state, find_reruns=True, **extra)
+        assert second.status == 0, second.log
+    found = tables(second.lines, tables(first.lines))
+    assert_same({name: found[name] for name in WALK}, truth_of(world))
+
+
+@pytest.mark.parametrize(
+    ("status", "asked_to_wait"),
+    [*((status, None) for status in (404, 410, 403, 401, 400, 500, 302, 429)), (429, "7"), (429, "3600")],
+)
+def test_without_v1_the_walk_goes_on_and_the_number_stays(status, asked_to_wait):
+    """API v1.1 missing, forbidden, broken or refused for its rate limit: one warning, exit 0, and the next run reads on
+    from the same number."""
+    headers = {"Retry-After": asked_to_wait} if asked_to_wait else {}
     world = world_of()
     with synced(world) as (server, first):
         rerun(world, 3, NOW + timedelta(minutes=10))
         world.advance(timedelta(hours=1))
-        server.fault = lambda path, _: Fault(status) if "v1.1" in path else None
+        server.fault = lambda path, _: Fault(status, headers) if "v1.1" in path else None
         second = sync(server, state=first.state, streams=WALK, find_reruns=True)
         assert second.status == 0, second.log
         assert second.log.count("find_reruns: API v1.1 cannot be read") == 1
         server.fault = None
         third = sync(server, state=second.state, streams=WALK, find_reruns=True)
         assert_same(tables(third.lines, tables(second.lines, tables(first.lines))), truth_of(world))
+
+
+def test_a_rate_limit_of_v1_alone_is_met_once_in_a_run():
+    """Each refusal makes all requests wait, so builds are not asked for in the projects after it; exit 0."""
+    world = World(NOW)
+    slugs = [f"gh/acme/api-{number}" for number in range(9)]
+    for slug in slugs:
+        world.add_pipeline(world.add_project(slug), NOW - timedelta(days=1), workflows=[FLOW])
+    with Server(world) as server:
+        server.fault = lambda path, _: Fault(429) if "v1.1" in path else None
+        run = sync(server, project_slugs=slugs, streams=WALK, find_reruns=True, max_workers=1)
+        assert run.status == 0, run.log
+        assert run.log.count("find_reruns: API v1.1 cannot be read") == 1
+        assert len({request.path for request in server.requests if "v1.1" in request.path}) < 4
+    assert_same(tables(run.lines), expected(world.truth(slugs), WALK))
 
 
 def test_after_ten_pages_the_number_goes_to_the_top():

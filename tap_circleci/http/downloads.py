@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from tap_circleci.errors import LinkExpired, Moved, Unreadable
+from tap_circleci.errors import Damaged, LinkExpired, Moved, Unreadable
 from tap_circleci.http import transport
 from tap_circleci.http.replies import REDIRECTS, Reply, is_retriable, retriable
 from tap_circleci.http.retries import Attempts, Retriable
@@ -36,8 +36,8 @@ class Downloads:
 
         A broken download is requested again, up to five attempts in all, and no byte is given twice. Each read has a
         time limit; the whole download has one only if the host sends very slowly. Raises `LinkExpired` (a fresh address
-        may work; its file begins at the first byte again) and `Unreadable`, also if the file changes between two
-        attempts; `Stopped`.
+        may work; its file begins at the first byte again), `Damaged` if the last attempt gave a whole gzip file that
+        cannot be unpacked, and `Unreadable`, also if the file changes between two attempts; `Stopped`.
         """
         name = f"the file at {_file_host(url)}"
         attempts = Attempts(name, self._clock, self._meter)
@@ -49,7 +49,7 @@ class Downloads:
                         yield from given.fresh(self._blocks(files, url, label, name))
                         return
                     except transport.Failed as failed:
-                        attempts.failed(Retriable(str(failed)))
+                        attempts.failed(Retriable(str(failed)), Damaged if failed.is_damaged else Unreadable)
                     except Retriable as failure:
                         attempts.failed(failure)
         except transport.Untrusted as untrusted:
@@ -64,9 +64,14 @@ class Downloads:
         with response:
             _judge(Reply(name, response.status_code, response.headers))
             file = transport.unpacked(transport.blocks(response))
-            for block in transport.unpacked(file):  # perhaps also its transport was packed
-                self._clock.check()
-                yield block
+            try:
+                for block in transport.unpacked(file):  # perhaps also its transport was packed
+                    self._clock.check()
+                    yield block
+            except transport.Failed as failed:
+                if failed.is_damaged and not transport.has_length(response):  # its end may be missing
+                    raise transport.Failed(str(failed)) from None
+                raise
 
 
 class _Given:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import backoff
 
-from tap_circleci.errors import Unreadable
+from tap_circleci.errors import LocalError, Unreadable
 from tap_circleci.http.traffic import Meter
 from tap_circleci.workers import Clock
 
@@ -40,11 +40,11 @@ class Attempts:
         self._waits = _growing_waits()
         self._failures = 0
 
-    def failed(self, failure: Retriable) -> None:
-        """Wait for the next attempt; raise `Unreadable` after the last one."""
+    def failed(self, failure: Retriable, last: type[LocalError] = Unreadable) -> None:
+        """Wait for the next attempt; raise the error `last` after the last one."""
         self._failures += 1
         if self._failures == ATTEMPTS:
-            raise Unreadable(f"{self._name}: {failure} in each of {ATTEMPTS} attempts") from None
+            raise last(f"{self._name}: {failure} in each of {ATTEMPTS} attempts") from None
         self._meter.retry(str(failure))
         self._clock.wait(max(next(self._waits), failure.after))
 

@@ -51,11 +51,15 @@ logging.getLogger("urllib3").setLevel(logging.CRITICAL)
 
 
 class Failed(Exception):
-    """No complete answer came, perhaps only for now; `unsent`: the request certainly did not reach the service."""
+    """No usable answer came, perhaps only for now; `unsent`: the request certainly did not reach the service.
 
-    def __init__(self, reason: str, *, unsent: bool = False) -> None:
+    `is_damaged`: the bytes that came, unless some are missing at the end, are not a valid gzip file.
+    """
+
+    def __init__(self, reason: str, *, unsent: bool = False, is_damaged: bool = False) -> None:
         super().__init__(reason)
         self.unsent = unsent
+        self.is_damaged = is_damaged
 
 
 class Untrusted(Exception):
@@ -155,6 +159,11 @@ def blocks(response: Response) -> Iterator[bytes]:
         yield block
 
 
+def has_length(response: Response) -> bool:
+    """Whether `blocks` notices that the end of a body is missing: its length is announced, or that of each chunk."""
+    return "Content-Length" in response.headers or response.raw.chunked
+
+
 def _block(response: Response) -> bytes:
     try:
         block: bytes = response.raw.read(BLOCK, decode_content=False)
@@ -188,12 +197,12 @@ def unpacked(source: Iterable[bytes]) -> Iterator[bytes]:
             try:
                 piece = unpacker.decompress(block, BLOCK)
             except zlib.error:
-                raise Failed(BROKEN) from None
+                raise Failed(BROKEN, is_damaged=True) from None
             if piece:
                 yield piece
             block = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
     if not unpacker.eof:
-        raise Failed(BROKEN)
+        raise Failed(BROKEN, is_damaged=True)
 
 
 class _Session(requests.Session):

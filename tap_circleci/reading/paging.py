@@ -170,6 +170,7 @@ def _page(client: Client, stream: Stream, path: str, params: Mapping[str, str], 
             stream.name,
             lambda body: rows_of(stream, body) is not None,
             not_offered=() if later else stream.source.not_offered,
+            is_hint=stream.source.is_hint,
         )
     except NotFound as missing:
         if not later:

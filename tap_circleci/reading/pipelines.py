@@ -21,7 +21,7 @@ from typing import Any
 
 from tap_circleci.client import Client
 from tap_circleci.config import Config
-from tap_circleci.errors import Forbidden, LocalError
+from tap_circleci.errors import Forbidden, LocalError, Throttled
 from tap_circleci.http.service_time import ServiceTime
 from tap_circleci.reading.paging import Page, Rows, pages, reading
 from tap_circleci.reading.reruns import News, pipelines_of, read_news
@@ -125,7 +125,8 @@ class Refusals:
 
 
 class ListedWorkflows:
-    """The ids of the workflows that a run has listed in a project; `all` is done when no list is outstanding."""
+    """The ids of the workflows that a run has listed in a project, at looks for all streams; `all` is done when no list
+    is outstanding."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -168,6 +169,7 @@ class Walker:
         self._time = time
         self._start = start
         self._order = count()
+        self._are_builds_refused = False
         self.refusals = Refusals()
 
     def events(self, projects: Mapping[str, Marks], builds: Mapping[str, Mark]) -> Iterator[Event]:
@@ -212,12 +214,14 @@ class Walker:
                 if slug not in lists:
                     listing = pages(self._client, ROOT, {"project_slug": slug}, self._config.page_size)
                     lists[slug] = PipelineList(listing, self._pool, self._order)
-                    if slug in builds:
+                    if slug in builds and not self._are_builds_refused:
                         news[slug] = self._request_news(slug, builds[slug])
 
         open_from(0)
         for number, slug in enumerate(slugs, start=1):
             on_last_page = partial(open_from, number)
+            if slug in news and builds[slug].next_build is None:  # before any state says what was read
+                yield from self._first_number(news.pop(slug))
             yield from self._project(slug, projects[slug], lists.pop(slug), news.pop(slug, None), on_last_page)
             yield ProjectDone()
 
@@ -269,16 +273,27 @@ class Walker:
         if news is not None:
             yield from self._with_news(descent, news, workflows)
 
+    def _first_number(self, requested: Future[News]) -> Iterator[Pending]:
+        """The number at which the next sync begins to read builds; a first sync has no news."""
+        yield requested
+        yield self._answer(requested)
+
+    def _answer(self, requested: Future[News]) -> News:
+        """The news that came. A rate limit of API v1.1 alone is met once: each refusal makes all requests wait."""
+        news = requested.result()
+        self._are_builds_refused |= isinstance(news.problem, Throttled)
+        return news
+
     def _with_news(self, descent: Descent, requested: Future[News], listed: ListedWorkflows) -> Iterator[Pending]:
         """Looks at pipelines that have news in the list of builds and that this run has not looked at."""
         yield requested
-        news = requested.result()
+        news = self._answer(requested)
         listed.end()
         rows: list[Row] = []
         if news.workflows:
             yield listed.all
             unlisted = [workflow_id for workflow_id in news.workflows if workflow_id not in listed.ids]
-            work = partial(pipelines_of, self._client, unlisted, descent.met)
+            work = partial(pipelines_of, self._client, unlisted, descent.whole)
             found = self._pool.submit((next(self._order),), work)
             yield found
             rows, is_whole = found.result()
@@ -299,7 +314,7 @@ class Walker:
                 order = next(self._order)
                 node = self._node(descent.slug, decision.judged, (order,), Once(self._pool))
                 for fetch, listing in zip(decision.judged.fetches, node.lists, strict=True):
-                    if workflows is not None and fetch.stream is WORKFLOWS:
+                    if workflows is not None and decision.is_whole and fetch.stream is WORKFLOWS:
                         workflows.expect(listing)
                 yield Pipeline(decision, node, order)
 

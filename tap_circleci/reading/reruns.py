@@ -22,7 +22,7 @@ from tap_circleci.walk.builds import SETTLED, is_known, next_build, number_of
 
 MOST_PAGES = 10
 """Pages of 100 builds that are read per project; the schedule finds reruns beyond them."""
-_SHALLOW = replace(BUILDS, source=replace(BUILDS.source, params={"shallow": "true"}))
+_SHALLOW = replace(BUILDS, source=replace(BUILDS.source, params={"shallow": "true"}, is_hint=True))
 
 
 @dataclass(frozen=True)

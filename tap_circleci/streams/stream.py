@@ -107,7 +107,7 @@ class Source:
     `path` and the values of `params` are templates over the ids that the ancestors' rows give; `docs` is the API's
     page. `hosts` maps the code hosts of slugs to the API's other spelling. `look_up` is the path of one row by its own
     id or slug. `from_param` and `to_param` limit the list to rows between two times. `not_offered` are statuses that
-    mean "no such list".
+    mean "no such list". `is_hint`: the run can do without the list, so no answer to it ends the run.
     """
 
     path: str
@@ -120,6 +120,7 @@ class Source:
     from_param: str | None = None
     to_param: str | None = None
     not_offered: frozenset[int] = frozenset()
+    is_hint: bool = False
 
     @property
     def address(self) -> tuple[str, ...]:

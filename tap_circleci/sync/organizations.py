@@ -102,7 +102,8 @@ def _date_range(run: Run, stream: Stream, since: datetime) -> Mapping[str, str]:
         return {}
     now = run.time.now()
     if stream.timing.history is not None:
-        since = max(since, first_whole_day(now, stream.timing.history))
+        # As of a little later: the request may leave after midnight.
+        since = max(since, first_whole_day(now + OVERLAP, stream.timing.history))
     since = min(since, now)  # a start date may be some minutes ahead of the service's clock
     until = {source.to_param: whole_seconds(now)} if source.to_param else {}
     return {source.from_param: whole_seconds(since), **until}

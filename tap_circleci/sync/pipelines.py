@@ -77,6 +77,8 @@ class PipelineWriter:
             elif isinstance(event, News):
                 project.news = event
                 self._report_news(event, project)
+                if not event.workflows:  # no look is owed
+                    self._keep_number(project)
             else:
                 self._project_done(project)
                 project = None
@@ -230,12 +232,16 @@ class PipelineWriter:
     def _project_done(self, project: _Project) -> None:
         self._run.report.log_not_found(project.slug)
         project.progress.ended()
+        self._keep_number(project)
+        self._checkpoint(project)
+
+    def _keep_number(self, project: _Project) -> None:
+        """Put into the state at which number the next run begins to read builds."""
         news = project.news
         if news is not None and news.as_of is not None:
             mark = self._run.state.mark(ROOT.name, project.slug)
             kept = replace(mark, next_build=news.next_build, builds_as_of=news.as_of)
             self._run.state.keep(ROOT.name, project.slug, kept)
-        self._checkpoint(project)
 
     def _checkpoint(self, project: _Project) -> None:
         """Write a state with everything of a project that was sent so far, and with the 404s that are now certain."""

@@ -131,12 +131,14 @@ def _ended_at(stream: Stream, row: Row, parent_ended_at: datetime | None) -> dat
 class Look:
     """A pipeline that is to be looked at, for the streams in `as_of`; `date` is the service's time.
 
-    Only the id is known of a pipeline that failed before and is not in the part of the list that was read.
+    Only the id is known of a pipeline that failed before and is not in the part of the list that was read. `is_whole`:
+    for all streams that a look at a pipeline with news is for, so that news adds nothing.
     """
 
     judged: Judged
     as_of: AsOf
     date: datetime | None
+    is_whole: bool
 
     @property
     def pipeline_id(self) -> str:
@@ -176,7 +178,8 @@ class _Position:
     pending: dict[str, datetime] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
     recent: dict[str, None] = field(default_factory=dict)
-    met: set[str] = field(default_factory=set)
+    met: dict[str, set[str]] = field(default_factory=dict)  # the streams for which a pipeline was looked at, by its id
+    whole: set[str] = field(default_factory=set)
     newest_number: int | None = None
     done: PageDone | None = None
 
@@ -225,20 +228,22 @@ class Descent:
         return self._look({"id": pipeline_id}, False, as_of, None, None)
 
     def hinted(self, row: Row) -> Look | None:
-        """A look at a pipeline that has news, at any age; None if it was looked at before in this walk."""
+        """A look at a pipeline that has news, at any age, for the streams that this walk did not look at there."""
         created_at, pipeline_id = moment(row.get("created_at")), usable_id(row.get("id"))
-        if pipeline_id is None or pipeline_id in self._at.met:
+        if pipeline_id is None:
             return None
-        as_of = self._as_of(row, created_at, pipeline_id, has_news=True)
-        if not as_of:  # created before the start date
+        met = self._at.met.get(pipeline_id, ())
+        found = self._as_of(row, created_at, pipeline_id, has_news=True)
+        as_of = {stream: one for stream, one in found.items() if stream not in met}
+        if not as_of:  # all were looked at, or it was created before the start date
             return None
         is_sent = created_at is not None and self._is_sent(row, created_at, pipeline_id)
         return self._look(row, is_sent, as_of, created_at, None)
 
     @property
-    def met(self) -> frozenset[str]:
-        """The ids of the pipelines that have been looked at so far."""
-        return frozenset(self._at.met)
+    def whole(self) -> frozenset[str]:
+        """The ids of the pipelines that have been looked at so far, as a whole."""
+        return frozenset(self._at.whole)
 
     def further(self, lookback: timedelta) -> timedelta | None:
         """The age up to which pipelines are re-checked, if it exceeds that of every sync by more than a day."""
@@ -271,10 +276,13 @@ class Descent:
             yield self._look(row, is_sent, as_of, created_at, date)
 
     def _look(self, row: Row, is_sent: bool, as_of: AsOf, created_at: datetime | None, date: datetime | None) -> Look:
+        pipeline_id = str(row.get("id"))
         if as_of:
-            self._at.met.add(str(row.get("id")))
+            met = self._at.met[pipeline_id] = self._at.met.get(pipeline_id, set()) | as_of.keys()
+            if self._as_of(row, created_at, pipeline_id, has_news=True).keys() <= met:
+                self._at.whole.add(pipeline_id)
         fetches = _fetches(ROOT, row, {"project_slug": self.slug}, as_of, created_at, self._job_names)
-        return Look(Judged(row, is_sent, fetches), as_of, date)
+        return Look(Judged(row, is_sent, fetches), as_of, date, pipeline_id in self._at.whole)
 
     def _as_of(self, row: Row, created_at: datetime | None, pipeline_id: str, *, has_news: bool = False) -> AsOf:
         """The streams for which a pipeline is due, each with the time up to which its table is complete."""
