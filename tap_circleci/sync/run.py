@@ -70,8 +70,8 @@ def bookmark_key(stream: Stream, ids: Ids) -> str:
 def higher(highest: str, value: str | None, date: datetime) -> str:
     """The higher of two replication key values, "" for none.
 
-    A `value` before 1970, or later than the service's time in the answer (`date`), is an error in the data; it must not
-    hide later rows.
+    A `value` that is no moment, or later than the service's time in the answer (`date`), is an error in the data; it
+    must not hide later rows.
     """
     if not value or not is_moment(value) or value > written(date + CLOCK_TOLERANCE):
         return highest
@@ -79,5 +79,5 @@ def higher(highest: str, value: str | None, date: datetime) -> str:
 
 
 def is_moment(value: str) -> bool:
-    """Whether a replication key value can be the time of a change: services in Go write year 1 if there is none."""
-    return value >= written(EPOCH)
+    """Whether a replication key value can be the time of a change: services write year 1 or 1970 if there is none."""
+    return value > written(EPOCH)
