@@ -3,9 +3,10 @@
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
-from tap_circleci.client import Client
+from tap_circleci.client import Client, who_am_i
 from tap_circleci.config import Config
 from tap_circleci.discover import Selected
 from tap_circleci.http.service_time import ServiceTime
@@ -44,6 +45,11 @@ class Run:
     def wait(self, future: Future[Any]) -> Any:
         """The result of a future; meanwhile the run shows its progress and can be stopped."""
         return result(future, self.clock, self.report.tick)
+
+    def prove_token(self) -> None:
+        """Check that the token is still valid, if there were 404s since its last proof: see `errors.NotFound`."""
+        if not self.client.is_proven():
+            self.wait(self.pool.submit((), partial(who_am_i, self.client)))
 
     def mark(self, stream: str, key: str) -> Mark:
         """What the state has about a stream below a parent; an empty mark if the catalog says FULL_TABLE."""
