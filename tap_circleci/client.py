@@ -76,7 +76,7 @@ class Client:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._sessions: list[transport.Session] = []
-        self._proven_at = self._logged_at = -math.inf
+        self._proven_at = self._missed_at = self._logged_at = -math.inf
         self.base_url = config.base_url
         self.rate_limiter = RateLimiter(clock)
 
@@ -106,7 +106,10 @@ class Client:
 
         def attempt() -> Answer:
             reply, permit = self._allowed(self._session(), request, patience)
-            answer = judge(reply, expected, self._config.token, self._clock.now())
+            now = self._clock.now()
+            if reply.status == 404:
+                self._doubt(now)
+            answer = judge(reply, expected, self._config.token, now)
             self._prove(permit)
             return answer
 
@@ -283,6 +286,15 @@ class Client:
         """When the newest request with an answer left, by the clock: the token was valid then."""
         with self._lock:
             return self._proven_at
+
+    def is_proven(self) -> bool:
+        """Whether the token was valid after the newest 404, which an invalid one gets, too."""
+        with self._lock:
+            return self._missed_at < self._proven_at
+
+    def _doubt(self, now: float) -> None:
+        with self._lock:
+            self._missed_at = max(self._missed_at, now)
 
     def _prove(self, permit: Permit) -> None:
         with self._lock:

@@ -26,6 +26,16 @@ def test_a_forbidden_organization_is_named_and_skipped():
     assert_same({stream: tables(run.lines)[stream] for stream in WALK}, {stream: truth[stream] for stream in WALK})
 
 
+def test_forbidden_organizations_are_named_without_an_owner():
+    """A 403 for the list of organizations itself: the log names it, and no owner that is missing."""
+    with Server(world_of(2)) as server:
+        server.script("/me/collaborations", [Fault(403)])
+        run = sync(server)
+    assert run.status == 0, run.log
+    assert "collaborations: permission denied (403); skipped\n" in run.log
+    assert "Skipped: 1 list of collaborations: permission denied (403)" in run.log
+
+
 def test_many_neighbours_that_cannot_be_read_do_not_end_the_run_of_a_service_that_is_up():
     """Thirty pipelines in a row fail for good: the older ones are delivered, and one sentence names the failures."""
     with Server(world_of(60)) as server:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.circleci import Fault, Server, World
-from tests.tap import EagerClock, Run, assert_same, expected, kept, sync, tables
+from tests.tap import DEFAULT, EagerClock, Run, assert_same, expected, kept, sync, tables
 from tests.worlds import NOW, WALK, pipeline_ids, world_of
+from tests.worlds import furnished as with_settings
 
 SLUG = "gh/acme/api"
 INSIDE = ("job_details", "tests", "artifacts")
@@ -81,6 +82,29 @@ def test_a_token_that_is_revoked_on_the_way_loses_nothing(after, workers):
     assert first.status == 1
     assert second.status == 0
     assert_same(tables(second.lines, tables(first.lines)), truth)
+
+
+@pytest.mark.parametrize("after", range(1, 12))
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_token_that_is_revoked_among_the_settings_removes_no_row(after, workers):
+    """All lists then answer 404, triggers as if there were none: exit 1, and no table that lacks rows is activated."""
+    names = tuple(name for name in DEFAULT if name not in WALK)
+    with Server(with_settings(world_of(1))) as server:
+        whole = sync(server, streams=names, activate_version=True)
+        calls, requests = server.calls, count()
+
+        def revoked(path: str, _: int) -> Fault | None:
+            if next(requests) < after:
+                return None
+            return Fault(401) if path.endswith("/me") else Fault(404)
+
+        server.fault = revoked
+        run = sync(server, streams=names, activate_version=True, max_workers=workers)
+    activated = {message["stream"] for message in run.messages if message["type"] == "ACTIVATE_VERSION"}
+    assert calls == 12
+    assert run.status == 1, run.log
+    assert "token" in run.criticals()[-1]
+    assert all(len(run.rows(name)) == len(whole.rows(name)) for name in activated)
 
 
 @pytest.mark.parametrize("workers", [1, 8])

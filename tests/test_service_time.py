@@ -92,6 +92,15 @@ def test_a_machine_that_is_behind_is_set_right_by_the_rows():
     assert found == now + DAY
 
 
+@pytest.mark.parametrize(("me", "page"), [(0 * HOUR, 3 * HOUR), (3 * HOUR, 0 * HOUR)])
+def test_a_row_by_a_clock_that_is_ahead_proves_nothing_if_another_clock_is_right(me, page):
+    """A node of the service that is ahead answers one request, and has created a pipeline: its time has not passed."""
+    now = machine()
+    found = ServiceTime(now + me, Clock()).certain(now + page, [now + 2 * HOUR, now - DAY])
+    assert found is not None
+    assert abs(found - now) < MINUTE
+
+
 # Whole runs, with dates about the real now
 
 

@@ -204,6 +204,25 @@ def test_what_is_new_is_sent_whatever_it_says_of_its_end(ended):
     assert len(second.rows("workflows")) == len(second.rows("jobs")) == 1
 
 
+@pytest.mark.parametrize("unset", ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z"])
+def test_what_ends_after_hours_without_a_time_of_its_end_is_sent_again(unset):
+    """A workflow and a job that were sent while they ran are sent in their final state, also if its time is not set."""
+    with Server(world_of(1)) as server:
+        world = server.world
+        slow = world.add_pipeline(SLUG, world.now - timedelta(hours=6), workflows=[{"jobs": 1, "status": "running"}])
+        workflow = world.rows["workflows"][slow["id"]][0]
+        job = world.rows["jobs"][workflow["id"]][0]
+        job["status"] = "running"
+        job.pop("stopped_at", None)
+        first = sync(server, streams=WALK)
+        workflow |= {"status": "success", "stopped_at": unset}
+        job |= {"status": "success", "stopped_at": unset}
+        world.advance(timedelta(hours=3))
+        second = sync(server, streams=WALK, state=first.state)
+    for stream, row in (("workflows", workflow), ("jobs", job)):
+        assert [sent["status"] for sent in second.rows(stream) if sent["id"] == row["id"]] == ["success"]
+
+
 def test_nothing_new_costs_a_few_calls_and_no_rows():
     """A second sync right after the first sends no row of the walk and asks for the last day only."""
     with Server(history(130, NOW)) as server:

@@ -33,13 +33,14 @@ class ServiceTime:
         """The latest time that has certainly passed, None if it is unknown.
 
         The earliest of the service's clocks and this machine's counts: a clock that is ahead would mark events as read
-        that have not happened yet. If a row has a later time, that time counts, since the row proves that it has
-        passed; `moments` are the times of the rows in the answer of that `date`. If the service's answers have no date,
-        it is the latest time of a row that is not later than this machine's.
+        that have not happened yet. If this machine's is behind, a row with a later time counts, since it proves that
+        this time has passed, unless one of the service's clocks has not come to it; `moments` are the times of the rows
+        in the answer of that `date`. If the service's answers have no date, it is the latest time of a row that is not
+        later than this machine's.
         """
         machine = datetime.now(timezone.utc)
         clocks = self._service_clocks(date)
-        limit = max(clocks, default=machine)
+        limit = min(clocks, default=machine)
         proved = max((moment for moment in moments if moment <= limit), default=None)
         if not clocks:
             later = any(moment > machine for moment in moments)

@@ -103,8 +103,9 @@ class Report:
     def forbidden(self, name: str, stream: str, owner: str, status: int) -> None:
         """Record a list that the token may not read (this status)."""
         if self._skipped.add(f"permission denied ({status})", stream, owner):
-            first = "" if name == f"{stream} of {owner}" else f" (first: {name})"
-            LOGGER.warning("%s of %s: permission denied (%d); skipped%s", stream, owner, status, first)
+            lists = f"{stream} of {owner}" if owner else stream
+            first = "" if name == lists else f" (first: {name})"
+            LOGGER.warning("%s: permission denied (%d); skipped%s", lists, status, first)
 
     def project_skipped(self, slug: str, problem: LocalError) -> None:
         """Record a named project that does not exist or that the token may not read."""

@@ -43,7 +43,8 @@ class Skips:
     def lines(self) -> Iterator[str]:
         """One line for each reason and stream."""
         for (reason, stream), owners in self._counts.items():
-            yield f"{counted(owners.total(), 'lists')} of {stream} in {first_few(list(owners))}: {reason}"
+            names = first_few([owner for owner in owners if owner])  # the list of organizations has no owner
+            yield f"{counted(owners.total(), 'lists')} of {stream}{f' in {names}' if names else ''}: {reason}"
 
 
 @dataclass

@@ -82,6 +82,7 @@ def _write_everything(run: Run) -> None:
                 PipelineWriter(run, organizations, selected).write()
             else:
                 write_streams(run, organizations, [STREAMS[name] for name in group])
+        run.prove_token()
         run.state.currently_syncing = None
     except PipeClosed:
         raise

@@ -35,6 +35,7 @@ def write_streams(run: Run, organizations: Organizations, streams: Sequence[Stre
             _write_listing(run, listing, version)
             listing = next(listings, None)
         if version is not None and organizations.is_whole(stream):
+            run.prove_token()  # "no such list" may be a 404
             run.messages.activate(stream.name, version)
 
 

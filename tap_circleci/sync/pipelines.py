@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tap_circleci.client import who_am_i
 from tap_circleci.errors import Forbidden, NotFound
 from tap_circleci.output.outcomes import NO_PROJECT
 from tap_circleci.reading.organizations import Organizations
@@ -46,7 +45,6 @@ class PipelineWriter:
         self._selected = tuple(selected)
         self._walker = Walker(run.config, run.client, run.pool, run.wait, run.time, run.start)
         self._doubted: list[_Project] = []
-        self._not_found_at = float("-inf")  # when a project itself answered 404 the last time
         self._marks: Mapping[str, Mapping[str, Mark]] = {}
         self._has_warned = False
         limited = (stream for stream in map(STREAMS.__getitem__, self._selected) if stream.timing.by_job_name)
@@ -203,8 +201,6 @@ class PipelineWriter:
         """Record the end of a project's list; gives whether the project could not be read at all."""
         if event.further is not None:
             self._run.report.looked_back(event.further.days)
-        if isinstance(event.problem, NotFound):
-            self._not_found_at = event.problem.answered_at
         if isinstance(event.problem, (NotFound, Forbidden)):
             return not self._run.outcomes.judge_project(project.slug, event.problem)
         self._run.outcomes.judge(f"{project.slug}: the {ROOT.name}", ROOT.name, project.slug, event.problem)
@@ -261,12 +257,10 @@ class PipelineWriter:
         self._doubted = [project for project in projects if project.progress.is_doubted]
 
     def _prove(self, *more: _Project) -> None:
-        """Check that the token is still valid, if there were 404s since its last proof: see `errors.NotFound`."""
+        """Accept the 404s, if the token is still valid."""
         self._settle(*more)
-        if self._doubted or self._not_found_at >= self._run.client.proven_at():
-            me = self._run.pool.submit((), lambda: who_am_i(self._run.client))
-            self._run.wait(me)
-            self._settle()
+        self._run.prove_token()
+        self._settle()
 
     def _keep(self, project: _Project) -> None:
         """Put into the state what it may claim about a project."""

@@ -3,9 +3,10 @@
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
-from tap_circleci.client import Client
+from tap_circleci.client import Client, who_am_i
 from tap_circleci.config import Config
 from tap_circleci.discover import Selected
 from tap_circleci.http.service_time import ServiceTime
@@ -45,6 +46,11 @@ class Run:
         """The result of a future; meanwhile the run shows its progress and can be stopped."""
         return result(future, self.clock, self.report.tick)
 
+    def prove_token(self) -> None:
+        """Check that the token is still valid, if there were 404s since its last proof: see `errors.NotFound`."""
+        if not self.client.is_proven():
+            self.wait(self.pool.submit((), partial(who_am_i, self.client)))
+
     def mark(self, stream: str, key: str) -> Mark:
         """What the state has about a stream below a parent; an empty mark if the catalog says FULL_TABLE."""
         return Mark() if stream in self.selected.full_table else self.state.mark(stream, key)
@@ -70,8 +76,8 @@ def bookmark_key(stream: Stream, ids: Ids) -> str:
 def higher(highest: str, value: str | None, date: datetime) -> str:
     """The higher of two replication key values, "" for none.
 
-    A `value` before 1970, or later than the service's time in the answer (`date`), is an error in the data; it must not
-    hide later rows.
+    A `value` that is no moment, or later than the service's time in the answer (`date`), is an error in the data; it
+    must not hide later rows.
     """
     if not value or not is_moment(value) or value > written(date + CLOCK_TOLERANCE):
         return highest
@@ -79,5 +85,5 @@ def higher(highest: str, value: str | None, date: datetime) -> str:
 
 
 def is_moment(value: str) -> bool:
-    """Whether a replication key value can be the time of a change: services in Go write year 1 if there is none."""
-    return value >= written(EPOCH)
+    """Whether a replication key value can be the time of a change: services write year 1 or 1970 if there is none."""
+    return value > written(EPOCH)

@@ -40,13 +40,14 @@ def lenient(text: str) -> datetime:
 def moment(value: object) -> datetime | None:
     """The time in a value of the API, or None if there is none or it cannot be parsed.
 
-    A time before 1970 is none: services in Go write year 1 for a time that is not set.
+    The beginning of 1970 and what is before it are none: services write it, or as those in Go year 1, for a time that
+    is not set.
     """
     try:
         found = lenient(value) if isinstance(value, str) and value else None
     except ValueError:
         return None
-    return None if found is None or found < EPOCH else found
+    return None if found is None or found <= EPOCH else found
 
 
 def written(time: datetime) -> str:
