@@ -232,6 +232,19 @@ def test_incremental_streams_send_what_changed_since_their_bookmark():
     assert {row["name"] for row in last.rows("deploy")} == {"old", "new", "x"}
 
 
+def test_an_environment_that_shows_up_to_two_hours_late_is_sent():
+    """A newer one that was sent before does not hide it."""
+    world = world_of("gh/acme/api")
+    organization = world.organization("gh/acme")
+    world.add_environment(organization, "newer", NOW)
+    with Server(world) as server:
+        first = sync(server, streams=["deploy"])
+        world.add_environment(organization, "late", NOW - timedelta(minutes=119))
+        second = sync(server, streams=["deploy"], state=first.state)
+    assert [row["name"] for row in first.rows("deploy")] == ["newer"]
+    assert {row["name"] for row in second.rows("deploy")} == {"newer", "late"}
+
+
 @pytest.mark.parametrize("slugs", [("gitlab/acme/api", "gitlab/acme/web"), ("gh/acme/my api", "gh/acme/my web")])
 def test_schedules_of_projects_with_unheard_of_slugs_are_apart(slugs):
     """Each project has its own bookmark, whatever its slug looks like: the older schedule is sent as well."""

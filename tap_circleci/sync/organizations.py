@@ -14,9 +14,10 @@ from tap_circleci.sync.run import Run, bookmark_key, higher, is_moment
 from tap_circleci.values.rows import Ids
 from tap_circleci.values.times import first_whole_day, iso, midnight, whole_seconds, written
 from tap_circleci.walk.builds import is_known, next_build
+from tap_circleci.walk.seen import LATE
 
-OVERLAP = timedelta(minutes=10)
-"""How far before a bookmark a list is read again: pages are read one after another, and clocks differ."""
+DELAY = timedelta(minutes=10)
+"""How long after its turn a request may leave."""
 
 
 def write_streams(run: Run, organizations: Organizations, streams: Sequence[Stream]) -> None:
@@ -80,10 +81,13 @@ def _keep(run: Run, listing: Listing, key: str, highest: str, date: datetime) ->
 
 
 def _since(run: Run, stream: Stream, mark: Mark) -> datetime:
-    """The replication key value from which rows are sent: somewhat before the highest one sent, or the start date."""
+    """The replication key value from which rows are sent: the start date, or somewhat before the highest one sent.
+
+    The service may show a change late, and pages are read one after another.
+    """
     since = mark.start or run.start
     if mark.value:
-        since = iso(mark.value) - max(stream.timing.look_back, OVERLAP)
+        since = iso(mark.value) - max(stream.timing.look_back, LATE)
     return midnight(since) if stream.timing.whole_days else since
 
 
@@ -103,8 +107,8 @@ def _date_range(run: Run, stream: Stream, since: datetime) -> Mapping[str, str]:
         return {}
     now = run.time.now()
     if stream.timing.history is not None:
-        # As of a little later: the request may leave after midnight.
-        since = max(since, first_whole_day(now + OVERLAP, stream.timing.history))
+        # As of a little later: midnight may come before the request leaves.
+        since = max(since, first_whole_day(now + DELAY, stream.timing.history))
     since = min(since, now)  # a start date may be some minutes ahead of the service's clock
     until = {source.to_param: whole_seconds(now)} if source.to_param else {}
     return {source.from_param: whole_seconds(since), **until}
