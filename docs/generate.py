@@ -12,10 +12,13 @@ from tap_circleci.about import CAPABILITIES
 from tap_circleci.config import KEYS, Key
 from tap_circleci.discover import schema_of
 from tap_circleci.streams import STREAMS, Stream
+from tests.integration.targets import table
 
 ROOT = Path(__file__).parent.parent
 STREAMS_PAGE = ROOT / "docs" / "streams.md"
 MELTANO = ROOT / "examples" / "meltano" / "meltano.yml"
+OPERATIONS = ROOT / "docs" / "operations.md"
+TARGETS = re.compile(r"(?<=\n\|---\|---\|---\|---\|---\|---\|---\|---\|---\|\n).*?(?=<!-- to here. -->\n)", re.DOTALL)
 SETTINGS = re.compile(r"(?<=# Made by `make docs` from here:\n).*?(?=    # to here\.\n)", re.DOTALL)
 
 HEAD = """\
@@ -119,10 +122,17 @@ def meltano_file() -> str:
     return SETTINGS.sub(lambda _: meltano_settings(), MELTANO.read_text(encoding="utf-8"))
 
 
+def operations_page() -> str:
+    """docs/operations.md with the table of targets as they are tried."""
+    lines = "".join(f"{line}\n" for line in table())
+    return TARGETS.sub(lambda _: lines, OPERATIONS.read_text(encoding="utf-8"))
+
+
 def main() -> None:
     """Write what is made."""
     STREAMS_PAGE.write_text(streams_page(), encoding="utf-8")
     MELTANO.write_text(meltano_file(), encoding="utf-8")
+    OPERATIONS.write_text(operations_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -65,11 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-s", "--state", metavar="FILE", help="the last state that a target printed (JSON)")
     parser.add_argument("--catalog", metavar="FILE", help="the catalog with the selected streams (JSON)")
     parser.add_argument("-p", "--properties", metavar="FILE", help="the old name of --catalog")
-    parser.add_argument("-d", "--discover", action="store_true", help="print the catalog and exit")
-    parser.add_argument("--check", action="store_true", help="log whether the config works, and exit")
-    parser.add_argument("--get", metavar="PATH", help="print the JSON at a path of the API such as /me, and exit")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("-d", "--discover", action="store_true", help="print the catalog and exit")
+    instead.add_argument("--check", action="store_true", help="log whether the config works, and exit")
+    instead.add_argument("--get", metavar="PATH", help="print the JSON at a path of the API such as /me, and exit")
     parser.add_argument("--all", action="store_true", help="with --get: the items of all pages")
-    parser.add_argument("--about", action="store_true", help="print version, settings and streams (JSON), and exit")
+    instead.add_argument("--about", action="store_true", help="print version, settings and streams (JSON), and exit")
     parser.add_argument("--format", choices=["json"], help=argparse.SUPPRESS)  # hubs ask for --about --format=json
     parser.add_argument("--version", action="version", version=f"tap-circleci {config.VERSION}")
     return parser
@@ -162,18 +163,28 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> Result:
     if arguments.about:
         print_json(about())
         return Result()
-    raw = config.load_json(arguments.config, "config") if arguments.config else None
-    protect(config.token_of(raw or {}))
-    if arguments.discover:
-        print_json(discover(config.extra_streams_of(raw or {}, arguments.config)).to_dict())
-        return Result()
-    if raw is None:
-        raise BadInput("--config is needed; see tap-circleci --help.")
     if arguments.all and arguments.get is None:
         raise BadInput("--all needs --get; see tap-circleci --help.")
-    if arguments.check or arguments.get is not None:
+    inspects = arguments.check or arguments.get is not None
+    raw, wrong = _read(partial(_config_file, arguments))
+    if raw is None:
+        return Result(wrong, figures=None if arguments.discover or inspects else {})
+    protect(config.token_of(raw))
+    if arguments.discover:
+        print_json(discover(config.extra_streams_of(raw, arguments.config)).to_dict())
+        return Result()
+    if inspects:
         return _inspect(arguments, raw, clock)
     return _sync(arguments, raw, clock)
+
+
+def _config_file(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The config as it stands in the file; --discover does without one. Raises `BadInput`."""
+    if arguments.config:
+        return config.load_json(arguments.config, "config")
+    if arguments.discover:
+        return {}
+    raise BadInput("--config is needed; see tap-circleci --help.")
 
 
 def _inspect(arguments: argparse.Namespace, raw: dict[str, Any], clock: Clock) -> Result:

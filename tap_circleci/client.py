@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tap_circleci.config import Config
-from tap_circleci.errors import LocalError, NotFound, Refused, Unavailable, Unreadable
+from tap_circleci.errors import INCIDENTS, LocalError, NotFound, Refused, Unavailable, Unreadable
 from tap_circleci.http import transport
 from tap_circleci.http.downloads import Downloads
 from tap_circleci.http.headers import asked_to_wait, ending, remaining, until_reset
@@ -175,11 +175,11 @@ class Client:
         """Make all requests wait as a 429 asks; gives whether the refused request may wait that long, too."""
         self._meter.refusal()
         wait, waited_before = self.rate_limiter.on_throttled(permit, asked)
-        self._log_wait(f"CircleCI's rate limit is reached (429): all requests wait for {wait:.3g} s")
         patience.refusals += 1
         patience.left = min(patience.left, MAX_RATE_LIMIT_WAIT - waited_before)
         if patience.refusals == REFUSALS or wait > patience.left:
             return False
+        self._log_wait(f"CircleCI's rate limit is reached (429): all requests wait for {round(wait, 2):g} s")
         patience.left -= wait
         return True
 
@@ -187,12 +187,16 @@ class Client:
         """End the run for its rate limit after the rest of the allowed wait, so that instant restarts do not flood the
         API."""
         is_last = patience.refusals == REFUSALS
+        rest = 0.0 if is_last else patience.left
+        refused = f"CircleCI refused a request for its rate limit (429) {asked_for(asked)}"
+        if rest:
+            self._log_wait(f"{refused}; a run waits {MAX_RATE_LIMIT_WAIT:g} s at most: stopping in {rest:.0f} s")
         reason = Unavailable(
-            f"CircleCI refused a request for its rate limit (429) {asked_for(asked)}; given up after"
+            f"{refused}; given up after"
             f" {f'{REFUSALS} refusals' if is_last else f'{MAX_RATE_LIMIT_WAIT:g} s of waiting'}."
             " Run again later, or with fewer max_workers."
         )
-        self.rate_limiter.give_up(0.0 if is_last else patience.left, reason)
+        self.rate_limiter.give_up(rest, reason)
         raise reason
 
     def _paced(self, via: transport.Session, request: _Request) -> tuple[Reply, Permit]:
@@ -323,6 +327,8 @@ def who_am_i(client: Client) -> Answer:
             "GET /api/v2/me answered 404: there is no CircleCI API at base_url, or the token is not a personal one."
         ) from None
     except Unreadable as error:
+        if "status 5" in str(error):
+            raise Unavailable(f"CircleCI at {client.base_url} is not working: {error}. {INCIDENTS}") from None
         raise Unavailable(f"CircleCI cannot be reached at {client.base_url}: {error}.") from None
     except LocalError as error:
         raise Refused(f"CircleCI does not say whose token it is: {error}.") from None

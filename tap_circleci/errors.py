@@ -20,6 +20,9 @@ TapError                ends the run with exit 1 and its own sentences, no trace
 Stopped                 SIGTERM or SIGINT: not an error of the run, so outside the tree
 """
 
+INCIDENTS = "https://status.circleci.com shows whether CircleCI has an incident."
+"""The end of a sentence about answers with 5xx."""
+
 
 class TapError(Exception):
     """An expected kind of failure; each argument is one sentence for the user."""

@@ -39,7 +39,7 @@ def test_a_signal_ends_a_wait_of_minutes_at_once(tmp_path: Path, signum, status)
     with Server(demo_world(NOW)) as server:
         server.script("/job", [None] * 50 + [Fault(429, {"Retry-After": "600"})])
         with running(server, tmp_path) as process:
-            until(lambda: "all requests wait for 600 s" in (tmp_path / "log").read_text())
+            until(lambda: "asked to wait 600 s; a run waits 60 s at most" in (tmp_path / "log").read_text())
             process.send_signal(signum)
             assert process.wait(timeout=60) == status
     log = plain((tmp_path / "log").read_text())
@@ -93,6 +93,15 @@ def test_a_wrong_command_line_ends_with_a_sentence(argv):
     found = run(argv)
     assert (found.status, found.lines) == (1, ())
     assert len(found.criticals()) == 1
+
+
+@pytest.mark.parametrize("argv", [["--discover", "--check"], ["--check", "--get", "/me"], ["--about", "--discover"]])
+def test_two_things_at_once_end_with_a_sentence(argv):
+    """Each of --discover, --check, --get and --about takes the place of a sync; none is left out without a word."""
+    found = run(argv)
+    assert (found.status, found.lines) == (1, ())
+    (sentence,) = found.criticals()
+    assert "not allowed with argument" in sentence
 
 
 def test_ctrl_c_while_python_imports_is_no_bug():

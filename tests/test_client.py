@@ -163,6 +163,8 @@ def test_a_rate_limit_without_end_ends_the_run():
         assert run.status == 1
         assert len(refused) == attempts
         assert f"asked to wait {asked} s" in run.criticals()[-1]
+        first = {"3600": "asked to wait 3600 s; a run waits 60 s at most: stopping in 60 s"}
+        assert first.get(asked, f"all requests wait for {asked} s") in run.log
         assert clock.waited <= 61
 
 

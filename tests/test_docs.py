@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import STREAMS_PAGE, streams_page
+from docs.generate import OPERATIONS, STREAMS_PAGE, operations_page, streams_page
 from tap_circleci.config import KEYS, check, unknown
+from tap_circleci.discover import schema_of
 from tap_circleci.streams import STREAMS
 from tests.circleci import Fault, Server, World
+from tests.integration.targets import TARGETS
 from tests.tap import DEFAULT, config_for, kept, run, sync
 from tests.test_architecture import MODULES
 
@@ -92,6 +94,21 @@ def test_incremental_streams_are_listed_with_their_replication_key():
 def test_the_page_of_streams_is_that_of_the_code():
     """`make docs` was run: every stream, every column, with type and meaning."""
     assert STREAMS_PAGE.read_text(encoding="utf-8") == streams_page()
+
+
+def test_the_table_of_targets_is_that_of_the_tests():
+    """`make docs` was run: each target that is tried has its row, with what is to be installed and what it does."""
+    assert OPERATIONS.read_text(encoding="utf-8") == operations_page()
+    rows = cells(section("operations.md", "Targets"))
+    assert [tuple(re.findall("`(.+?)`", row[0])) for row in rows] == [target.packages for target in TARGETS.values()]
+
+
+def test_the_longest_names_are_told():
+    """Databases cut names that are too long: the page says how long they are."""
+    columns = [name for stream in STREAMS for name in schema_of(stream)["properties"]]
+    lengths = [str(max(len(name) for name in names)) for names in (STREAMS, columns)]
+    (shown,) = re.findall(r"a table has (\d+) characters, that of a column (\d+)", section("operations.md", "Targets"))
+    assert list(shown) == lengths
 
 
 def test_the_sample_config_is_the_one_shown_and_is_sound():

@@ -196,6 +196,7 @@ def test_the_last_line_of_a_sync_is_for_programs():
         never = result_of(sync(server))
         wrong = result_of(sync(server, token="wrong"))
         config = result_of(sync(server, max_workers="many"))
+        absent = result_of(run(["--config", "/nowhere"]))
         server.fault = lambda path, nth: Fault(429) if path.endswith("/job") else None
         limited = result_of(sync(server))
     fields = ("exit_status", "retry_helps", "rows", "skips", "failures")
@@ -204,7 +205,8 @@ def test_the_last_line_of_a_sync_is_for_programs():
     assert [later[name] for name in fields] == [1, True, 8, 1, 3]
     assert [never[name] for name in fields][:2] == [1, False]
     assert [wrong[name] for name in fields] == [1, False, 0, 0, 1]
-    assert (config["exit_status"], config["retry_helps"]) == (1, False)
+    for unusable in (config, absent):
+        assert (unusable["exit_status"], unusable["retry_helps"]) == (1, False)
     assert (limited["exit_status"], limited["retry_helps"]) == (1, True)
     assert limited["seconds_waited"] > 0
 

@@ -85,6 +85,9 @@ def test_a_service_that_goes_down_ends_the_run_which_the_next_completes():
             again = sync(server, state=run.state, streams=WALK)
             assert_same(tables(again.lines, tables(run.lines)), expected(server.world.truth(["gh/acme/api"]), WALK))
     with Server(world_of(1)) as server:
+        server.script("/me", [Fault(503)] * 5)
+        (sentence,) = sync(server).criticals()
+        assert "is not working: GET /api/v2/me: status 503 in each of 5 attempts. https://status.circleci" in sentence
         server.down()
         run = sync(server)
         server.up()

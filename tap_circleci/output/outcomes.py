@@ -3,9 +3,17 @@
 import logging
 
 from tap_circleci.client import Client, who_am_i
-from tap_circleci.errors import EndlessList, Forbidden, LinkExpired, LocalError, NotFound, NotOffered, Unavailable
+from tap_circleci.errors import (
+    INCIDENTS,
+    EndlessList,
+    Forbidden,
+    LinkExpired,
+    LocalError,
+    NotFound,
+    NotOffered,
+    Unavailable,
+)
 from tap_circleci.output.report import Report
-from tap_circleci.output.tally import STATUS_PAGE
 
 LOGGER = logging.getLogger(__name__)
 
@@ -87,8 +95,7 @@ class Outcomes:
         self._in_a_row += 1
         if self._in_a_row == FAILURES_TO_END:
             raise Unavailable(
-                f"{FAILURES_TO_END} resources in a row could not be read: the service seems to be down."
-                f" {STATUS_PAGE} shows whether CircleCI has an incident."
+                f"{FAILURES_TO_END} resources in a row could not be read: the service seems to be down. {INCIDENTS}"
             )
         if self._in_a_row % FAILURES_TO_ASK == 0:
             who_am_i(self._client)

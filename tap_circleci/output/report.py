@@ -163,7 +163,7 @@ class Report:
         calls = traffic.calls.total()
         rate = calls / max(now - self._began, 0.001)
         so_far = f"{counted(self._messages.rows.total(), 'rows')}, {counted(calls, 'calls')}, {rate:.1f} calls/s"
-        where = f"{self._part}{self._pause(now)}{self._time_left(now)}"
+        where = self._part + (self._pause(now) or self._time_left(now))
         return f"{where}; so far {so_far}{self._detail}{self._trouble(traffic)}"
 
     def _pause(self, now: float) -> str:

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tap_circleci.errors import INCIDENTS
 from tap_circleci.values.text import NAMED, counted, first_few
 
 LINES = 100
 """Projects or organizations that have their own line for the same problem of the same stream."""
-STATUS_PAGE = "https://status.circleci.com"
 
 
 class Skips:
@@ -86,7 +86,7 @@ class Broken:
                 yield group.sentence
                 continue
             more = f" and {group.count - NAMED} more" if group.count > NAMED else ""
-            advice = f" {STATUS_PAGE} shows whether CircleCI has an incident." if "status 5" in group.reason else ""
+            advice = f" {INCIDENTS}" if "status 5" in group.reason else ""
             yield (
                 f"{group.count} lists of {stream} could not be read to the end ({group.reason}):"
                 f" {', '.join(group.names)}{more}.{advice}"

@@ -16,19 +16,21 @@ from tap_circleci.discover import schema_of
 from tap_circleci.values.times import lenient
 from tests.circleci import Row
 from tests.integration.programs import Command, virtualenv, write_json
+from tests.integration.targets import TARGETS, Target
 
 
 @dataclass(frozen=True)
 class Warehouse:
-    """A target with its config: the command that loads, and how the rows of a table are read back in their order.
+    """A target with its config: the command that loads, and how the rows of a table are read back in their order."""
 
-    `keeps` tells what becomes of rows that come again: all "versions" of them are there, one of each "key", or what the
-    "last" run wrote and nothing else.
-    """
-
+    target: Target
     command: Command
     read: Callable[[str], list[Row]]
-    keeps: str
+
+    @property
+    def keeps_the_last_run_only(self) -> bool:
+        """Whether only what the last run wrote can be read back."""
+        return self.target.keeps in ("last", "sent")
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,9 @@ def jsonl(folder: Path) -> Warehouse:
     data = folder / "jsonl"
     data.mkdir()
     config = write_json(folder / "target.json", {"destination_path": str(data), "do_timestamp_file": False})
-    program = virtualenv("target-jsonl", "target-jsonl==0.1.4") / "target-jsonl"
-    return Warehouse([program, "--config", config], lambda name: json_lines(data / f"{name}.jsonl"), "versions")
+    target = TARGETS["jsonl"]
+    program = virtualenv("target-jsonl", *target.packages) / "target-jsonl"
+    return Warehouse(target, [program, "--config", config], lambda name: json_lines(data / f"{name}.jsonl"))
 
 
 def csv_files(folder: Path) -> Warehouse:
@@ -72,13 +75,15 @@ def csv_files(folder: Path) -> Warehouse:
     data = folder / "csv"
     settings = {"output_path": str(data), "file_naming_scheme": "{stream_name}.csv"}
     config = write_json(folder / "target.json", settings)
-    program = virtualenv("target-csv", "meltanolabs-target-csv==0.5.0") / "target-csv"
+    target = TARGETS["csv"]
+    program = virtualenv("target-csv", *target.packages) / "target-csv"
 
     def read(name: str) -> list[Row]:
+        csv.field_size_limit(10**9)
         with (data / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             return [{column: value or None for column, value in row.items()} for row in csv.DictReader(file)]
 
-    return Warehouse([program, "--config", config], read, "last")
+    return Warehouse(target, [program, "--config", config], read)
 
 
 def duckdb(folder: Path) -> Warehouse:
@@ -86,7 +91,8 @@ def duckdb(folder: Path) -> Warehouse:
     database = folder / "warehouse.duckdb"
     settings = {"path": str(database), "default_target_schema": "main", "primary_key_required": False}
     config = write_json(folder / "target.json", settings)
-    programs = virtualenv("target-duckdb", "target-duckdb==0.8.0", "duckdb==1.0.0")
+    target = TARGETS["duckdb"]
+    programs = virtualenv("target-duckdb", *target.packages)
     script = (
         "import duckdb, json, sys\n"
         "table = duckdb.connect(sys.argv[1], read_only=True).execute(f'SELECT * FROM \"{sys.argv[2]}\"')\n"
@@ -99,29 +105,40 @@ def duckdb(folder: Path) -> Warehouse:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    return Warehouse([programs / "target-duckdb", "--config", config], read, "key")
+    return Warehouse(target, [programs / "target-duckdb", "--config", config], read)
 
 
 def stitch(folder: Path) -> Warehouse:
     """What Stitch would be sent, after its own checks."""
     output = folder / "stitch.jsonl"
     config = write_json(folder / "target.json", {"client_id": 1, "token": "none"})
-    program = virtualenv("target-stitch", "target-stitch==4.0.3") / "target-stitch"
+    target = TARGETS["stitch"]
+    program = virtualenv("target-stitch", *target.packages) / "target-stitch"
     command = [program, "--config", config, "--dry-run", "--output-file", output]
 
     def read(name: str) -> list[Row]:
         batches = [batch for batch in json_lines(output) if batch["table_name"] == name]
         return [message["data"] for batch in batches for message in batch["messages"] if message["action"] == "upsert"]
 
-    return Warehouse(command, read, "last")
+    return Warehouse(target, command, read)
 
 
 def postgres(folder: Path, server: PostgresServer, schema: str, **settings: Any) -> Warehouse:
     """A schema of a PostgreSQL database."""
-    where = {"host": "127.0.0.1", "port": server.port, "user": "postgres", "password": "none", "database": "postgres"}
+    return _in_postgres("postgres", folder, server, schema, {"database": "postgres", **settings})
+
+
+def pipelinewise_postgres(folder: Path, server: PostgresServer, schema: str, **settings: Any) -> Warehouse:
+    """The same, loaded by the target of PipelineWise."""
+    return _in_postgres("pipelinewise-postgres", folder, server, schema, {"dbname": "postgres", **settings})
+
+
+def _in_postgres(name: str, folder: Path, server: PostgresServer, schema: str, settings: Row) -> Warehouse:
+    where = {"host": "127.0.0.1", "port": server.port, "user": "postgres", "password": "none"}
     config = write_json(folder / "target.json", {**where, "default_target_schema": schema, **settings})
-    program = virtualenv("target-postgres", "meltanolabs-target-postgres==0.8.1") / "target-postgres"
-    return Warehouse([program, "--config", config], lambda name: server.rows(schema, name), "key")
+    target = TARGETS[name]
+    program = virtualenv(f"target-{name}", *target.packages) / "target-postgres"
+    return Warehouse(target, [program, "--config", config], lambda table: server.rows(schema, table))
 
 
 def fields(stream: str, row: Mapping[str, Any]) -> Row:
