@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tap-circleci",
-        description="Reads CircleCI's API v2 and writes Singer messages.",
+        description="Reads CircleCI's API and writes Singer messages.",
         epilog=CALLS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

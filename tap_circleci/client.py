@@ -97,8 +97,8 @@ class Client:
         Makes up to 5 attempts, also if the body does not have the expected `shape`, and waits up to a minute for the
         rate limit. `label` names the endpoint in metrics. Raises `NotFound`, `Forbidden` and `NotOffered` (for these
         statuses), `Rejected`, `Unreadable` (all attempts failed) for this resource, `Refused` for the run, `Stopped`. A
-        route with an `own_limit` raises `Throttled` for a 429, and no other request waits for it. A request for a hint
-        never ends the run: 401 is `Forbidden`, and a wait that is too long is `Throttled`.
+        route with an `own_limit` raises `Throttled` for a 429, and no other request waits for it. For a hint neither a
+        401 (`Forbidden`) nor a wait that is too long (`Throttled`) ends the run.
         """
         request = _Request("GET", path, label, params=params, own_limit=own_limit, is_hint=is_hint)
         expected = Expected(shape, (401, *forbidden) if is_hint else forbidden, not_offered)

@@ -322,10 +322,10 @@ _KEYS = (
     Key(
         "project_slugs",
         _slugs,
-        "slugs such as gh/acme/api or circleci/<organization id>/<project id>, patterns such as"
-        " gh/acme/* or !gh/acme/old-*, separated by blanks or commas or as a JSON list",
-        "The projects whose pipelines, workflows and jobs are synced: slugs and patterns, separated by blanks,"
-        " commas or newlines, or as a JSON list.",
+        "slugs such as gh/acme/api or circleci/<organization id>/<project id>, addresses from the browser, patterns"
+        " such as gh/acme/* or !gh/acme/old-*, separated by blanks or commas or as a JSON list",
+        "The projects whose pipelines, workflows and jobs are synced: slugs, addresses from the browser or patterns,"
+        " separated by blanks, commas or newlines, or as a JSON list.",
         json_type=("string", "array"),
         default=[],
         required=True,

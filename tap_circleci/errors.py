@@ -8,14 +8,14 @@ TapError                ends the run with exit 1 and its own sentences, no trace
 └── LocalError          one resource cannot be read: the rest of the run continues
     ├── NotFound        404: deleted, aged out, or not visible to the token; read as empty
     ├── NotOffered      a 4xx with which the service says that it has no such list here; read as empty
-    ├── Forbidden       403 (or 401 of a route with its own permission): named and skipped
+    ├── Forbidden       403 (or 401 of a route with its own permission, or for a hint): named and skipped
     ├── Rejected        any other 4xx, a redirect, another unexpected status: named, exit 1 at the end
     ├── Unreadable      still failing after all attempts: named, exit 1 at the end
     │   └── Moved       the host of a file answers a redirect, which is never followed
     ├── Damaged         a file is complete but cannot be read: a new one is requested
     ├── PageLost        404 for a page in the middle of a list: the rest of the list was not read
     ├── EndlessList     a list without an end: the rest of the list was not read
-    ├── Throttled       429 from a route with its own limit: requested again in another run
+    ├── Throttled       429 from a route with its own limit, or for a hint: requested again in another run
     └── LinkExpired     the address of a file has expired: a new one is requested
 Stopped                 SIGTERM or SIGINT: not an error of the run, so outside the tree
 """
@@ -92,7 +92,8 @@ class EndlessList(LocalError):
 
 
 class Throttled(LocalError):
-    """A route with its own rate limit answered 429; `seconds` is how long it asked to wait, None if it did not say."""
+    """A route with its own rate limit, or a request for a hint, got 429; `seconds` is how long it asked to wait, if it
+    said so."""
 
     def __init__(self, sentence: str, seconds: float | None) -> None:
         super().__init__(sentence)

@@ -10,15 +10,16 @@ A folder that all workers share, /opt/circleci or $CIRCLECI_HOME, holds
 virtualenv of its own. The target is started in the run's folder, so that relative paths in target.json lie there: right
 for a target that writes files, since two programs must not append to the same one.
 
-There are two DAGs. `circleci` runs every hour: each group reads what lies below its projects. `circleci_organizations`
-runs once a day: one task reads what lies below organizations, such as definitions, triggers and schedules. These are
-settings that seldom change, and with many projects most of the calls. With streams of BY_PROJECT that begin at a
-project (builds, insights, variables, keys, webhooks) each group lists the organizations' projects once a run.
+There are two DAGs. `circleci` runs every hour: each group reads the streams below its projects (BY_PROJECT).
+`circleci_organizations` runs once a day: one task reads all other streams, such as definitions, triggers and schedules.
+These are settings that seldom change, and with many projects most of the calls. If the config names extra streams
+directly below projects (builds, insights, variables, keys, webhooks), each group lists the organizations' projects once
+in each run.
 
-A project belongs to a group by its name, so the others keep theirs, and so their state, when you add or remove one. A
-pattern such as gh/acme/*, and the projects of that organization which it names as well, are one group's. Only another
-number of GROUPS moves projects, and a new pattern those that it covers: they are read again. After another number of
-GROUPS, remove the folder `runs`. The rate limit is that of the token: see AT_ONCE.
+The name of a project decides its group. So if you add or remove a project, all others keep their group and its state. A
+pattern such as gh/acme/* and the projects that it covers are in one group. Projects move to another group only with
+another number of GROUPS, or with a new pattern that covers them: they are then read again. After another number of
+GROUPS, remove the folder `runs`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ HOME = Path(os.environ.get("CIRCLECI_HOME", "/opt/circleci"))
 TARGET = os.environ.get("CIRCLECI_TARGET", "target-jsonl")
 GROUPS = int(os.environ.get("CIRCLECI_GROUPS", "8"))
 AT_ONCE = 4
+"""Tasks that run at once on all workers: all share the rate limit of the token."""
 HOSTS = {"github": "gh", "bitbucket": "bb"}
 BY_PROJECT = (
     *("pipelines", "workflows", "jobs", "job_details", "tests", "artifacts", "steps", "step_outputs"),
@@ -49,8 +51,8 @@ BY_PROJECT = (
 )
 """The streams below the projects in project_slugs: each group reads those of its own."""
 
-# The last line that the target prints records what it has stored, also when the tap could not deliver
-# everything: then the task fails, and the next run reads what is missing, not all that is there already.
+# The last line that the target prints records what it has stored, also if the tap could not deliver everything: then
+# the task fails, and the next run reads only what is missing.
 PIPE = """
 cd {folder} || exit
 tap-circleci --config config.json --catalog catalog.json {state} | {target} --config {target_config} > states.jsonl
@@ -63,7 +65,7 @@ exit $(( ended[0] ? ended[0] : ended[1] ))
 
 
 def groups_of_projects() -> list[dict]:
-    """What to run every hour: the pipelines of each group of projects."""
+    """What to run every hour: the streams below the projects of each group."""
     slugs = project_slugs()
     left_out = [slug for slug in slugs if slug.startswith("!")]
     groups: dict[str, list[str]] = {}
@@ -73,7 +75,7 @@ def groups_of_projects() -> list[dict]:
 
 
 def organizations() -> list[dict]:
-    """What to run every day: the lists of the organizations."""
+    """What to run every day: all other streams."""
     return [{"name": "organizations", "slugs": project_slugs(), "by_project": False}]
 
 

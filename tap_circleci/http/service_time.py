@@ -33,10 +33,10 @@ class ServiceTime:
         """The latest time that has certainly passed, None if it is unknown.
 
         The earliest of the service's clocks and this machine's counts: a clock that is ahead would mark events as read
-        that have not happened yet. If this machine's is behind, a row with a later time counts, since it proves that
-        this time has passed, unless one of the service's clocks has not come to it; `moments` are the times of the rows
-        in the answer of that `date`. If the service's answers have no date, it is the latest time of a row that is not
-        later than this machine's.
+        that have not happened yet. `moments` are the times of the rows in the answer of that `date`. A row that is
+        later than this machine's clock shows that this clock is behind; then the row's time counts, unless one of the
+        service's clocks is earlier. If the service's answers have no date, the latest row counts, but at most this
+        machine's time.
         """
         machine = datetime.now(timezone.utc)
         clocks = self._service_clocks(date)

@@ -38,8 +38,8 @@ LOGGER = logging.getLogger(__name__)
 LOOKS_AHEAD = 16
 """Looks at pipelines, per worker, that are begun ahead of the output."""
 PATIENCE = 0.2
-"""Seconds in which the next page of pipelines may come before what is read already is written: a page gives work to all
-threads, and writing waits for lists that are still to come."""
+"""Seconds to wait for the next page of pipelines before writing: a page gives work to all threads, and writing waits
+for lists that are not read yet."""
 REFUSALS = 3
 """403s in a row for a stream in a project, after which this run no longer requests the stream there."""
 
@@ -297,7 +297,7 @@ class Walker:
             found = self._pool.submit((next(self._order),), work)
             yield found
             rows, is_whole = found.result()
-            if not is_whole and not news.is_cut:  # else what always fails would be tried for ever
+            if not is_whole and not news.is_cut:  # if it was cut, a request that always fails would stop the number
                 news = replace(news, as_of=None)
         yield news
         looks = [look for row in rows if (look := descent.hinted(row)) is not None]

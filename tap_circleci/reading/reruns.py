@@ -43,7 +43,7 @@ class News:
 def read_news(client: Client, slug: str, since: int | None, last: datetime | None, now: datetime) -> News:
     """The news in a project's builds from the number `since` on; a first sync (None) only finds the number.
 
-    `last` is when they were last read: builds that had stopped well before are in the tables.
+    `last` is when they were last read: builds that had stopped five minutes before are in the tables.
     """
     listing = pages(client, _SHALLOW, {"project_slug": slug}, 0)
     builds: list[Row] = []

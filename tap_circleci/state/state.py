@@ -54,7 +54,8 @@ class Mark:
 
     `value` is the highest replication key value sent, `start` the start date of the first sync, `seen` what the walk
     has read. `names` are the patterns of parents' names that limited the stream, None if they are unknown. `next_build`
-    is the number at which the next run begins to read a list of builds, `export` the export that the next run reads.
+    is the number at which the next run begins to read a list of builds, `builds_as_of` when that of `find_reruns` was
+    last read, `export` the export that the next run reads.
     """
 
     value: str = ""

@@ -75,7 +75,7 @@ class PipelineWriter:
             elif isinstance(event, News):
                 project.news = event
                 self._report_news(event, project)
-                if not event.workflows:  # no look is owed
+                if not event.workflows:  # no look follows
                     self._keep_number(project)
             else:
                 self._project_done(project)

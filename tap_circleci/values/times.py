@@ -20,7 +20,7 @@ _USUAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.
 _TWO_WAYS = re.compile(r":\d\d[\d.]*\s*(?![ap]m\b)[a-z]+\s*[+-]\s*\d", re.ASCII | re.IGNORECASE)
 """A zone such as GMT+3, which has two meanings: east or west of Greenwich."""
 _NAMED_OFFSET = re.compile(r"( [+-]\d{4}) [A-Z]+", re.ASCII)
-"""The zone as Go writes it, `+0000 UTC`: the offset says all."""
+"""The zone as Go writes it, `+0000 UTC`: only the offset counts."""
 
 
 def iso(text: str) -> datetime:
@@ -40,8 +40,8 @@ def lenient(text: str) -> datetime:
 def moment(value: object) -> datetime | None:
     """The time in a value of the API, or None if there is none or it cannot be parsed.
 
-    The beginning of 1970 and what is before it are none: services write it, or as those in Go year 1, for a time that
-    is not set.
+    A time up to the beginning of 1970 counts as none: services write that, or year 1 as Go does, for a time that is not
+    set.
     """
     try:
         found = lenient(value) if isinstance(value, str) and value else None

@@ -132,7 +132,7 @@ class Look:
     """A pipeline that is to be looked at, for the streams in `as_of`; `date` is the service's time.
 
     Only the id is known of a pipeline that failed before and is not in the part of the list that was read. `is_whole`:
-    for all streams that a look at a pipeline with news is for, so that news adds nothing.
+    the pipeline was looked at for all streams, so news of it adds nothing.
     """
 
     judged: Judged
@@ -242,7 +242,7 @@ class Descent:
 
     @property
     def whole(self) -> frozenset[str]:
-        """The ids of the pipelines that have been looked at so far, as a whole."""
+        """The ids of the pipelines that have been looked at for all streams so far."""
         return frozenset(self._at.whole)
 
     def further(self, lookback: timedelta) -> timedelta | None:
