@@ -42,7 +42,7 @@ def imports(module: str) -> set[str]:
     ],
 )
 def test_some_libraries_are_used_in_one_place(library, users):
-    """HTTP, threads, signals and the writing of messages each have their place."""
+    """HTTP, threads and signals are each used in the listed modules only."""
     assert {module for module in MODULES if library in imports(module)} == users
 
 

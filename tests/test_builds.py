@@ -67,7 +67,7 @@ def next_of(run: Run, slug: str = SLUG) -> int | None:
 
 @pytest.mark.parametrize(("days", "pages", "rows"), [(1, 2, 200), (4, 2, 200), (5, 3, 300), (8, 3, 300), (30, 4, 350)])
 def test_a_first_sync_ends_after_a_page_that_lies_wholly_below_the_start_date(days, pages, rows):
-    """The list is newest first: a page with rows on both sides is followed by another, and all rows read are sent."""
+    """After a page with rows on both sides of the start date another page is read, and all its rows are sent."""
     world = world_of(350)
     start = NOW - days * DAY - HOUR / 2
     with Server(world) as server:
@@ -79,7 +79,7 @@ def test_a_first_sync_ends_after_a_page_that_lies_wholly_below_the_start_date(da
 
 
 def test_builds_without_a_time_end_no_first_sync():
-    """A page of builds that never ran says nothing about the start date: the next page is read."""
+    """After a page of builds that never ran, and so have no time, the next page is read."""
     world = world_of(20, until=NOW - 30 * DAY)
     for number in range(230):
         world.add_build(SLUG, NOW - 20 * DAY + number * MINUTE)
@@ -105,7 +105,7 @@ def test_a_whole_list_costs_one_call_for_each_hundred_builds(builds, pages):
 
 
 def test_a_later_sync_reads_down_to_the_lowest_build_that_was_unfinished():
-    """A build that goes on is read again with all above it; what was read twice in one page is sent once."""
+    """A running build is read again with all above it; a row that two pages have is sent once."""
     world = world_of(250)
     world.add_pipeline(SLUG, NOW - HOUR, workflows=[{"stopped_at": 5 * HOUR}])
     add(world, 30, NOW - 20 * MINUTE, MINUTE / 2)
@@ -129,7 +129,7 @@ def test_a_later_sync_reads_down_to_the_lowest_build_that_was_unfinished():
 
 
 def test_a_build_holds_the_list_up_for_two_days_after_it_was_queued():
-    """What runs for ever holds nothing up after two days, nor does what has no times."""
+    """A build that never ends, or has no times, is waited for no longer than two days."""
     world = world_of(10)
     world.add_ghost(SLUG, NOW - HOUR)
     world.add_build(SLUG, NOW - HOUR / 2)
@@ -144,7 +144,7 @@ def test_a_build_holds_the_list_up_for_two_days_after_it_was_queued():
 
 
 def test_a_job_that_queues_for_hours_and_then_runs_for_five_is_read_to_its_end():
-    """Where the list is read on has nothing to do with how long a build has waited, up to two days."""
+    """A build is read again until it ends, however long it was queued, up to two days."""
     world = world_of(3)
     job: Row = {"name": "gpu", "queued": 20 * HOUR}
     world.add_pipeline(SLUG, NOW + 20 * HOUR, workflows=[{"stopped_at": 5 * HOUR, "jobs": [job]}])
@@ -181,7 +181,7 @@ BEGUN: Row = {"build_num": 7, "queued_at": (NOW - HOUR).isoformat(), "stop_time"
     ],
 )
 def test_the_next_number_is_that_of_the_lowest_unfinished_build(changed, wanted):
-    """Finished for five minutes, two days old, without times or without a number: a build holds nothing up."""
+    """A build counts as finished five minutes after its end, after two days, and without times."""
     done: Row = {"build_num": 9, "queued_at": (NOW - HOUR).isoformat(), "stop_time": (NOW - HOUR / 2).isoformat()}
     assert next_build([done, {**BEGUN, **changed}], NOW, None) == wanted
 
@@ -221,7 +221,7 @@ class WorldClock(FastClock):
 
 
 def test_the_five_minutes_count_from_when_the_list_was_read():
-    """However long a sync takes: a build that had just ended when it was listed is read again."""
+    """A build that had just ended when it was listed is read again, however long that sync took."""
     world = world_of(250)
     with Server(world) as server:
 
@@ -239,7 +239,7 @@ def test_the_five_minutes_count_from_when_the_list_was_read():
 @pytest.mark.parametrize("page", [1, 2])
 @pytest.mark.parametrize("status", [500, 404])
 def test_a_list_that_breaks_off_is_read_again_from_the_same_number(page, status):
-    """What has come is sent; the number moves only once all above it has been read."""
+    """The rows that came are sent, and the number in the state changes only after a complete read."""
     world = world_of(10)
     with Server(world) as server:
         first = read(server)
@@ -255,7 +255,7 @@ def test_a_list_that_breaks_off_is_read_again_from_the_same_number(page, status)
 
 
 def test_a_sync_that_is_cut_anywhere_is_completed_by_the_next():
-    """Cut after any line and resumed in a world that has moved on: nothing is missing."""
+    """After a cut at any line the next run, with newer data in the service, sends all that is missing."""
     world = World(NOW)
     for name in ("api", "web", "app"):
         for number in range(3):
@@ -274,7 +274,7 @@ def test_a_sync_that_is_cut_anywhere_is_completed_by_the_next():
 
 @pytest.mark.parametrize("status", [404, 410, 403])
 def test_without_v1_all_else_is_read_and_the_number_stays(status):
-    """API v1.1 missing or forbidden: no builds, exit 0, and a later sync reads on from the number of the last."""
+    """If API v1.1 is missing or forbidden, the run ends with exit 0 and the state keeps the number."""
     world = world_of(30)
     with Server(world) as server:
         first = read(server)
@@ -292,7 +292,7 @@ def test_without_v1_all_else_is_read_and_the_number_stays(status):
 
 @pytest.mark.parametrize("status", [404, 410, 403])
 def test_a_first_sync_without_v1_leaves_the_next_one_a_first_sync(status):
-    """Where no list of builds was ever read there is no number, and the start date holds once it can be read."""
+    """Without a number the next sync begins at the start date again."""
     world = world_of(30)
     world.v1_status = status
     with Server(world) as server:
@@ -307,7 +307,7 @@ def test_a_first_sync_without_v1_leaves_the_next_one_a_first_sync(status):
 
 
 def test_queue_times_are_those_of_the_details_of_jobs():
-    """To the second, in whatever zone a list writes its times; each job run that has details is a build."""
+    """They are equal to the second, in whatever zone a list writes its times."""
     world = history(40, NOW, SLUG, workflows=1)
     for hours in range(1, 8):
         job: Row = {"name": "gpu", "queued": timedelta(hours=hours, minutes=7, seconds=hours)}
@@ -355,7 +355,7 @@ def happen(world: World, what: str, lasts: timedelta) -> None:
 @settings(max_examples=25)
 @given(events=EVENTS)
 def test_after_each_sync_of_a_life_the_table_is_true(events):
-    """Whatever has happened, wherever earlier syncs were cut: a sync gives all builds as they are, each once."""
+    """After any history and any cut, a sync sends all builds in their present form, each once."""
     world, loaded, state = World(NOW), Tables(), None
     world.add_project(SLUG)
     with Server(world) as server:

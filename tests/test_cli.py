@@ -52,7 +52,7 @@ def test_a_signal_ends_a_wait_of_minutes_at_once(tmp_path: Path, signum, status)
 
 
 def test_a_signal_ends_a_run_whose_answer_does_not_come(tmp_path: Path):
-    """A request that hangs holds nothing up."""
+    """A signal ends the run within seconds while a request waits for its answer."""
     with Server(demo_world(NOW)) as server:
         server.script("/workflow", [Fault(delay=30)])
         with running(server, tmp_path) as process:
@@ -64,7 +64,7 @@ def test_a_signal_ends_a_run_whose_answer_does_not_come(tmp_path: Path):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_signal_ends_a_run_whose_target_does_not_read(tmp_path: Path, unbuffered):
-    """A pipe that is full and read by nobody holds nothing up, and has whole lines in it."""
+    """A signal ends the run also if the pipe is full, and the pipe has only whole lines."""
     config = tmp_path / "config.json"
     with Server(demo_world(NOW)) as server:
         config.write_text(json.dumps(config_for(server)))
@@ -105,7 +105,7 @@ def test_two_things_at_once_end_with_a_sentence(argv):
 
 
 def test_ctrl_c_while_python_imports_is_no_bug():
-    """Whichever of our modules or libraries is being imported: status 130 and not a word."""
+    """Ctrl-C during any import ends the program with status 130 and no output."""
     for module in ("tap_circleci.cli", "tap_circleci.client", "singer", "urllib3", "tap_circleci.sync"):
         found = python(
             "import os, signal, sys",
@@ -120,7 +120,7 @@ def test_ctrl_c_while_python_imports_is_no_bug():
 
 
 def test_importing_the_package_imports_nothing_else():
-    """So that nothing of ours can be interrupted before `main` has said what an interruption means."""
+    """The package imports no other module of ours, so that `main` can first set the handler for Ctrl-C."""
     found = python(
         "import sys",
         "import tap_circleci",
@@ -131,7 +131,7 @@ def test_importing_the_package_imports_nothing_else():
 
 
 def test_a_machine_without_posix_signals_syncs(tmp_path: Path):
-    """Without the names that only POSIX has, as on Windows, a run is whole, and SIGTERM still ends one in order."""
+    """Without the names that only POSIX has, as on Windows, a run is complete, and SIGTERM still ends one in order."""
     with Server(demo_world(NOW)) as server:
         config = config_in(tmp_path, config_for(server))
         lines = [
@@ -166,7 +166,7 @@ def test_a_machine_without_posix_signals_syncs(tmp_path: Path):
 
 
 def test_a_machine_with_few_threads_left_does_with_those(tmp_path: Path):
-    """What cannot start eight threads starts what it can and says so; without any, one sentence and exit 1."""
+    """If not all threads can be started, those that can do the work; without any, exit 1 and one sentence."""
     few = ["import resource, threading", "threading.stack_size(256 * 2**20)", "from tap_circleci import cli, main"]
     limit = "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()"
     with Server(world_of(5)) as server:
@@ -204,7 +204,7 @@ def test_a_bug_is_shown_with_its_traceback_and_without_the_token(tmp_path: Path)
 
 
 def test_a_machine_without_memory_ends_in_a_sentence(tmp_path: Path):
-    """No traceback: exit 1, and what to do."""
+    """If memory runs out, the run ends with exit 1 and a sentence that says what to do."""
     config = config_in(tmp_path, {"token": "t0ken", "project_slugs": "gh/a/b"})
     found = python(
         "from tap_circleci import cli, main",
@@ -246,15 +246,14 @@ def test_help_shows_the_usual_calls():
 
 
 def test_a_token_that_is_no_text_ends_in_a_sentence(tmp_path: Path):
-    """Half a character, which no encoding can hold, is a mistake of the config like others."""
+    """A token with half a character, which no encoding can hold, is a mistake of the config."""
     found = run(["--config", config_in(tmp_path, {"token": "half-a-character-\ud800", "project_slugs": "gh/a/b"})])
     assert (found.status, len(found.criticals())) == (1, 1)
     assert "token must be a personal API token" in found.criticals()[0]
 
 
 def test_discovery_reads_nothing_of_a_config_but_the_extra_streams(tmp_path: Path):
-    """Those that it names follow the eleven in their own order; no token is needed and no other mistake is named, but
-    an extra stream that is not there is."""
+    """Discovery adds the extra streams after the eleven; of the config it checks only their names."""
     usual = [entry["tap_stream_id"] for entry in json.loads("\n".join(run(["--discover"]).lines))["streams"]]
     assert len(usual) == 11
     for named, more in (("", []), ("webhooks, tests", ["tests", "webhooks"]), ("all", list(EXTRA))):

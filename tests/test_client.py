@@ -69,7 +69,7 @@ def anything(_body: Any) -> bool:
 
 @pytest.mark.parametrize("name", PASSING)
 def test_what_passes_leaves_no_trace_in_the_tables(name):
-    """Each fault that may pass, on each route, is waited out and tried again."""
+    """Each temporary fault, on each route, is waited for and retried, and all rows are sent."""
     with Server(world_of()) as server:
         for route in ("/me", "/collaborations", "/private/project", "/pipeline", "/workflow", "/job"):
             server.script(rf"{route}($|\?)", [PASSING[name], PASSING[name]])
@@ -81,7 +81,7 @@ def test_what_passes_leaves_no_trace_in_the_tables(name):
 
 
 def test_an_answer_that_does_not_come_is_asked_for_again():
-    """No request waits longer than request_timeout."""
+    """A read ends after request_timeout, and the request is retried."""
     with Server(world_of(3)) as server:
         server.script("/workflow", [Fault(delay=60)])
         began = time.monotonic()
@@ -92,7 +92,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again():
 
 
 def test_waits_are_as_long_as_the_service_says():
-    """Seconds, a date against the answer's own clock, or what RateLimit-Reset says."""
+    """The wait is the seconds or the date in Retry-After, or the time in RateLimit-Reset."""
     for fault, seconds in (
         ("429 in seconds", 3),
         ("429 with a date", 20),
@@ -107,7 +107,7 @@ def test_waits_are_as_long_as_the_service_says():
 
 
 def test_a_limit_that_is_used_up_for_long_is_asked_about_after_a_minute():
-    """RateLimit-Remaining: 0 with a Reset in an hour holds the run for a minute and says so; then it asks again."""
+    """RateLimit-Remaining: 0 with a Reset in an hour pauses the run for a minute, which is logged; then it goes on."""
     with Server(world_of(1)) as server:
         spent = {"RateLimit-Remaining": "0", "RateLimit-Reset": "3600"}
         server.script("/collaborations", [Fault(None, spent)])
@@ -132,7 +132,7 @@ class HeldClock(FastClock):
 
 
 def test_while_asked_to_wait_no_request_leaves():
-    """After a 429 all workers are silent until its wait is over, but for what was under way."""
+    """After a 429 no worker sends a request until the wait is over; those in flight are completed."""
     clock, sent = HeldClock(), []
 
     def watch() -> None:
@@ -179,7 +179,7 @@ def test_six_refusals_of_two_seconds_each_are_waited_for_almost_a_minute():
 
 
 def test_an_incident_has_one_line_a_minute_and_a_count():
-    """One request in three refused the first time: tens of refusals fill no log."""
+    """If a third of the requests is refused once, the log has one line a minute, not one for each refusal."""
     with Server(world_of(60)) as server:
         numbers = itertools.count(1)
         server.fault = lambda path, nth: (
@@ -195,7 +195,7 @@ def test_an_incident_has_one_line_a_minute_and_a_count():
 
 
 def test_the_wait_that_ends_a_run_is_counted():
-    """Who asks to wait for longer than a minute is not asked again; the minute counts as waited."""
+    """A wait of more than a minute ends the run after a minute, and that minute counts as waited."""
     with Wire(answer(b"", "Retry-After: 90\r\n", "429 No")) as wire:
         client = client_of(wire.url)
         with pytest.raises(Refused, match="asked to wait 90 s; given up after 60 s of waiting"):
@@ -204,7 +204,7 @@ def test_the_wait_that_ends_a_run_is_counted():
 
 
 def test_an_answer_for_which_there_is_no_memory_ends_the_run_in_a_sentence(tmp_path: Path):
-    """The machine's limit is one sentence, exit 1, and no traceback."""
+    """If memory runs out, the run ends with exit 1 and one sentence, without a traceback."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     packed = b"".join([*(packer.compress(b" " * 2**20) for _ in range(200)), packer.flush()])
     with Wire(answer(packed, "Content-Encoding: gzip\r\n")) as wire:
@@ -233,7 +233,7 @@ def test_a_bad_token_is_named_at_once():
 
 
 def test_a_token_that_is_revoked_in_the_middle_ends_all_requests():
-    """After a 401 nothing more is asked, whatever comes before it in the order of the output."""
+    """After a 401 no request is sent any more, also none that is earlier in the order of the output."""
     with Server(world_of(100)) as server:
         slow, name = pipeline_ids(server.world)[38:40]
         server.fault = lambda path, nth: Fault(401) if name in path else Fault(delay=1) if slow in path else None
@@ -254,7 +254,7 @@ def test_the_token_is_hidden_where_an_answer_is_cut():
 
 
 def test_a_service_that_knows_nobody_is_named_at_once():
-    """GET /me answers 404, as to a project token or where no CircleCI is: exit 1 after one call says both."""
+    """If GET /me answers 404 (a project token, or no CircleCI there), the run ends with exit 1 after one call."""
     with Server(world_of()) as server:
         server.script("/me", [Fault(404)])
         run = sync(server)
@@ -265,7 +265,7 @@ def test_a_service_that_knows_nobody_is_named_at_once():
 
 @pytest.mark.parametrize("status", [400, 405, 409, 410, 414, 415, 422, 451, 304, 302])
 def test_a_status_without_a_reaction_of_its_own_leaves_out_one_resource(status):
-    """The API's own words name it, exit 1; the rest is delivered, and it is asked for again in the next run."""
+    """It is named in the API's own words with exit 1, the rest is delivered, and the next run requests it again."""
     with Server(world_of()) as server:
         ids = pipeline_ids(server.world)
         server.script(f"/pipeline/{ids[5]}/workflow", [Fault(status, {}, {"message": "Bad\n id."})])
@@ -281,7 +281,7 @@ def test_a_status_without_a_reaction_of_its_own_leaves_out_one_resource(status):
 
 
 def test_a_token_without_an_owner_ends_the_run():
-    """Whatever GET /me answers instead of whose token it is: exit 1 after one call."""
+    """If GET /me does not say whose token it is, the run ends with exit 1 after one call."""
     for status, said in ((400, "GET /api/v2/me: 400"), (403, "GET /api/v2/me: 403"), (304, "GET /api/v2/me: 304")):
         with Server(world_of()) as server:
             server.script("/me", [Fault(status)])
@@ -292,7 +292,7 @@ def test_a_token_without_an_owner_ends_the_run():
 
 
 def test_a_proxy_that_asks_for_a_password_is_named():
-    """407 is the proxy's answer, not CircleCI's; nothing else is asked."""
+    """A 407 is reported as the proxy's answer, and no other request is sent."""
     with Wire(answer(b"", status="407 Proxy Authentication Required"), answer(PAGE)) as wire:
         client = client_of(wire.url)
         for _ in range(2):
@@ -324,7 +324,7 @@ def test_a_404_shows_whether_the_token_was_proven_since():
 
 
 def test_a_page_token_that_is_no_text_is_a_page_that_is_lost():
-    """Half a character as a page token: a sentence and exit 1, what came before is delivered."""
+    """Half a character as a page token gives a sentence and exit 1; the pages before it are delivered."""
     with Server(world_of(5)) as server:
         items = server.world.pipelines([server.world.project("gh/acme/api")["id"]])
         page = json.dumps({"items": items, "next_page_token": "\ud83d"})
@@ -336,7 +336,7 @@ def test_a_page_token_that_is_no_text_is_a_page_that_is_lost():
 
 
 def test_a_redirect_is_never_followed():
-    """The token goes to no other host: a redirect is an error, also one that leads nowhere."""
+    """A redirect is an error, also one without a valid address, so the token goes to no other host."""
     with Server(world_of()) as elsewhere:
         for location in (f"{elsewhere.url}/api/v2/me", "http://[::1", "/caf\xe9"):
             with Server(world_of()) as server:
@@ -348,7 +348,7 @@ def test_a_redirect_is_never_followed():
 
 
 def test_a_missing_certificate_file_is_named(tmp_path, monkeypatch):
-    """REQUESTS_CA_BUNDLE that leads nowhere ends the run with a sentence, before anything is sent."""
+    """If the file in REQUESTS_CA_BUNDLE does not exist, the run ends with a sentence before any request."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nowhere.pem"))
     with Server(world_of()) as server:
         run = sync(server, base_url="https://circleci.invalid")
@@ -357,7 +357,7 @@ def test_a_missing_certificate_file_is_named(tmp_path, monkeypatch):
 
 
 def test_a_date_of_which_nothing_can_be_reckoned_is_none():
-    """With a Date header at the end of time, this machine's clock serves."""
+    """If the Date header is at the end of time, this machine's clock is used."""
     with Server(world_of(1)) as server:
         server.fault = lambda path, nth: Fault(None, {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"})
         run = sync(server)
@@ -388,7 +388,7 @@ def test_an_answer_has_the_time_of_the_service():
     ids=["headers", "body", "chunks", "hints"],
 )
 def test_an_answer_that_drips_is_a_failed_attempt(endless):
-    """A whole answer may take five times request_timeout, however often a byte of it comes."""
+    """A whole answer may take five times request_timeout, also if its bytes come one by one."""
     with Wire(endless, answer(PAGE)) as wire:
         found = client_of(wire.url, request_timeout=0.5).get("/x", {}, "x", is_page)
         assert len(wire.requests) == 2
@@ -396,14 +396,14 @@ def test_an_answer_that_drips_is_a_failed_attempt(endless):
 
 
 def test_an_answer_that_is_slow_but_comes_within_its_time_is_taken():
-    """A byte now and then is no drip, as long as the whole is there in time."""
+    """An answer whose bytes come slowly is accepted if all of it comes within its time."""
     with Wire(drip(answer(PAGE), 0.001)) as wire:
         client_of(wire.url, request_timeout=5).get("/x", {}, "x", is_page)
         assert len(wire.requests) == 1
 
 
 def test_a_body_of_any_size_takes_bounded_memory_and_ends_in_a_sentence():
-    """300 MB of blanks in a megabyte of gzip: refused at 256 MB, once, and no more than that is held."""
+    """300 MB of blanks in a megabyte of gzip are refused at 256 MB, after one attempt."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     packed = b"".join([*(packer.compress(b" " * 2**20) for _ in range(300)), packer.flush()])
     with Wire(answer(packed, "Content-Encoding: gzip\r\n")) as wire:
@@ -423,7 +423,7 @@ def test_a_body_of_any_size_takes_bounded_memory_and_ends_in_a_sentence():
     "deep", [b'{"message":' * 5000, b'{"message":' + b"[" * 5000 + b"]" * 5000 + b"}", b"[" * 10**6]
 )
 def test_the_body_of_an_error_may_be_nested_as_deeply_as_it_likes(deep):
-    """A status is judged by itself, from 400 to 409."""
+    """Each status from 400 to 409 has its reaction also if its body is nested too deeply to be decoded."""
     for status in range(400, 410):
         expected = {401: Refused, 403: Forbidden, 404: NotFound, 407: Refused, 408: Unreadable}.get(status, Rejected)
         with Wire(answer(deep, status=f"{status} No")) as wire, pytest.raises(expected):
@@ -432,7 +432,7 @@ def test_the_body_of_an_error_may_be_nested_as_deeply_as_it_likes(deep):
 
 @pytest.mark.parametrize("body", [b"cut", b"\x1f\x8bbroken", b"x" * 10**6], ids=["cut", "damaged", "large"])
 def test_an_error_whose_body_cannot_be_read_is_what_its_status_says(body):
-    """A 404 with a body that is cut, damaged or without end is a 404."""
+    """A 404 whose body is cut, damaged or endless is still a 404."""
     whole = f"HTTP/1.1 404 No\r\nContent-Length: {len(body) + 5}\r\nConnection: close\r\n\r\n".encode() + body
     with Wire(whole) as wire, pytest.raises(NotFound):
         client_of(wire.url).get("/x", {}, "x", is_page)
@@ -443,7 +443,7 @@ def test_an_error_whose_body_cannot_be_read_is_what_its_status_says(body):
     "early", [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n"]
 )
 def test_preliminary_answers_end_nothing(early):
-    """What comes before the answer is passed over, however often, and the connection is kept."""
+    """Informational answers (1xx) are skipped, any number of them, and the connection is kept."""
     with Wire(early + answer(PAGE), b"HTTP/1.1 100 Continue\r\n\r\n" + early * 3 + answer(PAGE)) as wire:
         client = client_of(wire.url)
         for _ in range(2):
@@ -515,7 +515,7 @@ def test_a_certificate_that_does_not_verify_is_not_tried_again(tmp_path: Path, m
 
 
 def test_an_answer_over_tls_that_drips_or_is_whole_is_treated_alike(tmp_path: Path, monkeypatch):
-    """The bound on the whole answer holds over TLS, and the connection is closed when the service says so."""
+    """The time limit for a whole answer also holds over TLS, and the connection is closed if the service says so."""
     pem = certificate(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
     endless = drip(HEAD + b"Content-Length: 99999\r\n\r\n", 0.01, b" ")
@@ -552,7 +552,7 @@ def test_a_proxy_of_the_environment_is_used_with_its_password_and_without_the_to
 
 
 def test_a_file_comes_through_the_proxy_too(circleci_behind_a_proxy):
-    """A download has the same certificates and proxies."""
+    """A download uses the same certificates and proxies."""
     _, proxy = circleci_behind_a_proxy
     assert b"".join(client_of("https://circleci.test").download("https://circleci.test/f", "file")) == PAGE
     assert proxy.asked == ["circleci.test:443"]
@@ -562,7 +562,7 @@ def test_a_file_comes_through_the_proxy_too(circleci_behind_a_proxy):
     ("name", "said"), [("other.test", "ostname mismatch"), ("circleci.test", "self.signed certificate")]
 )
 def test_a_proxy_changes_nothing_about_who_is_trusted(name, said, circleci_behind_a_proxy, tmp_path, monkeypatch):
-    """A certificate for another host, or one that nobody has vouched for, ends the run, for a file the file."""
+    """A certificate for another host, or of an unknown authority, ends the run, and for a file only the file."""
     monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
     pem = certificate(tmp_path, name)
     if name == "other.test":
@@ -590,7 +590,7 @@ def test_a_proxy_changes_nothing_about_who_is_trusted(name, said, circleci_behin
     ],
 )
 def test_a_proxy_that_refuses_is_named_at_once(status, said, monkeypatch):
-    """It is asked once, and no file is to blame for it but the one that was wanted."""
+    """A proxy that refuses gets one request; for a download only that file counts as failed."""
     for variable in ("NO_PROXY", "no_proxy", "https_proxy"):
         monkeypatch.delenv(variable, raising=False)
     with Proxy(0, status) as proxy:
@@ -605,7 +605,7 @@ def test_a_proxy_that_refuses_is_named_at_once(status, said, monkeypatch):
 
 
 def test_a_proxy_that_fails_is_tried_again(monkeypatch):
-    """502 to a tunnel may pass: five attempts, and a sentence that names the proxy."""
+    """If the proxy answers 502, there are five attempts, and the sentence names the proxy."""
     for variable in ("NO_PROXY", "no_proxy", "https_proxy"):
         monkeypatch.delenv(variable, raising=False)
     with Proxy(0, "502 Bad Gateway") as proxy:
@@ -616,10 +616,8 @@ def test_a_proxy_that_fails_is_tried_again(monkeypatch):
 
 
 def test_no_thread_parses_the_certificates_for_itself(tmp_path: Path, monkeypatch):
-    """Sessions over TLS share one context: the file of certificates may go once the first request has left.
-
-    Nor is anything added to it: who names certificates trusts no others.
-    """
+    """All sessions share one TLS context with only the named certificates, whose file may be removed after the first
+    request."""
     pem = certificate(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
     with Wire(answer(PAGE, "Connection: close\r\n"), tls=pem) as wire:
@@ -679,7 +677,7 @@ def test_a_post_carries_the_body_the_token_and_nothing_more():
 
 @pytest.mark.parametrize("status", ["408 No", "500 No", "503 No", "599 No"])
 def test_a_post_that_was_not_carried_out_is_repeated(status):
-    """The service says itself that it failed: five attempts."""
+    """If the service itself says that it failed, there are five attempts."""
     with Wire(answer(b"", status=status), answer(b"{}")) as wire:
         client_of(wire.url).post("/x", {}, "x", anything)
         assert len(wire.requests) == 2
@@ -689,7 +687,7 @@ def test_a_post_that_was_not_carried_out_is_repeated(status):
 
 
 def test_a_post_that_never_left_is_repeated():
-    """Nobody listens: five attempts, and a sentence."""
+    """If no connection can be made, there are five attempts, and then a sentence."""
     with Wire(None) as wire:
         url = wire.url
     client = client_of(url)
@@ -712,7 +710,7 @@ def test_a_post_that_never_left_is_repeated():
     ids=["closed", "timeout", "cut", "no JSON", "wrong shape", "502", "504"],
 )
 def test_a_post_that_may_have_been_carried_out_is_not_repeated(said):
-    """Nobody knows whether the service has done it: one request and a sentence that says so."""
+    """If it is unknown whether the service has done it, there is one request and a sentence that says so."""
     with Wire(said) as wire:
         with pytest.raises(Unreadable, match="CircleCI may have done it all the same, so it is not repeated"):
             client_of(wire.url, request_timeout=0.2).post("/x", {}, "x", lambda body: isinstance(body, dict))
@@ -734,7 +732,7 @@ def test_a_post_that_is_refused_is_reported_once(status, error):
 
 
 def test_a_post_goes_over_a_connection_of_its_own():
-    """A connection that the service has meanwhile closed never makes a POST fail."""
+    """A POST does not fail because the service has closed a kept connection."""
     with Wire(answer(PAGE), answer(b"{}")) as wire:
         client = client_of(wire.url)
         client.get("/x", {}, "x", is_page)
@@ -765,13 +763,13 @@ def test_a_file_comes_unpacked_however_it_is_packed(body, headers):
 
 
 def test_an_empty_file_is_no_cut_one():
-    """Nothing at all is a file, too."""
+    """A file of no bytes is read as empty, not as broken."""
     with Wire(answer(b"")) as wire:
         assert list(client_of("https://circleci.invalid").download(wire.url, "file")) == []
 
 
 def test_a_file_is_asked_for_with_our_user_agent_and_nothing_else(monkeypatch, tmp_path: Path):
-    """No token, no cookie, no netrc, no Accept: whatever another answer set and whatever lies at home."""
+    """The request has no token, no cookie, no netrc entry and no Accept header."""
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password hush\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     cookie = "Set-Cookie: a=b; Path=/\r\n"
@@ -788,7 +786,7 @@ def test_a_file_is_asked_for_with_our_user_agent_and_nothing_else(monkeypatch, t
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 def test_an_expired_address_is_reported_at_once(status):
-    """The caller asks for a fresh one; neither the token nor the rest of the run is to blame."""
+    """An expired address is reported after one attempt, so that the caller can ask for a fresh one."""
     with Wire(answer(b"<Error/>", status=f"{status} No"), answer(PAGE)) as wire:
         client = client_of(wire.url)
         with pytest.raises(LinkExpired, match=rf"^the file at 127\.0\.0\.1: .*\({status}\)$"):
@@ -813,7 +811,7 @@ def test_an_expired_address_is_reported_at_once(status):
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_download_that_breaks_off_goes_on_where_it_was(first, packed):
-    """No byte is lost and none is given twice, wherever the connection broke."""
+    """No byte is lost and none is given twice, at whatever byte the connection broke."""
     with Wire(first, answer(gzipped(FILE) if packed else FILE)) as wire:
         client = client_of("https://circleci.invalid")
         assert b"".join(client.download(wire.url, "file")) == FILE
@@ -821,7 +819,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(first, packed):
 
 
 def test_a_download_that_breaks_off_each_time_ends_in_a_sentence():
-    """Five attempts, and what came is what came; the query is shown nowhere."""
+    """After five attempts a sentence names the file without its query; the bytes that came were given."""
     with Wire(lambda connection: connection.sendall(answer(FILE)[:200_000])) as wire:
         with pytest.raises(Unreadable) as broken:
             list(client_of("https://circleci.invalid").download(f"{wire.url}/f?sig=secret", "file"))
@@ -836,7 +834,7 @@ def test_a_download_that_breaks_off_each_time_ends_in_a_sentence():
     ids=["short", "damaged"],
 )
 def test_a_file_that_is_damaged_each_time_is_told_from_one_that_breaks_off(packed):
-    """A whole file that cannot be decompressed stays so; one whose end may be missing may come whole another time."""
+    """A whole gzip file that cannot be decompressed is `Damaged`; one whose end may be missing is `Unreadable`."""
     last = answer(packed, "Connection: close\r\n")  # each attempt needs a connection of its own
     cut = last.replace(b"Content-Length: " + str(len(packed)).encode() + b"\r\n", b"")
     assert cut != last
@@ -850,7 +848,7 @@ def test_a_file_that_is_damaged_each_time_is_told_from_one_that_breaks_off(packe
 
 @pytest.mark.parametrize("other", [FILE[:-300_000] + b"!" * 300_000, FILE[:100_000], b"X" + FILE[1:]])
 def test_a_file_that_changes_between_two_attempts_is_not_mixed(other):
-    """What was given of the first must be what the second begins with."""
+    """If the second attempt does not begin with the bytes that were given, the file is an error."""
     part = len(FILE) - 100_000
     source = Wire(lambda connection: connection.sendall(answer(FILE)[:part]), answer(other))
     with source as wire, pytest.raises(Unreadable, match="it changed while it was read"):
@@ -875,7 +873,7 @@ def test_a_file_that_changes_between_two_attempts_is_not_mixed(other):
     ],
 )
 def test_an_address_that_is_not_safe_is_not_asked(url):
-    """Plain http to another machine, a password, no URL at all: a sentence for this file alone, and no request."""
+    """Plain http to another machine, a password or no URL gives a sentence for this file and no request."""
     client = client_of("https://circleci.invalid")
     with pytest.raises(Unreadable) as refused:
         list(client.download(url, "file"))
@@ -884,7 +882,7 @@ def test_an_address_that_is_not_safe_is_not_asked(url):
 
 
 def test_a_redirect_of_a_file_is_not_followed():
-    """Whatever it leads to."""
+    """A redirect of a file is an error, to whatever address it leads."""
     with Wire(answer(FILE)) as elsewhere, Wire(answer(b"", f"Location: {elsewhere.url}\r\n", "302 Found")) as wire:
         with pytest.raises(Unreadable, match="redirect"):
             list(client_of("https://circleci.invalid").download(wire.url, "file"))
@@ -892,7 +890,7 @@ def test_a_redirect_of_a_file_is_not_followed():
 
 
 def test_a_file_may_take_as_long_as_it_needs():
-    """More than five times the timeout is fine while blocks come, and for a reader that takes its time."""
+    """More than five times the timeout is allowed while blocks come, also for a slow reader."""
 
     def slowly(connection):
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 180000\r\n\r\n")
@@ -913,7 +911,7 @@ def test_a_file_may_take_as_long_as_it_needs():
 
 
 def test_a_file_that_drips_is_a_failed_attempt():
-    """A byte now and then is no download."""
+    """A download that is slower than the limit is a failed attempt."""
     with Wire(drip(answer(FILE), 0.02), answer(FILE)) as wire:
         client = client_of("https://circleci.invalid", request_timeout=0.5)
         assert b"".join(client.download(wire.url, "file")) == FILE

@@ -46,7 +46,7 @@ def test_a_config_has_a_field_for_every_key():
 
 
 def test_every_mistake_is_named_at_once(tmp_path: Path):
-    """Each wrong item of a list, and unknown keys also where something else is wrong."""
+    """Each wrong item of a list is named, and unknown keys also if something else is wrong."""
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"project_slugs": "gh/acme gl/x/y gh/ok/api", "max_worker": 3, "job_names": ["", 5]}))
     path.chmod(0o600)
@@ -81,7 +81,7 @@ def test_a_default_is_the_same_as_its_value():
     ],
 )
 def test_extra_streams_come_in_any_customary_way(value, streams):
-    """Blanks, commas, newlines, a JSON list, or all; each once, in the order of the streams."""
+    """They come with blanks, commas or newlines between them, as a JSON list, or as all; each counts once."""
     assert checked(extra_streams=value).extra_streams == streams
 
 
@@ -96,7 +96,7 @@ def test_extra_streams_come_in_any_customary_way(value, streams):
     ],
 )
 def test_job_names_come_in_any_customary_way(value, wanted, unwanted):
-    """A text with blanks or commas, or a JSON list for names with blanks in them."""
+    """They come as a text with blanks or commas, or as a JSON list for names with blanks in them."""
     names = checked(job_names=value).job_names
     assert [names.matches(name) for name in wanted + unwanted] == [True] * len(wanted) + [False] * len(unwanted)
 
@@ -116,12 +116,12 @@ def test_job_names_come_in_any_customary_way(value, wanted, unwanted):
     ],
 )
 def test_slugs_come_in_any_customary_way(value, slugs):
-    """Blanks, commas, newlines or a JSON list; duplicates, also under another name of the host, once."""
+    """They come with blanks, commas or newlines between them or as a JSON list; a duplicate counts once."""
     assert list(checked(project_slugs=value).project_slugs.single) == slugs
 
 
 def test_only_a_look_at_what_the_token_sees_does_without_projects():
-    """--check and --get need a token and nothing else; a list of no projects is the same as none."""
+    """Only --check and --get work without project_slugs; an empty list counts as a missing key."""
     for value in (None, "", ",", [], "[]"):
         raw = {**SOUND, "project_slugs": value}
         assert config.check(raw, "config.json", ("project_slugs",)).project_slugs == ProjectSlugs()
@@ -133,7 +133,7 @@ def test_only_a_look_at_what_the_token_sees_does_without_projects():
 
 @pytest.mark.parametrize("value", [None, "", " ", ",", [], "[]"])
 def test_job_names_without_a_name_mean_all_jobs(value):
-    """A list of nothing is what a form that nobody has filled in gives; an empty name in a list is a mistake."""
+    """An empty list means all jobs, as an empty form gives it; an empty name in a list is a mistake."""
     assert checked(job_names=value).job_names == JobNames()
 
 
@@ -248,7 +248,7 @@ def test_a_token_in_a_wrong_place_is_not_quoted():
 
 
 def test_all_mistakes_are_named_at_once():
-    """Mistakes in config, catalog and state come in one go, before any request."""
+    """The mistakes in config, catalog and state are all named in one run, before any request."""
     with Server(odd_world(NOW)) as server:
         found = sync(server, token=7, max_workers="x", catalog={"streams": 5}, state={"bookmarks": {"jobs": {"a": 1}}})
         assert server.calls == 0
@@ -314,7 +314,7 @@ def test_a_config_that_others_can_read_is_warned_about(tmp_path: Path):
     ],
 )
 def test_a_moment_in_the_future_is_a_mistake(state):
-    """By the service's clock, not this machine's, nothing was synced tomorrow, and no first sync began there."""
+    """A start date or a time in the state that is in the future by the service's clock is refused."""
     with Server(odd_world(NOW)) as server:
         found = sync(server, state=state, start_date="2028-01-01")
         assert server.calls == 1
@@ -383,7 +383,7 @@ def test_any_json_gives_a_sentence_or_a_value(raw, value):
     ],
 )
 def test_a_file_that_is_no_json_object_is_named_in_a_sentence(tmp_path: Path, content, told):
-    """The sentence names the file and its role, and where the JSON ends to be one."""
+    """The sentence names the file, its role, and the place at which it is no longer JSON."""
     path = tmp_path / "catalog.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(BadInput) as error:

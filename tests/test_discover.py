@@ -38,7 +38,7 @@ def test_discovery_needs_neither_config_nor_network(tmp_path: Path):
 
 
 def test_the_catalog_says_what_identifies_and_moves_a_stream(catalog):
-    """Keys, replication, parents and what is automatic stand in the catalog."""
+    """The catalog has keys, replication keys and methods, parents, and which fields are automatic."""
     for entry in catalog["streams"]:
         stream = STREAMS[entry["tap_stream_id"]]
         top = metadata(entry)
@@ -64,7 +64,7 @@ def test_any_stream_can_be_selected_alone(stream):
 
 
 def test_without_any_selection_all_is_selected_and_with_one_only_that(catalog):
-    """A fresh catalog selects all; one `selected` true, also the old way in the schema, all but that no more."""
+    """A fresh catalog selects all streams; once one is marked `selected`, only marked ones count."""
     with Server(odd_world(NOW)) as server:
         assert {m["stream"] for m in sync(server, catalog=catalog).messages if "stream" in m} == set(DEFAULT)
         old = json.loads(json.dumps(catalog))
@@ -77,7 +77,7 @@ def test_without_any_selection_all_is_selected_and_with_one_only_that(catalog):
 
 
 def test_fields_may_be_deselected_the_old_way_in_a_catalog_that_was_discovered(catalog):
-    """`"selected": false` in the schema counts beside metadata that says nothing of it, and not against metadata."""
+    """`"selected": false` in the schema counts unless the metadata says otherwise."""
     chosen = json.loads(json.dumps(catalog))
     entry = next(entry for entry in chosen["streams"] if entry["tap_stream_id"] == "pipelines")
     entry["schema"]["selected"] = True
@@ -127,7 +127,7 @@ def test_a_field_that_no_schema_names_is_warned_about_once():
 
 @pytest.mark.parametrize("place", ["metadata", "entry"])
 def test_a_stream_may_be_asked_for_in_full(catalog, place):
-    """FULL_TABLE in the metadata or on the stream, as Meltano writes it, holds for incremental streams."""
+    """FULL_TABLE in the metadata or on the stream, as Meltano writes it, applies to incremental streams."""
     chosen = json.loads(json.dumps(catalog))
     for entry in chosen["streams"]:
         if entry["tap_stream_id"] in ("pipelines", "deploy", "context"):
@@ -172,7 +172,7 @@ def test_a_catalog_names_each_stream_once(catalog):
 
 
 def test_extra_streams_are_for_those_who_ask(catalog):
-    """Without a catalog the config names them; with one the catalog wins, whatever the config says."""
+    """Without a catalog the config names the extra streams; with one only the catalog counts."""
     assert set(EXTRA).isdisjoint(select(None, "").schemas)
     assert select(None, "", ("webhooks",)).schemas.keys() - select(None, "").schemas.keys() == {"webhooks"}
     assert select(catalog, "c", EXTRA).schemas.keys() == select(None, "").schemas.keys()

@@ -56,7 +56,7 @@ def named_streams(table: list[list[str]]) -> list[str]:
 
 
 def test_the_readme_is_read_in_five_minutes():
-    """What is longer belongs to docs/."""
+    """The README has at most 140 lines."""
     assert len(PAGES["README.md"].splitlines()) <= 140
 
 
@@ -74,7 +74,7 @@ def test_the_config_table_names_every_key_and_default():
 
 @pytest.mark.parametrize(("page", "heading"), [("README.md", "Streams"), ("operations.md", "What it costs")])
 def test_every_stream_is_described_once(page, heading):
-    """In the README with what its rows are, in the operations with what it costs."""
+    """The README says what its rows are, operations.md what it costs."""
     assert sorted(named_streams(cells(section(page, heading)))) == sorted(
         path.stem for path in (ROOT / "tap_circleci" / "schemas").iterdir()
     )
@@ -92,7 +92,7 @@ def test_incremental_streams_are_listed_with_their_replication_key():
 
 
 def test_the_page_of_streams_is_that_of_the_code():
-    """`make docs` was run: every stream, every column, with type and meaning."""
+    """docs/streams.md is what `make docs` writes: every stream and every column with type and meaning."""
     assert STREAMS_PAGE.read_text(encoding="utf-8") == streams_page()
 
 
@@ -144,7 +144,8 @@ def test_the_state_shown_is_what_a_run_writes():
 
 
 def test_the_example_of_costs_counts_right():
-    """A call per 20 pipelines, one for the workflows of each, one for the jobs of each workflow, one per job below."""
+    """The calls are one for 20 pipelines, one for each pipeline's workflows, each workflow's jobs and each job's
+    details."""
     world = World(NOW)
     project = world.add_project("gh/acme/api")
     for number in range(40):
@@ -171,7 +172,7 @@ def test_the_debug_line_shown_is_what_a_run_writes(monkeypatch):
 
 
 def test_a_stream_that_is_taken_out_of_the_state_is_read_again_and_no_other(tmp_path: Path, monkeypatch):
-    """The lines of docs/state.md do what they say."""
+    """The commands in docs/state.md reset one stream and one project, and nothing else."""
     (block,) = fenced("state.md", "reset")
     (lines,) = re.findall(r"<<'END'\n(.*)END\n", block, re.DOTALL)
     monkeypatch.chdir(tmp_path)
@@ -269,7 +270,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_description_of_the_package_has_no_link_into_the_repository():
-    """What the package index shows has no picture and no link that lead nowhere there, and all other words."""
+    """The package index shows the README's words without its pictures and its links into the repository."""
     command = [sys.executable, "-W", "ignore", "setup.py", "--long-description"]
     shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8").stdout
     assert re.findall(r"\]\((?!https://)", shown) == []
@@ -279,7 +280,7 @@ def test_the_description_of_the_package_has_no_link_into_the_repository():
 
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_commands_are_tried(page):
-    """Each block of commands, but for how to install, says by its mark how it is tested; targets of make exist."""
+    """The mark of each block of commands says how it is tested, and each target of make exists."""
     blocks = re.findall(r"(?:<!-- (\w+) -->\n)?```sh\n(.*?)```", PAGES[page], re.DOTALL)
     assert [text for mark, text in blocks if mark not in (*MARKS, "install")] == []
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -287,7 +288,7 @@ def test_commands_are_tried(page):
 
 
 def test_the_drawing_of_the_layers_names_the_modules():
-    """CONTRIBUTING.md names each module but those that only start the program and show a line."""
+    """CONTRIBUTING.md names each module, except those that only start the program and the live line."""
     drawn = section("CONTRIBUTING.md", "How the code is laid out")
     names = {name.removesuffix(".__init__").rpartition(".")[2] for name in MODULES}
     assert {name for name in names if not re.search(rf"\b{name}\b", drawn)} == {"terminal", "__init__", "__main__"}

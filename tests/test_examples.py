@@ -30,7 +30,7 @@ def airflow(monkeypatch) -> ModuleType:
 
 
 def test_the_groups_of_airflow_read_what_lies_below_the_named_projects(airflow):
-    """The walk and all that is read only for the named projects is dealt to the groups, each stream once."""
+    """BY_PROJECT has the streams of the walk and those that are read only for the named projects, each once."""
     roots = [ROOT, *(stream for stream in STREAMS.values() if stream.timing.configured_only)]
     families = {one.name for root in roots for one in family_of(root)}
     assert set(airflow.BY_PROJECT) == families
@@ -47,7 +47,7 @@ def test_what_lies_below_organizations_is_read_by_a_run_of_its_own(airflow, monk
 
 
 def test_a_pattern_and_the_slugs_that_it_covers_are_one_group_of_airflow(airflow):
-    """However a host is spelled; slugs that no pattern covers are spread, each by its own name."""
+    """A host may be spelled in two ways; slugs that no pattern covers are spread, each by its own name."""
     airflow.GROUPS = 10**9
     groups = airflow.dealt(["gh/acme/web-*", "gh/acme/*-api", "github/acme/web-shop", "GH/acme/api", "gh/other/web-1"])
     assert groups["gh/acme/web-*"] == groups["github/acme/web-shop"] == groups["gh/acme/*-api"]
@@ -56,6 +56,6 @@ def test_a_pattern_and_the_slugs_that_it_covers_are_one_group_of_airflow(airflow
 
 
 def test_the_meltano_definition_is_that_of_the_code():
-    """The settings are those that --about prints: `make docs` writes them."""
+    """The settings in the example are what `make docs` writes from the keys of the config."""
     assert SETTINGS.search(MELTANO.read_text(encoding="utf-8"))
     assert meltano_file() == MELTANO.read_text(encoding="utf-8")

@@ -105,7 +105,7 @@ TEXTS = st.none() | st.text(
 
 @given(table=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=5), doubled=st.booleans(), size=st.integers(1, 40))
 def test_any_text_comes_through(table, doubled, size):
-    """Whatever the texts are and wherever blocks end, rows are read as they were written."""
+    """Rows are read as they were written, with any text and any division into blocks."""
     names = ("JOB_NAME", "VCS_BRANCH", "WORKFLOW_NAME")
     content = csv_of([dict(zip(names, line, strict=True)) for line in table], names, doubled=doubled)
     assert [tuple(row.values()) for row in read(content, size)] == table
@@ -141,7 +141,7 @@ def test_a_file_comes_in_tables_of_bounded_size():
     ],
 )
 def test_what_is_no_export_is_not_read_as_one(content, reason):
-    """A page of HTML, a file that is cut, and one without lines are damaged as a whole."""
+    """A page of HTML, a file that is cut and one without a header are damaged as a whole."""
     with pytest.raises(Damaged, match=reason):
         parts(content)
 
@@ -159,7 +159,7 @@ def test_what_is_no_export_is_not_read_as_one(content, reason):
 )
 @pytest.mark.parametrize("times", [1, 3 * ROWS_AT_ONCE])
 def test_a_row_that_cannot_be_read_costs_that_row_only(line, reason, times):
-    """It is left out and named by its line, however many there are, and every other row is read."""
+    """Such rows are left out and the first is named by its line; every other row is read."""
     if len(line) > LONGEST_LINE and times > 1:
         times = 2
     content = '"JOB_NAME","JOB_ID"\n"first","1"\n' + (line + "\n") * times + '"last","2"\n'
@@ -176,7 +176,7 @@ def test_a_field_may_be_as_long_as_a_line(size):
 
 
 def test_the_limit_of_a_field_is_never_lowered():
-    """It is the process's, so that a program around the tap keeps a higher one."""
+    """The limit is the process's, so a higher one that the program has set stays."""
     before = csv.field_size_limit(2 * LONGEST_LINE)
     try:
         assert names_in(b'"JOB_NAME"\n"a"\n') == ["a"]
@@ -186,7 +186,7 @@ def test_the_limit_of_a_field_is_never_lowered():
 
 
 def test_an_empty_file_and_empty_lines_have_no_rows():
-    """Nothing, only a header, and lines at the end of a file are no rows and no mistake."""
+    """An empty file, a header alone and empty lines at the end are no rows and no mistakes."""
     assert read(b"") == read(csv_of([])) == []
     assert len(read(csv_of([job(DAY, 1)]) + b"\n\n")) == 1
 
@@ -213,7 +213,7 @@ CELLS = st.none() | st.sampled_from(["", "\0", " ", ".", "..", "x", "\x1f", "000
 
 @given(cells=st.dictionaries(st.sampled_from([*COLUMNS]), CELLS), times=st.integers(1, 3))
 def test_keys_are_never_null_or_empty(cells, times):
-    """Whatever is empty, blank or a NUL in a file, each row has a key of its own, which targets take."""
+    """Each row has a key that targets accept, also if its values are empty, blank or NUL."""
     (table,) = read_tables(csv_of([seat(DAY, **cells)] * times))
     found, own = KEYS.of(table, {"organization_id": "acme"}, DAY, Counter())
     keys = list(zip(*(found[column] for column in USAGE.key), strict=True))

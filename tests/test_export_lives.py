@@ -103,7 +103,7 @@ def check_orders(usage: Usage, new: Sequence[Order], state: Any, fates: Sequence
     steps=st.lists(STEPS, min_size=1, max_size=6),
 )
 def test_no_day_is_missing_and_none_is_ordered_twice_without_need(fates, steps):
-    """Whatever becomes of exports and runs, once all is well two runs send what is missing, with exit 0."""
+    """After any failures and cuts, two runs without trouble send all that is missing, with exit 0."""
     with service() as usage:
         live_until(usage, NOW + timedelta(hours=1))
         usage.script = lambda number: fates[number - 1].states if number <= len(fates) else None

@@ -124,7 +124,7 @@ def test_what_is_due_begins_at_the_start_or_three_days_before_the_bookmark(bookm
 
 
 def test_an_export_that_was_paid_for_is_collected_first():
-    """Days that have ended meanwhile are exported after it; one that would leave days out is not taken up."""
+    """Days that have ended since are exported after it; it is dropped if days before it would be missing."""
     kept = Export("x", day("2026-03-01"), day("2026-03-05T23:59:59"))
     found = due(USAGE, {}, NOW, day("2026-03-01T09:00:00"), None, kept)
     assert found.export is kept
@@ -134,7 +134,7 @@ def test_an_export_that_was_paid_for_is_collected_first():
 
 @pytest.mark.parametrize(("start", "is_kept"), [("2026-02-20", True), ("2026-03-06", True), ("2026-03-07", False)])
 def test_an_export_that_goes_on_where_the_bookmark_ends_is_kept(start, is_kept):
-    """It was asked for by the run that sent the bookmark's day; only a later one would leave days out."""
+    """An export that begins the day after the bookmark is read; a later one would leave out days."""
     kept = Export("x", day(start), day("2026-03-09T23:59:59"))
     found = due(USAGE, {}, NOW, day("2026-01-01"), day("2026-03-05"), kept)
     assert (found.export is kept, bool(found.spans)) == (is_kept, not is_kept)
@@ -198,7 +198,7 @@ def test_later_syncs_wait_for_a_new_day_and_begin_three_days_before():
 
 @pytest.mark.parametrize("empty", [None, [], ...])
 def test_an_organization_without_activity_is_covered_all_the_same(empty):
-    """Without files the bookmark is the last day covered, however the service says that there are none."""
+    """If an export has no files, the bookmark is still the last day covered."""
     with service(empty=empty) as usage:
         if empty is ...:  # no such field
             done_without = {"usage_export_job_id": "export-1", "state": "completed"}
@@ -239,7 +239,7 @@ def test_a_year_takes_several_runs_within_the_limit():
 
 
 def test_a_failed_export_is_made_once_more():
-    """When the second one succeeds, nothing is lacking."""
+    """If the second export succeeds, nothing is missing and the exit status is 0."""
     with service(script=lambda number: ("failed",) if number == 1 else None) as usage:
         done = go(filled(usage))
     assert done.status == 0
@@ -248,7 +248,7 @@ def test_a_failed_export_is_made_once_more():
 
 
 def test_an_export_that_fails_twice_is_named_with_its_reason():
-    """The exit status is 1, other organizations go on, and the next run asks again."""
+    """The exit status is 1, other organizations go on, and the next run orders it again."""
     with service(2) as usage:
         first, second = ids(filled(usage))
         usage.script = lambda number: ("failed",) if usage.orders[number - 1].organization == first else None
@@ -267,7 +267,7 @@ def test_an_export_that_fails_twice_is_named_with_its_reason():
 
 
 def test_a_slow_export_is_left_to_the_next_run():
-    """Asked for at growing intervals for ten minutes, then kept in the state: the next run collects it, paid once."""
+    """Its status is requested at growing intervals for ten minutes; then the state keeps it for the next run."""
     with service(states=("created", "warming-up", "processing")) as usage:
         organization = ids(filled(usage))[0]
         clock = FastClock()
@@ -290,7 +290,7 @@ def test_a_slow_export_is_left_to_the_next_run():
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 414, 415, 422, 451])
 def test_an_export_that_the_service_has_forgotten_is_ordered_again(status):
-    """A kept id that answers any 4xx but 401, 403 and 429 costs one more order, and no day."""
+    """If a kept id answers any 4xx but 401, 403 and 429, the same days are ordered once more."""
     with service() as usage:
         organization = ids(filled(usage))[0]
         gone = Answer(status, {"message": "No such export."})
@@ -302,7 +302,7 @@ def test_an_export_that_the_service_has_forgotten_is_ordered_again(status):
 
 
 def test_an_export_that_is_not_ready_a_day_after_its_order_is_ordered_again():
-    """One that is stuck costs one more order and no day; until then each run looks at it and exits 0."""
+    """A stuck export is ordered once more; until then each run requests its status and ends with exit 0."""
     with service(script=lambda number: ("processing",) if number == 1 else None) as usage:
         organization = ids(filled(usage))[0]
         state = go(usage).state
@@ -333,7 +333,7 @@ def ordered_before(usage: Usage) -> tuple[str, Any]:
 
 
 def test_where_a_state_does_not_say_when_an_export_was_ordered_its_day_begins_now():
-    """A stuck export in a state of 1.1 is ordered again by the first run a day after the first one that saw it."""
+    """A stuck export in a state of 1.1 is ordered again a day after the first run that saw it."""
     with service(script=lambda number: ("processing",) if number == 1 else None) as usage:
         _, state = ordered_before(usage)
         first = go(usage, state)
@@ -349,7 +349,7 @@ def test_where_a_state_does_not_say_when_an_export_was_ordered_its_day_begins_no
 
 
 def test_an_export_that_is_ready_is_collected_however_old_it_is():
-    """What was paid for is used, and nothing is ordered for its days."""
+    """An old export that is ready is read, and nothing is ordered for its days."""
     with service(states=("processing",)) as usage:
         state = go(filled(usage)).state
         usage.states = ("completed",)
@@ -361,7 +361,7 @@ def test_an_export_that_is_ready_is_collected_however_old_it_is():
 
 @pytest.mark.parametrize("answer", [Answer(401, {}), Answer(403, {}), Answer(429, {}, {"Retry-After": "3600"})])
 def test_an_export_that_may_not_be_asked_for_is_not_ordered_again(answer):
-    """A refusal does not say how far the export is: it is kept, exit 0, and collected once it may be asked for."""
+    """An export whose status is forbidden is kept, exit 0, and read once the status is allowed."""
     with service(states=("processing",)) as usage:
         organization = ids(filled(usage))[0]
         state = go(usage).state
@@ -376,7 +376,7 @@ def test_an_export_that_may_not_be_asked_for_is_not_ordered_again(answer):
 
 
 def test_an_export_of_which_nothing_can_be_had_for_a_day_is_ordered_again():
-    """Failing answers are named, exit 1, and the export is kept; a day after its order there is a new one."""
+    """Failing answers are named with exit 1 and the export is kept; a day after its order it is ordered again."""
     with service(states=("processing",)) as usage:
         filled(usage)
         state = go(usage).state
@@ -422,7 +422,7 @@ def test_the_second_export_of_a_run_is_left_to_the_next_run_as_well():
 
 @pytest.mark.parametrize("trouble", ["gone", "failed"])
 def test_an_export_from_the_edge_of_the_history_is_ordered_again_only_as_far_as_it_still_goes(trouble):
-    """What was asked for a day ago and is not to be had now is asked for without the day that is too old by now."""
+    """A new order has no days that have become too old since the first one."""
     with service() as usage:
         organization = ids(filled(usage))[0]
         usage.states = ("processing",)
@@ -450,7 +450,7 @@ def test_organizations_are_waited_for_together():
 
 
 def test_a_limit_of_the_looks_is_no_failure():
-    """A 429 to a look is heeded, and holds nobody else up."""
+    """A 429 to a request for the status is obeyed, and delays no other organization."""
     with service() as usage:
         refusal = Answer(429, {"message": "Too many requests."}, {"Retry-After": "60"})
         usage.raw = lambda method, number: refusal if (method, number) in {("GET", 1), ("GET", 2)} else None
@@ -460,7 +460,7 @@ def test_a_limit_of_the_looks_is_no_failure():
 
 
 def test_an_order_that_may_have_been_taken_is_not_repeated():
-    """An answer without an id ends this organization's exports in this run, by name and with exit status 1."""
+    """An answer without an id ends this organization's exports in this run, with its name and exit status 1."""
     with service(2) as usage:
         first, second = ids(filled(usage))
         usage.raw = lambda method, number: (
@@ -505,14 +505,14 @@ def test_nothing_of_ours_reaches_the_host_of_the_files():
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_files_may_be_several_and_packed_or_not(packed):
-    """The first two bytes decide, and no file is left out."""
+    """All files are read; the first two bytes say whether one is gzip."""
     with service(files_per_export=4, packed=packed) as usage:
         done = go(filled(usage))
     assert jobs_in(done.lines) == expected_jobs(usage)
 
 
 def test_a_new_address_is_fetched_for_an_expired_one():
-    """It expires between two files; what has been read whole is not read again."""
+    """If an address expires between two files, the files that were read completely are not read again."""
     with service(files_per_export=3, signature=str) as usage:
         usage.host.fault = lambda number: 403 if number == 2 else None
         done = go(filled(usage))
@@ -522,7 +522,7 @@ def test_a_new_address_is_fetched_for_an_expired_one():
 
 
 def test_an_export_that_goes_while_its_files_are_read_is_ordered_again():
-    """Its rows come again, with the keys that they had, and none is missing in this run."""
+    """If an export vanishes while it is read, the new one's rows have the same keys, and none is missing."""
     with service(files_per_export=3, signature=str) as usage:
         usage.host.fault = lambda number: 403 if number == 2 else None
         usage.raw = lambda method, number: Answer(404, {}) if (method, number) == ("GET", 4) else None
@@ -534,7 +534,7 @@ def test_an_export_that_goes_while_its_files_are_read_is_ordered_again():
 
 @pytest.mark.parametrize("folder", [lambda looks: "files", str])
 def test_rows_that_come_again_keep_their_keys(folder):
-    """An address expires in the middle of a file, and fresh ones may be elsewhere: equal rows are not multiplied."""
+    """If an address expires in the middle of a file, the rows that are read again keep their keys."""
     with service(files_per_export=2, signature=str, packed=False, folder=folder) as usage:
         organization = ids(usage)[0]
         usage.add(organization, *[seat(NOW - A_DAY, organization)] * 10_000)
@@ -546,7 +546,7 @@ def test_rows_that_come_again_keep_their_keys(folder):
 
 
 def test_files_without_addresses_that_last_are_given_up():
-    """Where each asking names other files, one that is never to be had ends the export after some attempts."""
+    """If each answer names other files, of which one is always expired, the export ends after some attempts."""
     with service(files_per_export=2, signature=str, folder=str) as usage:
         filled(usage)
         usage.host.fault = lambda number: 403 if number % 2 == 0 else None
@@ -559,7 +559,7 @@ def test_files_without_addresses_that_last_are_given_up():
 
 
 def test_a_signal_ends_a_run_whose_file_does_not_come(tmp_path):
-    """A host of files that hangs holds nothing up, and the last line is a state that knows the export."""
+    """A signal ends the run while a host of files does not answer, and the last STATE has the export."""
     hangs = Event()
 
     def never(number: int) -> None:
@@ -581,7 +581,7 @@ def test_a_signal_ends_a_run_whose_file_does_not_come(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "is_collected"), [(2, True), (1800, False)])
 def test_a_limit_of_the_looks_is_no_failure_when_an_address_has_expired(seconds, is_collected):
-    """A 429 to the asking for fresh addresses is waited out, or the export is left to the next run; exit 0."""
+    """A 429 to a request for fresh addresses is waited for, or the export is left to the next run; exit 0."""
     with service(files_per_export=2, states=("completed",), signature=str) as usage:
         usage.host.fault = lambda number: 403 if number == 2 else None
         limited = Answer(429, {"message": "Too many requests."}, {"Retry-After": str(seconds)})
@@ -598,7 +598,7 @@ def test_a_limit_of_the_looks_is_no_failure_when_an_address_has_expired(seconds,
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_right_that_was_taken_away_meanwhile_is_no_failure(status):
-    """An export of an earlier run that may not be looked at any more is named, skipped and kept."""
+    """An export of an earlier run whose status is now forbidden is named, skipped and kept."""
     with service() as usage:
         organization = ids(usage)[0]
         kept = {"export": {"id": "x", "start": "2026-03-01T00:00:00Z", "end": "2026-03-05T23:59:59Z"}}
@@ -628,7 +628,7 @@ def test_an_address_that_is_never_valid_is_named():
     [("cut", 0, ""), (500, 0, ""), (302, 1, "a redirect, which is never followed"), (418, 1, "its host answered")],
 )
 def test_a_host_that_misbehaves(fault, status, said):
-    """What may pass is tried again and loses no row; a redirect is not followed, and named."""
+    """Temporary failures are retried without losing a row; a redirect is named and not followed."""
     with service() as usage:
         usage.host.fault = lambda number: fault if number == 1 else None
         done = go(filled(usage, rows=200))
@@ -694,8 +694,8 @@ def test_a_long_field_comes_through():
     ids=["no export", "damaged gzip"],
 )
 def test_days_whose_files_can_never_be_read_are_skipped_after_a_second_export(file, said):
-    """At first the export is kept, exit 1; a day later there is another one, and when that cannot be read either, the
-    days are named and skipped, exit 1, and the later days come."""
+    """The export is kept with exit 1; a day later a second one is ordered, and if it cannot be read either, the days
+    are skipped."""
     with service(packed=False, write=lambda rows: file) as usage:
         organization = ids(filled(usage))[0]
         first = go(usage)
@@ -720,7 +720,7 @@ def test_days_whose_files_can_never_be_read_are_skipped_after_a_second_export(fi
 
 @pytest.mark.parametrize("before", ["failed", "gone"])
 def test_days_are_skipped_only_after_two_exports_that_cannot_be_read(before):
-    """One that comes after an export without files is the first that cannot be read: it is kept, exit 1."""
+    """An unreadable export after one without files counts as the first unreadable one: it is kept, exit 1."""
     with service(write=lambda rows: b"<html>Maintenance</html>") as usage:
         organization = ids(filled(usage))[0]
         usage.script = lambda number: ("failed",) if number == 1 and before == "failed" else None
@@ -731,8 +731,7 @@ def test_days_are_skipped_only_after_two_exports_that_cannot_be_read(before):
 
 @pytest.mark.parametrize("fault", [403, 500, 302, "cut"])
 def test_days_whose_files_cannot_be_fetched_are_never_skipped(fault):
-    """A host that is blocked may be opened again: each run names it, exit 1, a day costs one order, and no row is
-    missing in the end."""
+    """If a host is unreachable, each run names it with exit 1, and no row is missing once it can be reached."""
     with service() as usage:
         filled(usage)
         usage.host.fault = lambda number: fault
@@ -759,7 +758,7 @@ def test_the_log_says_what_is_waited_for():
 
 
 def test_an_unknown_column_is_named_once_and_a_missing_one_is_null():
-    """Whatever the order of the columns."""
+    """This holds for any order of the columns."""
 
     def other(rows):
         names = [name for name in COLUMNS if name != "DLC_CREDITS"] + ["MOON_CREDITS"]
@@ -775,7 +774,7 @@ def test_an_unknown_column_is_named_once_and_a_missing_one_is_null():
 
 @pytest.mark.parametrize("files", [1, 2])
 def test_no_row_is_dropped_and_none_overwrites_another(files):
-    """Equal rows for seats, and a job that comes twice, keep keys of their own, in any order and in the next export."""
+    """Equal rows for seats, and a job that occurs twice, have keys of their own, the same in the next export."""
     with service(files_per_export=files) as usage:
         organization = ids(usage)[0]
         twice = job(NOW - A_DAY, 7, organization)
@@ -791,7 +790,7 @@ def test_no_row_is_dropped_and_none_overwrites_another(files):
 
 
 def test_texts_come_through():
-    """Quotes, commas, newlines and backslashes in a branch's name."""
+    """The name of a branch may have quotes, commas, newlines and backslashes."""
     odd = 'fix "it", C:\\New\n\\N, é'
     with service() as usage:
         organization = ids(usage)[0]
@@ -815,7 +814,7 @@ def test_a_state_is_written_right_after_an_order():
 
 
 def test_cut_anywhere_no_row_is_missing_and_nothing_is_paid_for_twice():
-    """From the last STATE before any line another run sends the rest, and orders nothing that is in that STATE."""
+    """From the last STATE before any line, another run sends the rest and orders nothing that this STATE has."""
     with service(2, files_per_export=2) as usage:
         filled(usage, 40, 1)
         whole = go(usage, clock=EagerClock(), start_date="2026-01-29")
@@ -836,7 +835,7 @@ def test_cut_anywhere_no_row_is_missing_and_nothing_is_paid_for_twice():
 
 
 def test_without_its_mark_a_list_is_read_again():
-    """Without its bookmark an organization is read from the start date, and the other one is left alone."""
+    """An organization without its bookmark is read from the start date, and the other one is not."""
     with service(2) as usage:
         first, second = ids(filled(usage))
         state = go(usage).state
@@ -868,7 +867,7 @@ def test_without_its_mark_a_list_is_read_again():
     ],
 )
 def test_a_wrong_state_is_named(mark, said):
-    """Each mistake in one sentence with its place, and nothing is asked."""
+    """Each mistake has one sentence with its place, and no request is sent."""
     with service() as usage:
         done = go(usage, {"bookmarks": {NAME: {"acme": mark}}})
     assert done.status == 1
@@ -893,7 +892,7 @@ def test_the_state_comes_back_as_it_was_written():
 
 
 def test_the_order_of_rows_does_not_depend_on_the_workers():
-    """One thread or many: the same lines."""
+    """One thread or many write the same lines."""
     found = []
     for workers in (1, 16):
         with service(3, files_per_export=2) as usage:
@@ -902,7 +901,7 @@ def test_the_order_of_rows_does_not_depend_on_the_workers():
 
 
 def test_a_check_makes_no_export(tmp_path):
-    """Each would be one of ten an hour."""
+    """--check orders no export, since the service makes only ten an hour."""
     path = tmp_path / "config.json"
     with service() as usage:
         path.write_text(json.dumps(config_for(usage.server, extra_streams=NAME)))

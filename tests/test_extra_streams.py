@@ -113,7 +113,7 @@ def cuts(run: Run) -> Iterator[tuple[list[str], Any]]:
 
 @pytest.mark.parametrize("moved", [timedelta(0), timedelta(hours=3)], ids=["same world", "moved on"])
 def test_a_run_cut_after_any_state_is_completed_by_the_next(moved):
-    """Cut after every STATE and started again, perhaps in a world that has moved on: the tables equal the truth."""
+    """After a cut at any STATE the next run completes the tables, also if the service has newer data."""
     with Server(small(), page_size=7) as server:
         first = sync(server, streams=EXTRAS, clock=EagerClock())
         server.world.advance(moved)
@@ -136,7 +136,7 @@ def test_rows_come_in_the_same_order_with_any_number_of_workers(world_of):
 
 
 def test_a_job_is_asked_once_over_all_syncs():
-    """A finished job is asked once for each stream below it, though a rerun lists it again and a workflow goes on."""
+    """The lists below a finished job are requested once, though a rerun lists it again."""
     world = small()
     with Server(world) as server:
         first = sync(server, streams=("job_details", "tests", "artifacts"))
@@ -153,7 +153,7 @@ def test_a_job_is_asked_once_over_all_syncs():
 @pytest.mark.parametrize("mark", ["forbidden", "missing"])
 @pytest.mark.parametrize("stream", EXTRAS)
 def test_what_is_refused_is_left_out_and_the_rest_comes(stream, mark):
-    """A stream that the token may not read below one organization is skipped there, and all else is read."""
+    """A stream that is forbidden below one organization is skipped there, and all else is sent."""
     world = small()
     getattr(world, mark).add((stream, world.organizations[0]["id"]))
     with Server(world) as server:
@@ -164,7 +164,7 @@ def test_what_is_refused_is_left_out_and_the_rest_comes(stream, mark):
 
 
 def test_a_workflow_whose_name_cannot_stand_in_a_path_is_there_and_named():
-    """Its row is sent; its runs cannot be asked for, which a warning says."""
+    """Its row is sent; a warning says that its runs cannot be requested."""
     world = World(NOW)
     pipeline = world.add_pipeline("gh/acme/api", NOW - timedelta(days=2))
     for name in ("..", "build"):
@@ -191,7 +191,7 @@ def test_flaky_tests_have_the_same_columns_in_both_spellings(hyphens):
 
 @pytest.mark.parametrize("status", [400, 402, 404, 405, 409, 410, 422, 451])
 def test_where_there_are_no_flaky_tests_it_is_said_once(status):
-    """Whatever 4xx the service answers for projects of other kinds: none, one line, and all else is read."""
+    """If the service answers any 4xx for flaky tests, the log has one line, and all else is read."""
     world = small()
     with Server(world) as server:
         server.fault = lambda path, nth: Fault(status) if path.endswith("/flaky-tests") else None
@@ -205,7 +205,7 @@ def test_where_there_are_no_flaky_tests_it_is_said_once(status):
 
 
 def test_a_name_may_be_anything_that_need_not_stand_in_a_path():
-    """Dots, blanks and empty texts distinguish flaky tests and versions like every other text."""
+    """Dots, blanks and empty texts distinguish flaky tests and versions like any other text."""
     world, names = small(), ["..", ".", "", " ", "x"]
     project = world.project("gh/acme/api")
     world.flaky[project["id"]] = [
@@ -218,7 +218,7 @@ def test_a_name_may_be_anything_that_need_not_stand_in_a_path():
 
 
 def test_insights_that_come_late_are_read_once_they_are_there():
-    """A long workflow that is listed after ones created later is in the table after the sync of that day."""
+    """A long workflow that insights list late is in the table after the sync of that day."""
     world = World(NOW)
     world.insights_delay = timedelta(hours=20)
     for hours, lasting in ((50, 1), (48, 30), (26, 1), (3, 1)):
@@ -251,7 +251,7 @@ def test_a_day_that_ends_before_a_list_is_requested_does_not_fail_it():
 
 
 def test_worlds_have_the_same_ids_with_and_without_extra_rows():
-    """What is added to a world takes no id away from the rows of the eleven streams."""
+    """The rows of the eleven streams have the same ids with and without extra rows in the world."""
     plain, more = (World(NOW) for _ in range(2))
     for world in (plain, more):
         project = world.add_project("gh/acme/api")

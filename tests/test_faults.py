@@ -13,7 +13,7 @@ from tests.worlds import PASSING, WALK, furnished, truth_of, world_of
 
 
 def test_patterns_that_match_nothing_are_named():
-    """An organization all of whose projects are left out is a mistake with a name of its own."""
+    """If all projects of an organization are excluded, a sentence says that project_slugs names no project."""
     with Server(world_of(1)) as server:
         run = sync(server, project_slugs="gh/acme/* !gh/acme/a*", streams=WALK)
     assert run.status == 1
@@ -26,7 +26,8 @@ FAULTS = st.sampled_from([None] * 12 + list(PASSING.values()) + [Fault(403), Fau
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(FAULTS, max_size=120), st.integers(0, 3), st.sampled_from([1, 4]))
 def test_any_mixture_of_faults_gives_the_quiet_tables_or_exit_1_and_a_state_that_does(faults, harder, workers):
-    """Faults in any order: the output equals that of a quiet run, or the exit is 1 and resuming completes it."""
+    """With faults in any order the output equals that of a run without any, or it is exit 1 and a later run completes
+    it."""
     with Server(furnished(world_of(12)), page_size=5) as server:
         drawn = iter(faults)
         lock = threading.Lock()

@@ -25,7 +25,7 @@ def jobs_in(run: Run) -> set[str]:
 
 
 def test_a_sync_with_nothing_new_asks_for_no_job():
-    """What was read of finished jobs is not asked for again, not even within the look-back."""
+    """The lists below finished jobs that were read are not requested again, also not within the look-back."""
     with Server(world_of()) as server:
         first = sync(server, streams=[*WALK, *INSIDE])
         server.world.advance(timedelta(hours=1))
@@ -38,7 +38,7 @@ def test_a_sync_with_nothing_new_asks_for_no_job():
 
 @pytest.mark.parametrize(("hours", "sent"), [((8, 9, 12), ["1", "", "2"]), ((6, 9, 12), ["1", "1", "2"])])
 def test_a_job_is_asked_as_soon_as_it_has_run_and_not_again_when_its_workflow_ends(hours, sent):
-    """Each job of a workflow that goes on is asked by the next sync, and again only while it may be corrected."""
+    """The next sync reads below an ended job of a running workflow, and again only while it may be corrected."""
     world = World(NOW)
     pipeline = world.add_pipeline("gh/acme/api", NOW)
     workflow = world.add_workflow(pipeline, "build", stopped_at=timedelta(hours=11), jobs=2)
@@ -64,7 +64,7 @@ def test_a_job_is_asked_as_soon_as_it_has_run_and_not_again_when_its_workflow_en
     ],
 )
 def test_a_job_without_a_time_of_its_end_is_final_once_its_workflow_has_ended(status, has_ended, is_read):
-    """Canceled jobs may never get a time: the final status suffices after the workflow's end, and not before."""
+    """A canceled job without an end time is final after the end of its workflow, and not before."""
     world = world_of(1)
     (workflow,) = [row for rows in world.rows["workflows"].values() for row in rows]
     rows = world.rows["jobs"][workflow["id"]]
@@ -82,7 +82,7 @@ def test_a_job_without_a_time_of_its_end_is_final_once_its_workflow_has_ended(st
 
 @pytest.mark.parametrize(("status", "is_read"), [("terminated-unknown", True), ("retried", True), ("running", False)])
 def test_statuses_are_an_open_set(status, is_read):
-    """A job that has stopped is read in any status but those of jobs that go on."""
+    """A job with an end and an unknown status is final; only the statuses of running jobs are not."""
     world = world_of(1)
     (rows,) = [rows for rows in world.rows["jobs"].values() if rows]
     rows[0]["status"] = status
@@ -101,7 +101,7 @@ def test_statuses_are_an_open_set(status, is_read):
     ],
 )
 def test_job_names_limit_what_is_read_below_jobs_and_not_the_jobs(job_names, wanted):
-    """The three streams below jobs are asked only for jobs of these names; the jobs themselves all come."""
+    """The three streams below jobs are read only for jobs of these names; all jobs are sent."""
     world = World(NOW)
     names = ["build", "e2e-1", "e2e-10", "lint"]
     world.add_pipeline("gh/acme/api", NOW - timedelta(hours=2), workflows=[{"stopped_at": timedelta(1), "jobs": 1}])
@@ -147,7 +147,7 @@ def test_what_cannot_be_read_below_a_job_is_read_by_the_next_run_for_that_stream
 
 
 def test_equal_tests_are_all_read():
-    """The same test may stand in a job many times: pages of equal rows do not end the list."""
+    """A job may have the same test many times: pages of equal rows do not end the list."""
     world = world_of(1)
     (rows,) = [rows for rows in world.rows["jobs"].values() if rows]
     world.tests[rows[0]["id"]] = [{"name": "test", "result": "success", "run_time": "0.5"}] * 700
@@ -158,7 +158,7 @@ def test_equal_tests_are_all_read():
 
 
 def test_versions_are_activated_for_the_full_tables_among_the_extra_streams():
-    """ACTIVATE_VERSION follows each whole read of a full table that is not below pipelines."""
+    """ACTIVATE_VERSION follows each complete read of a full table that is not below pipelines."""
     world = extras.furnish(world_of(2))
     with Server(world) as server:
         run = sync(server, streams=EXTRAS, activate_version=True)

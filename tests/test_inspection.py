@@ -25,7 +25,7 @@ def look(server: Server, folder: Path, *argv: str, **settings: Any) -> Run:
 
 
 def test_check_says_what_the_config_gives(tmp_path: Path):
-    """Whose token, which organizations, each slug; forbidden streams are named and no reason to fail."""
+    """It logs whose token it is, the organizations and each slug; a forbidden stream is named and does not fail it."""
     world = demo_world(NOW)
     world.forbidden.add(("groups", world.organizations[0]["id"]))
     world.forbidden |= {(stream, world.project("gh/acme/api")["id"]) for stream in ("pipelines", "schedule")}
@@ -59,7 +59,7 @@ def test_check_and_get_need_nothing_but_a_token(tmp_path: Path):
 
 
 def test_check_shows_a_pattern_for_each_organization_of_many_projects(tmp_path: Path):
-    """Where there are more than fifty projects, and asks for the streams below twenty of them."""
+    """With more than fifty projects it shows patterns, and tries the streams in twenty of them."""
     world = World(NOW)
     for number in range(60):
         world.add_project(f"gh/acme/service-{number}")
@@ -75,7 +75,7 @@ def test_check_shows_a_pattern_for_each_organization_of_many_projects(tmp_path: 
 
 
 def test_check_says_which_extra_streams_can_be_read(tmp_path: Path):
-    """Those that extra_streams names and the others, also those deep below a project; what is refused says why."""
+    """It lists those that extra_streams names, the others, and those that are refused, with the reason."""
     world = furnish(demo_world(NOW))
     with Server(world) as server:
         server.fault = lambda path, nth: Fault(403) if path.endswith("/checkout-key") else None
@@ -104,7 +104,7 @@ def test_check_says_whether_the_older_api_can_be_read(tmp_path: Path, status, sa
 
 @pytest.mark.parametrize("extra", [None, "job_details"])
 def test_check_says_about_how_many_calls_a_first_sync_makes(tmp_path: Path, extra):
-    """Within a half of what it is for a project of even pace."""
+    """The estimate is within a half of the true number for a project of even pace."""
     world = history(300, NOW)
     with Server(world) as server:
         log = look(server, tmp_path, "--check", extra_streams=extra).log
@@ -118,8 +118,7 @@ def test_check_says_about_how_many_calls_a_first_sync_makes(tmp_path: Path, extr
 
 
 def test_check_fails_where_a_sync_would_miss_something(tmp_path: Path):
-    """A pattern without organization, no project at all, a bad token, an endless rate limit: exit 1 and a sentence
-    each."""
+    """A pattern without an organization, no project, a bad token or an endless rate limit is exit 1 with a sentence."""
     with Server(demo_world(NOW)) as server:
         slugs = look(server, tmp_path, "--check", project_slugs="gh/acme/nope gh/nobody/* gh/acme/api")
         nothing = look(server, tmp_path, "--check", project_slugs="gh/acme/nothing-*")
@@ -142,7 +141,7 @@ def test_check_fails_where_a_sync_would_miss_something(tmp_path: Path):
 @pytest.mark.parametrize("slugs", ["gh/lost/api", "gh/lost/api gh/lost/web", "gh/lost/*"])
 @pytest.mark.parametrize("status", [403, 404])
 def test_an_organization_that_the_token_has_lost_fails_whatever_names_it(tmp_path: Path, slugs, status):
-    """Typed slugs or a pattern, --check or a sync: exit 1."""
+    """With slugs or a pattern, in --check or a sync, the exit status is 1."""
     with Server(demo_world(NOW)) as server:
         server.fault = lambda path, nth: Fault(status) if "/gh/lost/" in path else None
         checked = look(server, tmp_path, "--check", project_slugs=slugs)
@@ -154,7 +153,7 @@ def test_an_organization_that_the_token_has_lost_fails_whatever_names_it(tmp_pat
 
 
 def test_get_prints_one_answer_or_all_pages(tmp_path: Path):
-    """A path with or without /api/v2, a query, one page as it is or all items."""
+    """The path may lack /api/v2 and have a query; one page is printed as it is, or all items."""
     with Server(history(45, NOW)) as server:
         me = look(server, tmp_path, "--get", "/me")
         server.script("/pipeline", [Fault(500)])
@@ -194,7 +193,7 @@ def test_get_sends_the_token_to_no_other_host_and_says_what_went_wrong(tmp_path:
 
 
 def test_get_ends_a_list_without_an_end(tmp_path: Path):
-    """The same token again: a warning and the items so far."""
+    """After a repeated token it prints a warning and the items so far."""
     with Server(demo_world(NOW)) as server:
         server.fault = lambda path, nth: Fault(200, {}, {"items": [{"id": "same"}], "next_page_token": "t"})
         found = look(server, tmp_path, "--get", "/x", "--all")

@@ -59,7 +59,7 @@ def truth_of(world: World) -> Any:
 
 @pytest.mark.parametrize("moved", [timedelta(0), timedelta(hours=3)], ids=["same world", "moved on"])
 def test_a_run_cut_after_any_line_is_completed_by_the_next(moved):
-    """Cut after every line and started again, once more cut and started again: the tables equal the truth."""
+    """After a cut at any line, and a second cut, the tables equal the truth in the end."""
     with Server(small_world(), page_size=3) as server:
         first = sync(server, clock=EagerClock())
         server.world.advance(moved)
@@ -76,7 +76,7 @@ def test_a_run_cut_after_any_line_is_completed_by_the_next(moved):
 
 
 def test_a_resumed_walk_does_not_read_again_what_is_done():
-    """The run after a cut asks only for the children of what was not written, and of what is new."""
+    """The run after a cut requests only the lists below pipelines that were not written or are new."""
     with Server(small_world(), page_size=3) as server:
         slug = "gh/acme/api"
         walk = ("pipelines", "workflows", "jobs")
@@ -94,7 +94,7 @@ def test_a_resumed_walk_does_not_read_again_what_is_done():
 
 
 def test_a_resumed_walk_that_is_cut_keeps_what_was_done():
-    """A fault on a page that was done before moves no mark up again."""
+    """A fault on a page that was done before takes nothing out of the state."""
     walk = ("pipelines", "workflows", "jobs")
     with Server(history(80, NOW), page_size=5) as server:
         whole = sync(server, streams=walk, clock=EagerClock())
@@ -109,7 +109,7 @@ def test_a_resumed_walk_that_is_cut_keeps_what_was_done():
 
 
 def test_what_fails_in_the_part_that_was_taken_up_is_not_forgotten():
-    """The jobs that could not be read while a cut walk is finished are owed, though what is new is read right after."""
+    """Jobs that cannot be read while a walk is resumed are read by the next run, also if newer ones were read."""
     walk = ("pipelines", "workflows", "jobs")
     with Server(history(40, NOW), page_size=5) as server:
         slug = "gh/acme/big"
@@ -127,7 +127,7 @@ def test_what_fails_in_the_part_that_was_taken_up_is_not_forgotten():
 
 
 def test_a_pipeline_that_was_pending_when_a_cut_walk_was_taken_up_is_sent_again():
-    """What was not final below the cut is sent in its final state, though `updated_at` does not show the change."""
+    """It is sent in its final state, though its `updated_at` does not show the change."""
     with Server(history(40, NOW), page_size=5) as server:
         first = sync(server, streams=["pipelines"], clock=EagerClock())
         state = list(cuts(first))[2][1]
@@ -146,7 +146,7 @@ def test_a_pipeline_that_was_pending_when_a_cut_walk_was_taken_up_is_sent_again(
 
 
 def test_a_killed_process_is_completed_by_the_next(tmp_path: Path):
-    """After SIGKILL in the middle, the next run from the last STATE on the pipe leaves nothing out."""
+    """After SIGKILL in the middle, a run from the last STATE on the pipe sends all that is missing."""
     with Server(demo_world(NOW), latency=0.02) as server:
         config = tmp_path / "config.json"
         config.write_text(json.dumps(config_for(server)))
@@ -166,7 +166,7 @@ def test_a_killed_process_is_completed_by_the_next(tmp_path: Path):
 
 
 def test_the_next_run_starts_with_the_stream_that_was_cut():
-    """A state that says currently_syncing makes the run begin there and go round through the rest."""
+    """The run begins at the stream in currently_syncing and then reads all others."""
     with Server(small_world()) as server:
         state = copy.deepcopy(sync(server).state)
         state["currently_syncing"] = "pipeline_definition"

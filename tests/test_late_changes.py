@@ -57,7 +57,7 @@ def newest(world: World, late: timedelta) -> tuple[str, Row]:
 def test_what_shows_up_to_two_hours_late_is_right_after_the_next_sync(
     told: Callable[[World, timedelta], Answers], late: timedelta, days: float
 ):
-    """The next sync sends the true rows, and the one after it, hours later, sends none of them again."""
+    """The next sync sends the true rows, and a sync hours later sends none of them again."""
     world = world_of(5)
     answers = told(world, late)
     with Server(world) as server:
@@ -80,7 +80,7 @@ def test_what_shows_up_to_two_hours_late_is_right_after_the_next_sync(
 
 
 def test_a_final_status_that_was_corrected_is_in_the_details_of_the_job_as_well():
-    """What lies below a job is asked for again as long as its status may be corrected."""
+    """The lists below a job are requested again while its status may be corrected."""
     world = world_of(5)
     answers = a_job_and_workflow_that_count_as_canceled(world, 50 * MINUTE)
     name = pipeline_ids(world)[0]

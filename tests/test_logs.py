@@ -34,7 +34,7 @@ def _as_before():
 
 
 def test_every_logger_writes_one_printable_line():
-    """Whoever logs, and whatever handlers are there: what moves the cursor is escaped and the token masked."""
+    """With any logger and any handler, control characters are escaped and the token is masked."""
     token = "CCIPAT_abcdefghijklmnopqrstuvwxyz"
     output = io.StringIO()
     logger = logging.getLogger("any.library")
@@ -47,7 +47,7 @@ def test_every_logger_writes_one_printable_line():
 
 
 def test_a_token_of_a_few_letters_spoils_no_word():
-    """Whoever tries the tap with the token "x" can read what it says."""
+    """With a token such as "x" no word of the log is masked."""
     protect("x")
     assert logging.makeLogRecord({"msg": "max_workers"}).getMessage() == "max_workers"
 
@@ -62,7 +62,7 @@ def test_the_live_line_is_as_safe_as_the_log(monkeypatch):
 
 
 def test_what_the_service_names_can_forge_no_line():
-    """Ids, slugs, names of fields, logins and messages with everything in them: each line of the log is ours."""
+    """Ids, slugs, names of fields, logins and messages of the service never begin a line of the log."""
     world = world_of(3)
     organization = world.organization("gh/acme")
     organization["slug"] = f"gh/{EVIL}"
@@ -84,7 +84,7 @@ def test_what_the_service_names_can_forge_no_line():
 
 @pytest.mark.parametrize("part", [slice(None), slice(0, 12), slice(5, 18), slice(-12, None)])
 def test_no_part_of_the_token_is_shown(part):
-    """A service that repeats twelve characters or more of the token in a message is not quoted with them."""
+    """If the service repeats twelve characters or more of the token in a message, they are masked."""
     world = world_of(1)
     world.token = "CCIPAT_abcdefghijklmnopqrstuvwxyz"
     with Server(world) as server:
@@ -112,7 +112,7 @@ def test_the_token_is_shown_nowhere(tmp_path: Path):
 
 
 def test_the_log_says_why_a_pipeline_is_read_or_not_on_request(monkeypatch):
-    """TAP_CIRCLECI_LOGLEVEL=debug brings a line for each pipeline listed: due or not, as of when, the next look."""
+    """TAP_CIRCLECI_LOGLEVEL=debug gives a line for each listed pipeline: due or not, as of when, next look."""
     with Server(world_of(3)) as server:
         assert "DEBUG" not in sync(server).log
         monkeypatch.setenv("TAP_CIRCLECI_LOGLEVEL", "debug")
@@ -122,7 +122,7 @@ def test_the_log_says_why_a_pipeline_is_read_or_not_on_request(monkeypatch):
 
 
 def test_an_unknown_level_ends_in_a_sentence(monkeypatch):
-    """The environment is an input like the config."""
+    """A wrong TAP_CIRCLECI_LOGLEVEL ends the run with exit 1 and a sentence."""
     monkeypatch.setenv("TAP_CIRCLECI_LOGLEVEL", "chatty")
     (sentence,) = run(["--about"]).criticals()
     assert sentence == ('TAP_CIRCLECI_LOGLEVEL must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, found "chatty".')
@@ -167,7 +167,7 @@ def test_the_log_as_json_has_an_object_on_each_line(tmp_path: Path):
 
 
 def test_a_traceback_is_one_line_of_json(tmp_path: Path, monkeypatch):
-    """Also what nobody has foreseen is an object on one line."""
+    """A traceback is in one JSON object on one line."""
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"token": "t0ken-that-nobody-may-see", "project_slugs": "gh/a/b"}))
     config.chmod(0o600)
@@ -219,7 +219,7 @@ def result_of(found: Run) -> dict[str, Any]:
 
 
 def test_an_unknown_format_ends_in_a_sentence(monkeypatch):
-    """The environment is an input like the config."""
+    """A wrong TAP_CIRCLECI_LOG ends the run with exit 1 and a sentence."""
     monkeypatch.setenv("TAP_CIRCLECI_LOG", "xml")
     (sentence,) = run(["--about"]).criticals()
     assert sentence == 'TAP_CIRCLECI_LOG must be one of text, json, found "xml".'

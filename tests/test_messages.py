@@ -26,7 +26,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_target_that_reads_slowly_gets_everything(unbuffered):
-    """Also from a pipe that refuses to wait, as some runners leave it, the output comes whole."""
+    """The output is complete also on a pipe that does not block, as some runners leave it."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
@@ -44,7 +44,7 @@ def test_a_target_that_reads_slowly_gets_everything(unbuffered):
 
 @pytest.mark.parametrize("lines", [0, 1, 40])
 def test_a_closed_pipe_ends_the_run_with_a_sentence(tmp_path: Path, lines):
-    """When the target goes away, exit 1 and one CRITICAL line, no traceback."""
+    """If the target ends first, the run ends with exit 1 and one CRITICAL line, without a traceback."""
     config = tmp_path / "config.json"
     with Server(demo_world(NOW)) as server:
         config.write_text(json.dumps(config_for(server)))
@@ -66,7 +66,7 @@ def test_a_closed_pipe_ends_the_run_with_a_sentence(tmp_path: Path, lines):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_ends_the_run_with_a_sentence(tmp_path: Path):
-    """When stdout cannot be written, exit 1 says why."""
+    """If stdout cannot be written, the run ends with exit 1 and the reason."""
     with Path("/dev/full").open("wb") as full:
         found = subprocess.run([PROGRAM, "--discover"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert found.returncode == 1
@@ -85,7 +85,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence(tmp_path: Path):
     ],
 )
 def test_a_log_on_a_full_disk_does_not_change_the_exit_status(command, status):
-    """The status says what became of the output, and is never Python's 120."""
+    """The exit status is that of the output, and never Python's 120."""
     line = f"PYTHONUNBUFFERED= exec {PROGRAM} {command}"
     found = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert found.returncode == status
@@ -95,7 +95,7 @@ def test_a_log_on_a_full_disk_does_not_change_the_exit_status(command, status):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_file_that_may_not_grow_ends_the_run_with_a_sentence(tmp_path: Path, unbuffered):
-    """A write that is cut short is not taken for a whole one."""
+    """An incomplete write to a file ends the run with exit 1."""
     whole = subprocess.run([PROGRAM, "--discover"], stdout=subprocess.PIPE, check=True).stdout
     limit = len(whole) // 1024  # within the last of its lines that are written at once
     limited = f"ulimit -f {limit}; PYTHONUNBUFFERED={unbuffered} exec {PROGRAM} --discover > {tmp_path / 'out'}"
@@ -105,7 +105,7 @@ def test_a_file_that_may_not_grow_ends_the_run_with_a_sentence(tmp_path: Path, u
 
 
 def test_a_closed_standard_output_ends_in_a_sentence():
-    """Without anywhere to write to, exit 1 and a sentence."""
+    """Without a standard output the run ends with exit 1 and a sentence."""
     found = subprocess.run(
         ["bash", "-c", f"exec {PROGRAM} --discover >&-"], stderr=subprocess.PIPE, text=True, check=False
     )
@@ -140,8 +140,7 @@ def test_the_state_of_many_projects_takes_up_little_of_the_output():
 
 
 def test_a_state_that_grows_all_at_once_takes_up_little_of_the_output():
-    """Its size is that of the state which is to be written, not that of the last one: 5 % after each STATE but for
-    those that are due after a minute."""
+    """STATE messages stay within 5 % of the output, except for one a minute, also when the state suddenly grows."""
     clock, written_at, sizes = FastClock(), 0.0, []
     with contextlib.redirect_stdout(io.StringIO()) as output:
         messages = Messages(Selected({}), clock)
@@ -161,7 +160,7 @@ def test_a_state_that_grows_all_at_once_takes_up_little_of_the_output():
 
 
 def test_a_state_is_small():
-    """In the steady state it takes less than 1,000 bytes for a project, whatever its history."""
+    """The state of a project takes less than 1,000 bytes, however long its history is."""
     with Server(history(300, NOW)) as server:
         first = sync(server, streams=("pipelines", "workflows", "jobs"))
         server.world.advance(timedelta(hours=1))
@@ -171,7 +170,7 @@ def test_a_state_is_small():
 
 
 def test_a_changed_state_is_written_within_a_minute_however_large_it_is():
-    """A run that is cut has lost a minute's work at most."""
+    """A run that is cut loses the work of at most a minute."""
     with Server(history(400, NOW)) as server:
         run = sync(server, streams=("pipelines",), clock=EagerClock())
     kinds = [json.loads(line)["type"] for line in run.lines]

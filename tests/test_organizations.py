@@ -39,7 +39,7 @@ def names(run) -> set[str]:
 
 
 def test_each_parent_is_asked_once_however_many_children_are_selected():
-    """No list of parents is read twice, whichever children are selected and whatever the run begins with."""
+    """No list of parents is read twice, with any selection of children and any stream at the beginning."""
     with Server(demo_world(NOW)) as server:
         sync(server, state={"currently_syncing": "trigger"}, project_slugs="gh/acme/* circleci/Acme/*")
         asked = Counter(request.path for request in server.requests)
@@ -47,7 +47,8 @@ def test_each_parent_is_asked_once_however_many_children_are_selected():
 
 
 def test_a_row_that_changes_while_its_list_is_read_is_sent_by_the_next_run():
-    """Page one is read, its row changes, then one of page two does and makes the bookmark: nothing is lost."""
+    """A row of page one changes after it was read, and a newer row of page two sets the bookmark: the next run sends
+    it."""
     world = world_of("gh/acme/api")
     place = world.organizations[0]
     rows = [world.add_environment(place, f"env-{number}", NOW - timedelta(days=9)) for number in range(70)]
@@ -74,7 +75,7 @@ def test_a_row_that_changes_while_its_list_is_read_is_sent_by_the_next_run():
 
 
 def test_a_pattern_means_all_projects_of_an_organization():
-    """gh/acme/* finds the projects at each run, !gh/acme/legacy-* leaves some out; new ones come by themselves."""
+    """gh/acme/* finds the projects in each run, also new ones; !gh/acme/legacy-* excludes some."""
     world = world_of("gh/acme/api", "gh/acme/legacy-web", "gh/acme/legacy-api", "gh/other/api")
     with Server(world) as server:
         slugs = "gh/acme/* !gh/acme/legacy-*"
@@ -95,7 +96,7 @@ def test_a_bracket_in_a_pattern_is_a_bracket():
 
 
 def test_a_pattern_whose_projects_may_not_be_listed_is_named_once():
-    """Nothing more is said of a pattern that matches nothing because the list is forbidden."""
+    """If the list of projects is forbidden, no second line says that the pattern matches nothing."""
     world = world_of("gh/acme/api")
     world.forbidden.add(world.organizations[0]["id"])
     with Server(world) as server:
@@ -130,7 +131,7 @@ def test_a_project_is_left_out_by_its_id_and_by_either_name_of_its_organization(
 
 
 def test_slugs_of_the_api_that_are_none_are_named_and_never_asked_for():
-    """A project with steps through folders or nothing for a slug: a warning each, and no request but with its id."""
+    """A project whose slug is unusable has a warning, and only requests by its id."""
     world = world_of("gh/acme/api", "gh/acme/web", "gh/acme/app")
     rows = list(world.projects.values())
     listed = [rows[0], {**rows[1], "slug": "gh/../../me"}, {**rows[2], "slug": None}]
@@ -147,7 +148,7 @@ def test_slugs_of_the_api_that_are_none_are_named_and_never_asked_for():
 
 
 def test_a_project_that_two_organizations_list_is_asked_once():
-    """Its definitions, triggers and schedules are read once, and stand below both organizations."""
+    """Its definitions, triggers and schedules are read once, and are sent for both organizations."""
     world = world_of("gh/acme/api", "gh/other/web")
     project = {key: value for key, value in world.project("gh/acme/api").items() if key != "organization_id"}
     definition = world.add_definition(project, "build")
@@ -162,7 +163,7 @@ def test_a_project_that_two_organizations_list_is_asked_once():
 
 
 def test_an_organization_that_cannot_be_listed_is_a_clear_error():
-    """A pattern whose organization is unknown or forbidden: named, exit 1, the rest delivered."""
+    """A pattern whose organization is unknown or forbidden is named with exit 1, and the rest is delivered."""
     world = world_of("gh/acme/api", "gh/secret/api")
     world.forbidden.add(world.organization("gh/secret")["id"])
     with Server(world) as server:
@@ -173,7 +174,7 @@ def test_an_organization_that_cannot_be_listed_is_a_clear_error():
 
 
 def test_an_organization_whose_list_goes_round_in_circles_is_listed():
-    """A pattern takes the projects that a list without an end gave before it repeated itself; exit 0."""
+    """A pattern takes the projects that an endless list gave before it repeated itself; exit 0."""
     world = world_of("gh/acme/api", "gh/acme/web")
     with Server(world) as server:
         list_projects(server, list(world.projects.values()), "again")
@@ -183,7 +184,7 @@ def test_an_organization_whose_list_goes_round_in_circles_is_listed():
 
 
 def test_a_configured_project_whose_organization_is_closed_is_looked_up():
-    """Where the organization's list cannot be had, the project comes from its own look-up, with its children."""
+    """If the organization's list is forbidden, the project and its children are read by its own address."""
     world = world_of("gh/acme/api")
     world.forbidden.add(("project", world.organization("gh/acme")["id"]))
     definition = world.add_definition(world.project("gh/acme/api"), "build")
@@ -233,7 +234,7 @@ def test_incremental_streams_send_what_changed_since_their_bookmark():
 
 
 def test_an_environment_that_shows_up_to_two_hours_late_is_sent():
-    """A newer one that was sent before does not hide it."""
+    """An environment that shows late is sent also if a newer one was sent before."""
     world = world_of("gh/acme/api")
     organization = world.organization("gh/acme")
     world.add_environment(organization, "newer", NOW)
@@ -247,7 +248,7 @@ def test_an_environment_that_shows_up_to_two_hours_late_is_sent():
 
 @pytest.mark.parametrize("slugs", [("gitlab/acme/api", "gitlab/acme/web"), ("gh/acme/my api", "gh/acme/my web")])
 def test_schedules_of_projects_with_unheard_of_slugs_are_apart(slugs):
-    """Each project has its own bookmark, whatever its slug looks like: the older schedule is sent as well."""
+    """Each project has its own bookmark, also with an unknown host in its slug: the older schedule is sent as well."""
     world = world_of("gh/acme/api", "gh/acme/web")
     rows = list(world.projects.values())
     listed = [{**row, "slug": slug} for row, slug in zip(rows, slugs, strict=True)]
@@ -270,7 +271,7 @@ def test_schedules_of_projects_with_unheard_of_slugs_are_apart(slugs):
 
 
 def test_a_schedule_keeps_its_own_slug_and_is_given_one_only_where_it_has_none():
-    """The slug that the API gives a schedule is kept, in either spelling; null and nothing are filled."""
+    """The API's slug of a schedule is kept, in either spelling; a null or missing one is filled."""
     world = world_of("gh/acme/api")
     project = world.project("gh/acme/api")
     rows = [world.add_schedule(project, f"schedule-{number}", NOW) for number in range(3)]
@@ -286,7 +287,7 @@ def test_a_schedule_keeps_its_own_slug_and_is_given_one_only_where_it_has_none()
 
 
 def test_a_list_that_breaks_in_the_middle_moves_no_bookmark():
-    """Rows before the break are sent, the failure is named, and the next run sends the rest, however old."""
+    """The rows that came are sent, the failure is named, and the next run sends the rest, however old it is."""
     world = world_of("gh/acme/api")
     for days in range(6):
         world.add_environment(world.organization("gh/acme"), f"env-{days}", NOW - timedelta(days=days))
@@ -302,7 +303,7 @@ def test_a_list_that_breaks_in_the_middle_moves_no_bookmark():
 
 
 def test_versions_are_activated_only_after_a_complete_read():
-    """With activate_version, full tables end with ACTIVATE_VERSION, unless some of it was forbidden or missing."""
+    """With activate_version, full tables end with ACTIVATE_VERSION, unless a part was forbidden or missing."""
     world = world_of("gh/acme/api", "gh/other/web")
     for organization in world.organizations:
         world.add_context(organization, "deploy", NOW)
@@ -325,7 +326,7 @@ def test_versions_are_activated_only_after_a_complete_read():
 
 
 def test_the_version_of_a_table_never_falls_between_runs():
-    """A Date that is wrong in one run, ahead or behind, makes neither that version fall nor the next one."""
+    """A Date that is wrong in one run makes neither that version nor the next one lower."""
     found = []
     with Server(world_of("gh/acme/api")) as server:
         for days in (0, 400, 0, -400, 0):
@@ -338,7 +339,7 @@ def test_the_version_of_a_table_never_falls_between_runs():
 
 
 def test_a_version_is_no_lower_than_what_the_state_says_has_passed():
-    """A machine whose clock is behind that of an earlier run goes on where that one was."""
+    """If this machine's clock is behind that of an earlier run, the version is the latest time in the state."""
     later = datetime(2090, 1, 1, tzinfo=timezone.utc)
     usual, seen = State(), State(marks={"jobs": {"gh/acme/api": Mark(seen=Seen((Step(later, later),)))}})
     assert version_of(usual) < version_of(seen) == int(later.timestamp() * 1000)
@@ -376,7 +377,7 @@ def test_no_version_is_activated_below_parents_that_could_not_be_read(status, br
     ("stream", "activated"), [("private/project", ["groups"]), ("/groups", ["project", "pipeline_definition"])]
 )
 def test_no_version_is_activated_where_the_second_page_is_in_doubt(stream, activated, second):
-    """A list of which only the first page is certain says nothing of what is gone, there and below."""
+    """If only the first page of a list is certain, neither it nor a list below it is activated."""
     world = world_of("gh/acme/api", "gh/acme/web")
     for organization in world.organizations:
         for name in ("one", "two"):
@@ -389,7 +390,7 @@ def test_no_version_is_activated_where_the_second_page_is_in_doubt(stream, activ
 
 
 def test_no_version_is_activated_below_a_project_without_an_id():
-    """What cannot be asked for is not gone: its list and those below it count as incomplete."""
+    """A list that cannot be requested counts as incomplete, and so do those below it."""
     world = world_of("gh/acme/api", "gh/acme/web")
     listed = [{**row, "id": None} if row["name"] == "web" else row for row in world.projects.values()]
     with Server(world) as server:
@@ -400,7 +401,7 @@ def test_no_version_is_activated_below_a_project_without_an_id():
 
 
 def test_a_collaboration_without_an_id_is_skipped_and_counted():
-    """An organization never used on CircleCI has no id: no row, nothing asked below it."""
+    """An organization that was never used on CircleCI has no id: no row is sent, and nothing is requested below it."""
     world = world_of("gh/acme/api")
     world.add_organization("gh/unused", used=False)
     with Server(world) as server:
@@ -413,7 +414,7 @@ def test_a_collaboration_without_an_id_is_skipped_and_counted():
 
 
 def test_every_full_table_shows_deletes_whether_it_is_extra_or_not():
-    """Which streams get ACTIVATE_VERSION follows from their fields: all without a replication key."""
+    """All streams without a replication key, outside the walk, send ACTIVATE_VERSION."""
     world = world_of("gh/acme/api")
     world.add_context(world.organizations[0], "deploy", NOW)
     variable = {"variable": "KEY", "created_at": NOW.isoformat(), "updated_at": NOW.isoformat()}
@@ -436,7 +437,7 @@ CONFIGURED = ("insights_workflows", "flaky_tests", "project_variables", "checkou
 @pytest.mark.parametrize("listed", ["gh/acme/api", "gh/acme/renamed", "circleci/8XyZ/9AbC", "github/acme/api", None])
 @pytest.mark.parametrize("named", ["gh/acme/api", "gh/Acme/API", "circleci/{0}/{1}", "circleci/{0}/{2}"])
 def test_a_project_is_the_same_under_each_of_its_slugs(listed, named):
-    """However its organization lists it and the user writes it, all that is read for named projects is read."""
+    """The extra streams of a named project are read, whatever slug the user and the organization write."""
     world = furnish(world_of("gh/acme/api"), every=1)
     project, organization = world.project("gh/acme/api"), world.organizations[0]
     world.rows["project"][organization["id"]][0]["slug"] = listed
@@ -456,7 +457,7 @@ def test_a_project_is_the_same_under_each_of_its_slugs(listed, named):
 
 
 def test_a_project_that_is_named_twice_and_listed_nowhere_is_one_row():
-    """Two slugs of a project that have to be looked up lead to one row and one list below it."""
+    """Two slugs of a project that is in no list give one row, and one list below it."""
     world = furnish(world_of("gh/acme/api"), every=1)
     project = world.project("gh/acme/api")
     world.add_slug(project, "gh/Acme/API")
@@ -471,7 +472,7 @@ def test_a_project_that_is_named_twice_and_listed_nowhere_is_one_row():
 
 @pytest.mark.parametrize("named", ["gh/acme/api gh/acme/gone", "gh/acme/api gh/lost/*"])
 def test_no_version_is_activated_where_a_named_project_was_not_found(named):
-    """The rows of the one that is missing are not gone: no ACTIVATE_VERSION drops them."""
+    """If a named project was not found, ACTIVATE_VERSION is not sent, so its rows stay."""
     world = furnish(world_of("gh/acme/api"), every=1)
     with Server(world) as server:
         run = sync(server, project_slugs=named, streams=CONFIGURED, activate_version=True)
@@ -480,7 +481,7 @@ def test_no_version_is_activated_where_a_named_project_was_not_found(named):
 
 
 def test_no_version_is_activated_where_a_list_cannot_be_asked_for():
-    """An organization without a slug has no summary that could be read: its rows in the target are not gone."""
+    """An organization without a slug has no summary that can be requested, so its rows stay in the target."""
     world = furnish(world_of("gh/acme/api", "gh/other/web"), every=1)
     world.organization("gh/other")["slug"] = None
     with Server(world) as server:

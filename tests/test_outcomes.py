@@ -11,7 +11,7 @@ from tests.worlds import NOW, WALK, pipeline_ids, truth_of, world_of
 
 
 def test_a_forbidden_organization_is_named_and_skipped():
-    """403 below one organization: the others are complete, exit 0."""
+    """A 403 below one organization leaves the others complete, with exit 0."""
     world = world_of(2)
     world_of(2, "gh/other/web", world)
     for slug in ("gh/acme", "gh/other"):
@@ -37,7 +37,7 @@ def test_forbidden_organizations_are_named_without_an_owner():
 
 
 def test_many_neighbours_that_cannot_be_read_do_not_end_the_run_of_a_service_that_is_up():
-    """Thirty pipelines in a row fail for good: the older ones are delivered, and one sentence names the failures."""
+    """If thirty pipelines in a row fail, the older ones are delivered, and one sentence names the failures."""
     with Server(world_of(60)) as server:
         broken = set(pipeline_ids(server.world)[10:40])
         server.fault = lambda path, nth: Fault(503) if any(name in path for name in broken) else None
@@ -53,7 +53,7 @@ def test_many_neighbours_that_cannot_be_read_do_not_end_the_run_of_a_service_tha
 
 
 def test_aged_out_pipelines_are_read_as_empty():
-    """404, an empty list or items without ids below an old pipeline: counted, exit 0."""
+    """A 404, an empty list or items without ids below an old pipeline are counted, with exit 0."""
     world = world_of(6)
     for name, how in zip(pipeline_ids(world), ("missing", "empty", "null"), strict=False):
         world.aged_out[name] = how
@@ -121,7 +121,7 @@ def test_without_any_project_the_other_streams_are_delivered(slugs):
 
 
 def test_a_hundred_failures_in_a_row_end_the_run():
-    """A service that says who we are and nothing else is down: bounded calls, and one sentence says so."""
+    """A service that answers only GET /me counts as down after a hundred failures, and one sentence says so."""
     with Server(world_of(400)) as server:
         server.fault = lambda path, nth: Fault(500) if path.endswith("/workflow") else None
         run = sync(server, streams=WALK, max_workers=2)
@@ -135,7 +135,7 @@ def test_a_hundred_failures_in_a_row_end_the_run():
 @pytest.mark.parametrize("status", [400, 405, 409, 410, 414, 415, 422, 451])
 @pytest.mark.parametrize("route", ["/schedule", "/context", "/job", "/project/gh/acme/api"])
 def test_a_resource_that_is_rejected_is_named_and_the_rest_is_delivered(route, status):
-    """Exit 1 with the API's own words, all other rows, and the next run asks for the resource again."""
+    """It is named in the API's own words with exit 1, all other rows are sent, and the next run requests it again."""
     world = world_of(3)
     world.add_context(world.organizations[0], "deploy", NOW)
     world.add_schedule(world.project("gh/acme/api"), "nightly", NOW)
@@ -172,7 +172,8 @@ def test_a_resource_that_is_rejected_is_named_and_the_rest_is_delivered(route, s
     ],
 )
 def test_strict_makes_a_failure_of_whatever_was_named_and_left_out(slugs, forbidden, said):
-    """A project, a pattern, a stream that is refused: exit 0 with a warning, exit 1 with strict, the rest delivered."""
+    """A missing project, an unmatched pattern or a refused stream is a warning, and with strict exit 1; the rest is
+    delivered."""
     world = world_of(2)
     if forbidden:
         world.forbidden.add((forbidden, world.organizations[0]["id"]))
@@ -188,8 +189,8 @@ def test_strict_makes_a_failure_of_whatever_was_named_and_left_out(slugs, forbid
 
 
 def test_a_pattern_of_job_names_that_matches_nothing_is_named_once():
-    """A first sync says which pattern matches no job, and which names there are; with strict it fails. Later syncs,
-    which read a few jobs only, say nothing."""
+    """A first sync names a pattern that matches no job, and with strict fails; later syncs, which read few jobs, do
+    not."""
     world = world_of(2)
     jobs = {job["name"] for rows in world.rows["jobs"].values() for job in rows}
     settings = {"job_names": f"{min(jobs)} deploy-*", "streams": ["job_details"], "extra_streams": "job_details"}

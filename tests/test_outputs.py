@@ -58,7 +58,7 @@ TEXTS = st.lists(
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(TEXTS, st.integers(1, 50), st.booleans())
 def test_all_messages_are_found(texts, size, ascii_only):
-    """Whatever the messages are and wherever a block ends, their texts are those that json reads."""
+    """The texts are those that json reads, with any messages and any division into blocks."""
     body = packed(texts, ascii_only=ascii_only)
     assert "".join(messages(in_blocks(body, size))) == "".join(row["message"] for row in json.loads(body))
 
@@ -67,12 +67,12 @@ def test_all_messages_are_found(texts, size, ascii_only):
     "body", [b"", b"{}", b"null", b"<html>gone</html>", b'[{"message": null}]', b'[{"message": "cut']
 )
 def test_what_is_no_array_of_messages_is_no_error(body):
-    """Another body has no text, or what can be read of it."""
+    """Another body has no text, or the text that can be read of it."""
     assert end_of([body])[0] in ("", "cut")
 
 
 def test_the_end_is_kept_and_the_row_says_so():
-    """Ten thousand characters are kept after cleaning; whether there were more is said."""
+    """Ten thousand characters are kept after cleaning, and the row says whether there were more."""
     assert end_of([packed(["\x1b[31mx\x1b[0m" * LONGEST])]) == ("x" * LONGEST, False)
     text, is_truncated = end_of([packed(["first", "y" * LONGEST])])
     assert (text, is_truncated) == ("y" * LONGEST, True)
@@ -125,7 +125,7 @@ def test_the_address_and_the_script_stay_inside():
 
 @pytest.mark.parametrize("status", [403, 404, 410, 302])
 def test_an_output_that_is_not_there_any_more_gives_no_row(status):
-    """An address that has expired or vanished is counted, exit 0, and not requested again by the next run."""
+    """An address that has expired is counted, exit 0, and the next run does not request it again."""
     with Server(failing()) as server:
         first = outputs(server)
         row = first.rows("step_outputs")[0]
@@ -172,7 +172,7 @@ def truth_of(world: World, name: str | None = None) -> Tables:
 
 
 def test_a_run_cut_after_any_state_goes_on_where_it_was():
-    """The next run completes both tables, and asks no build again of which the state says that it was read."""
+    """The next run completes both tables, and requests no build again that the state says was read."""
     world = various()
     with Server(world, page_size=3) as server:
         first = sync(server, streams=INSIDE, clock=EagerClock())
@@ -193,7 +193,7 @@ def test_a_run_cut_after_any_state_goes_on_where_it_was():
 
 @pytest.mark.parametrize("name", [None, "test"])
 def test_job_names_limit_both_streams_and_an_approval_is_not_asked(name):
-    """Steps, and so what they printed, come of jobs of these names that have run; each is asked once."""
+    """Steps and outputs are read once for each job of these names that has run, and for no other."""
     world = various()
     numbers = [job["job_number"] for job in world.truth(["gh/acme/api"])["jobs"] if job["name"] in (name, "test")]
     if name is None:
@@ -206,7 +206,7 @@ def test_job_names_limit_both_streams_and_an_approval_is_not_asked(name):
 
 
 def test_steps_that_the_service_keeps_no_more_are_none():
-    """Asked years later a build has no steps: no rows, exit 0, and it is not asked again."""
+    """A build of years ago has no steps: no rows, exit 0, and no second request."""
     world = various()
     world.steps_kept = timedelta(days=1)
     with Server(world) as server:
@@ -234,7 +234,7 @@ def test_steps_that_the_service_keeps_no_more_are_none():
     ],
 )
 def test_the_exit_code_decides_what_has_failed(told, has_row):
-    """An action that failed, or ended with another code than 0, and wrote something has a row; others are not asked."""
+    """A step that failed, or ended with an exit code other than 0, and printed something has a row; no other has."""
     world = failing()
     (job,) = (job for rows in world.rows["jobs"].values() for job in rows)
     world.outputs[job["id"], 0, 103] = Output(["made it\n"])

@@ -28,7 +28,7 @@ def pages_of(lists: list[tuple[list[Row], str | None]]) -> Callable[[Request], A
 
 @pytest.mark.parametrize(("stream", "path"), [("tests", "/tests"), ("artifacts", "/artifacts")])
 def test_a_list_whose_rows_have_no_id_is_read_to_its_end(stream, path):
-    """More than twenty full pages of rows that other fields distinguish, or none: all are delivered."""
+    """More than twenty full pages are delivered if other fields, or none, distinguish their rows."""
     rows = [{"name": f"t{number}", "path": f"p{number}", "node_index": 0} for number in range(60)]
     answer = pages_of([(rows[2 * n : 2 * n + 2], f"t{n + 1}" if n < 29 else None) for n in range(30)])
     with Server(world_of(1)) as server:
@@ -39,7 +39,7 @@ def test_a_list_whose_rows_have_no_id_is_read_to_its_end(stream, path):
 
 
 def test_rows_that_are_equal_are_numbered_and_all_there():
-    """Nothing distinguishes two results of one test: both are rows, on pages that differ."""
+    """Two equal results of one test are two rows, if the pages differ."""
     one = {"name": "t", "classname": "c", "result": "success"}
     answer = pages_of([([one, one], "t1"), ([one], None)])
     with Server(world_of(1)) as server:
@@ -55,10 +55,7 @@ def sync_pipelines(server: Server, first: Run | None = None) -> Run:
 @pytest.mark.parametrize("kind", ["known rows", "no rows"])
 @pytest.mark.parametrize("stale", [1, 5, 19])
 def test_pages_of_pipelines_without_news_are_followed(stale, kind):
-    """Up to 20 in a row that hold only known rows, or none, under fresh tokens end no list: what is below is read.
-
-    So it is when 20 pipelines are created while a list is read that counts its rows from the top.
-    """
+    """Up to 20 pages in a row with no new rows, under fresh page tokens, do not end a list."""
     with Server(world_of(60)) as server:
         world = server.world
         rows = world.pipelines([world.project(SLUG)["id"]])
@@ -75,7 +72,8 @@ def test_pages_of_pipelines_without_news_are_followed(stale, kind):
 
 @pytest.mark.parametrize("kind", ["known rows", "no rows", "the same token"])
 def test_a_list_of_pipelines_that_is_ended_by_a_guard_is_taken_up_by_the_next_run(kind):
-    """Twenty pages without news, or a token that comes again: few calls, exit 1, and the state says what is left."""
+    """After twenty pages without new rows, or a repeated token, the run ends with exit 1 and the state says what is
+    left."""
     with Server(world_of(60)) as server:
         world = server.world
         rows = world.pipelines([world.project(SLUG)["id"]])
@@ -106,7 +104,7 @@ def test_a_list_of_pipelines_that_is_ended_by_a_guard_is_taken_up_by_the_next_ru
 
 
 def test_a_list_below_a_pipeline_that_goes_round_in_circles_is_not_whole():
-    """The workflows of a pipeline never end: what there is comes, exit 1, and the next run asks again."""
+    """If the workflows of a pipeline never end, those that came are sent, exit 1, and the next run reads it again."""
     with Server(world_of(3)) as server:
         name = pipeline_ids(server.world)[1]
         row = dict(server.world.rows["workflows"][name][0])
@@ -126,7 +124,7 @@ def test_a_list_below_a_pipeline_that_goes_round_in_circles_is_not_whole():
 @pytest.mark.parametrize("odd", [["a"], {"id": "a"}, True, 1.5, "  "])
 @pytest.mark.parametrize("stream", WALK[:2])
 def test_an_id_that_is_no_text_or_number_is_skipped_and_counted(stream, odd):
-    """A list, an object, true: no row under a key like "[]", nothing asked below it, and the rest is delivered."""
+    """A list, an object or true as an id gives no row and no request below it; the rest is delivered."""
     with Server(world_of(4)) as server:
         world = server.world
         name = pipeline_ids(world)[1]
@@ -157,7 +155,7 @@ def test_a_project_keeps_its_own_organization():
 
 
 def test_a_definition_whose_triggers_cannot_be_asked_for_has_none():
-    """400 and 404 for the triggers of one definition mean that there are none."""
+    """A 400 or 404 for the triggers of one definition means that there are none."""
     world = world_of(1)
     for status in (400, 404):
         definition = world.add_definition(world.project("gh/acme/api"), f"answers {status}")
@@ -182,7 +180,7 @@ def test_triggers_that_end_in_a_400_are_not_all_there_are():
 
 
 def test_a_list_that_goes_round_in_circles_ends():
-    """The same token again, or the same page for ever: the list ends with a warning, after one page or twenty."""
+    """A repeated token, or the same page again and again, ends the list with a warning."""
     for body, most in (({"items": [], "next_page_token": "same"}, 6), (None, 26)):
         with Server(world_of(5)) as server:
             page = {"items": [{"id": "p", "name": "n", "slug": "gh/acme/api"}], "next_page_token": "t"}
@@ -200,7 +198,7 @@ def test_a_list_that_goes_round_in_circles_ends():
 
 @pytest.mark.parametrize(("empty", "status", "pipelines"), [(20, 0, 5), (21, 1, 2)])
 def test_twenty_pages_with_nothing_new_are_followed_and_no_more(empty, status, pipelines):
-    """Fresh tokens lead on through twenty empty pages in a row to what comes behind them."""
+    """Twenty empty pages in a row with fresh tokens are followed to the page after them."""
     world = world_of(5)
     rows = world.pipelines([world.project("gh/acme/api")["id"]])
     pages = [rows[:2], *[[]] * empty, rows[2:]]

@@ -21,7 +21,7 @@ from tap_circleci.values.patterns import JobNames
     ],
 )
 def test_patterns_say_which_jobs_are_wanted(patterns, wanted, unwanted):
-    """Stars and question marks, brackets as they are, ! for those to leave out; nothing said means all."""
+    """`*` and `?` match, a bracket is a bracket, ! excludes, and no pattern means all jobs."""
     names = JobNames.of(patterns)
     assert [name for name in wanted if not names.matches(name)] == []
     assert [name for name in unwanted if names.matches(name)] == []

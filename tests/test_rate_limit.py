@@ -169,7 +169,7 @@ SLIDING = {
 @pytest.mark.parametrize("retry_after", ["window", "left", None])
 @pytest.mark.parametrize("name", SLIDING)
 def test_a_sliding_window_is_used_and_seldom_overrun(name, retry_after):
-    """Over 1,000 answers most of what is allowed is served and little refused, whatever refusals say."""
+    """Over 1,000 answers most of the limit is used and few requests are refused, with and without Retry-After."""
     most, seconds, workers, latency, least, refused = SLIDING[name]
     runs = []
     for seed in SEEDS:
@@ -190,7 +190,7 @@ def test_a_fixed_window_is_used(latency, since):
 @pytest.mark.parametrize("retry_after", ["left", None])
 @pytest.mark.parametrize(("burst", "workers", "least"), [(100, 8, 0.95), (100, 16, 0.95), (5, 8, 0.8), (1, 8, 0.6)])
 def test_a_token_bucket_is_followed_at_its_rate(burst, workers, least, retry_after):
-    """10 a second, of which so many may come at once."""
+    """A limit of 10 requests a second that allows a burst is used at its rate."""
     limits = [RateLimit(TokenBucket(burst, 10), retry_after) for _ in SEEDS]
     runs = [simulate(limit, workers=workers, seed=seed) for seed, limit in enumerate(limits)]
     check([((1000 - burst) / 10, run) for run in runs], least, 0.02)
@@ -239,7 +239,7 @@ def test_two_taps_share_a_limit(limit, least, refused):
     [(100, 10, 10.0), (100, 10, "left"), (200, 10, 10.0), (40, 1, 1.0), (40, 1, None)],
 )
 def test_a_tap_that_comes_later_finds_a_place(most, seconds, retry_after):
-    """Whenever it comes, it is served before it would give up; in the mean most of what is allowed is used."""
+    """A second tap is served before it would give up, and on average most of the limit is used."""
     outcomes = [
         simulate(sliding(most, seconds, retry_after), 12 * most, starts=[0.0, (0.2 + 0.37 * seed) * seconds], seed=seed)
         for seed in range(8)
@@ -272,7 +272,7 @@ def test_what_another_tap_leaves_is_taken(limit, rate):
 
 
 def test_refusals_that_always_name_the_whole_minute_are_followed():
-    """600 in 60 s, ten minutes long."""
+    """A limit of 600 in 60 s whose Retry-After is always 60 is used for ten minutes."""
     check([(600, simulate(sliding(600, 60, 60.0), 6000, seed=seed)) for seed in SEEDS], 0.75, 0.02)
 
 
@@ -296,8 +296,7 @@ class Incident(RateLimit):
 @pytest.mark.parametrize("wait", [1.0, None])
 @pytest.mark.parametrize(("share", "most"), [(0.01, 1.5), (0.05, 2.5), (0.1, 2.5), (0.3, 3.0)])
 def test_an_incident_costs_about_what_its_refusals_ask_for(share, most, wait, workers):
-    """One request in a hundred to three in ten refused at random: the time is the work and a second a refusal, a few
-    times at most."""
+    """If 1 to 30 % of the requests are refused at random, a run takes at most a few times its work and waits."""
     shares = []
     for seed in SEEDS:
         outcome = simulate(Incident(share, wait, seed), workers=workers, seed=seed)
@@ -308,7 +307,7 @@ def test_an_incident_costs_about_what_its_refusals_ask_for(share, most, wait, wo
 
 @pytest.mark.parametrize("told", ["RateLimit-", "X-RateLimit-"])
 def test_a_limit_that_answers_tell_is_never_overrun(told):
-    """No request is refused where Remaining and Reset tell in time, and all that is allowed is used."""
+    """With Remaining and Reset in time, no request is refused and the whole limit is used."""
     for kind, least in ((FixedWindow(600, 60, -20), 160), (TokenBucket(100, 10), 190)):
         outcome = simulate(RateLimit(kind, told=told), 2000)
         assert least / outcome.seconds >= 0.95
@@ -319,7 +318,7 @@ def test_a_limit_that_answers_tell_is_never_overrun(told):
 
 @pytest.mark.parametrize(("reset", "workers"), [(60, 1), (60, 8), (5, 8)])
 def test_answers_that_say_in_vain_that_nothing_is_left_are_ignored_after_three(reset, workers):
-    """RateLimit-Remaining: 0 with every answer, while all is served: two pauses, then the usual pace."""
+    """If each answer has RateLimit-Remaining: 0 and all are served, there are two pauses, then none."""
 
     class Wrong(RateLimit):
         def answer(self, now: float) -> tuple[bool, dict[str, str]]:
@@ -330,7 +329,7 @@ def test_answers_that_say_in_vain_that_nothing_is_left_are_ignored_after_three(r
 
 
 def test_an_answer_that_says_that_something_is_left_ends_the_doubt():
-    """Three answers in a row have to say that nothing is left; after another one such answers are believed again."""
+    """After an answer with requests left, it again takes three in a row until such answers are ignored."""
     allowance, now = Allowance(), 0.0
     paused = []
     for left in (0, 0, 1, 0, 0, 0, 0, 1, 0):
@@ -340,7 +339,7 @@ def test_an_answer_that_says_that_something_is_left_ends_the_doubt():
 
 
 def test_a_pause_that_an_answer_told_of_never_counts_as_waited_in_vain():
-    """A limit that is told, eight windows of it, and a refusal after them: no second of the pauses counts."""
+    """The pauses that answers announce do not count towards the 60 seconds after which a run ends."""
     allowance, now = Allowance(), 0.0
     for _ in range(8):
         now = allowance.due(now)
@@ -354,7 +353,7 @@ def test_a_pause_that_an_answer_told_of_never_counts_as_waited_in_vain():
 @pytest.mark.parametrize("number", [1, 2, 6, 50])
 @pytest.mark.parametrize("seconds", [1.0, 10.0, 60.0])
 def test_a_refusal_for_what_others_sent_is_not_taken_for_the_limit(number, seconds):
-    """Where only one early request is refused, it costs the wait and less than a minute until all workers are busy."""
+    """If only one early request is refused, all workers are busy again in less than a minute."""
 
     class Once(RateLimit):
         asked = 0
@@ -369,13 +368,13 @@ def test_a_refusal_for_what_others_sent_is_not_taken_for_the_limit(number, secon
 
 
 def test_without_a_limit_nobody_waits():
-    """What is never refused is never held back: the run takes as long as its latency."""
+    """Without refusals the run takes no longer than the latency of its requests."""
     outcome = simulate(sliding(10**9, 1), 5000, workers=32)
     assert outcome.seconds < 1.1 * 5000 * 0.05 / 32
 
 
 def test_what_is_told_to_wait_waits():
-    """No request leaves before the end of a pause; what was under way is all that is refused in it."""
+    """No request leaves before the end of a pause; only requests in flight are refused in it."""
     outcome = simulate(sliding(40, 1, 1.0), 400, workers=16)
     assert outcome.left_in_pause == 0
     assert outcome.first_burst <= 16
@@ -392,11 +391,8 @@ def test_what_is_told_to_wait_waits():
     seed=st.integers(0, 1000),
 )
 def test_any_limit_is_learnt_to_some_extent(most, seconds, kind, retry_after, workers, latency, seed):
-    """Of any limit of 10 requests and 1 a second or more, half is used, and nothing given up; from 3 a second on a
-    quarter is refused at most.
-
-    Those are the ends of what is found: in the median 99 % are used and 1 % refused.
-    """
+    """Of any limit of 10 requests and 1 a second or more, half is used and no run gives up; from 3 a second a quarter
+    is refused at most."""
     rate = most / seconds
     assume(rate >= 1)
     limits = {
@@ -425,7 +421,7 @@ ANSWERS = st.one_of(
 @settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(TIMES, st.booleans(), st.integers(0, 31), ANSWERS), min_size=20, max_size=200))
 def test_whatever_comes_it_goes_on(steps):
-    """Whatever the service answers, after however long, a request may leave at some time, or is under way."""
+    """After any answers and any times, a request may leave at some time, or one is in flight."""
     allowance, now = Allowance(), 0.0
     under_way: list[Permit] = []
     for pause, leaves, number, (what, told) in steps:
@@ -447,7 +443,7 @@ def test_whatever_comes_it_goes_on(steps):
 
 
 def test_refusals_of_one_burst_are_one_pause():
-    """Requests that left before the first refusal was known begin no other pause, and wait no longer."""
+    """Refusals of requests that left before the first refusal was known begin no other pause."""
     allowance = Allowance()
     permits = [allowance.leave(100.0) for _ in range(8)]
     waits = [allowance.refused(permit, 101 + place / 10, 1.0) for place, permit in enumerate(permits)]
@@ -456,7 +452,7 @@ def test_refusals_of_one_burst_are_one_pause():
 
 
 def test_a_refusal_that_does_not_say_how_long_is_waited_out_longer_and_longer():
-    """Each refusal in a row without an answer between has its wait; one that is served ends the row."""
+    """The wait grows with each refusal in a row; a served request ends the row."""
     allowance, now, waits = Allowance(), 0.0, []
     for _ in BLIND_WAITS:
         allowance.refused(allowance.leave(now), now, None)
@@ -470,7 +466,7 @@ def test_a_refusal_that_does_not_say_how_long_is_waited_out_longer_and_longer():
 
 
 def test_a_wait_that_was_too_short_twice_becomes_longer():
-    """Six attempts then reach about a minute, whatever the service asks for."""
+    """Six attempts then take about a minute, with any asked wait."""
     allowance, now, waits = Allowance(), 0.0, []
     for _ in range(5):
         allowance.refused(allowance.leave(now), now, 2.0)
@@ -481,7 +477,7 @@ def test_a_wait_that_was_too_short_twice_becomes_longer():
 
 
 def test_the_pauses_in_a_row_are_told_whichever_request_is_refused():
-    """Requests that take turns at being refused wait a minute together, not each; one that is served ends the row."""
+    """Different requests that are refused in turn wait a minute together, not each; a served one ends the row."""
     clock = FastClock()
     limiter = RateLimiter(clock)
     told = []
@@ -494,7 +490,7 @@ def test_the_pauses_in_a_row_are_told_whichever_request_is_refused():
 
 
 def test_an_answer_of_minutes_leaves_nothing_to_count():
-    """A belief outlives the requests that it was learnt from; a refusal then is waited out like any other."""
+    """A refusal is handled also if all counted requests are forgotten by then."""
     allowance = Allowance()
     served, refused = allowance.leave(0.0), allowance.leave(0.0)
     allowance.served(served, 0.1)
@@ -521,7 +517,7 @@ def paced(served: int, asked: float) -> tuple[Allowance, float]:
 
 @pytest.mark.parametrize(("served", "asked", "interval"), [(100, 10.0, 0.1), (40, 1.0, 0.025), (20, 60.0, 1.0)])
 def test_the_pace_is_even_and_a_little_slower_than_what_was_served(served, asked, interval):
-    """One request in each interval, 3 % longer than the mean one before; a second at most."""
+    """One request leaves in each interval, which is 3 % longer than the mean one before and a second at most."""
     allowance, begin = paced(served, asked)
     now = begin
     for _ in range(20):
@@ -531,7 +527,7 @@ def test_the_pace_is_even_and_a_little_slower_than_what_was_served(served, asked
 
 
 def test_a_thread_that_wakes_up_late_slows_nothing_down_and_an_idle_time_is_not_caught_up():
-    """A few milliseconds are made good with the next request; seconds are not."""
+    """The next request makes up for a few milliseconds, but not for seconds."""
     allowance, begin = paced(100, 10.0)
     now = begin
     for _ in range(20):
@@ -545,13 +541,13 @@ def test_a_thread_that_wakes_up_late_slows_nothing_down_and_an_idle_time_is_not_
 
 
 def test_a_pace_that_others_had_a_part_in_grows_after_two_minutes():
-    """Another program had used 550 of 600 a minute and ended: the run is as fast as it may be in the third minute."""
+    """If another program used 550 of 600 a minute and has ended, the run uses the whole limit in the third minute."""
     outcome = simulate(RateLimit(FixedWindow(600, 60, 0, 550)), 3000)
     assert outcome.seconds < 600
 
 
 def test_a_slow_answer_is_no_sign_that_a_pause_was_long_enough():
-    """After a pause one request goes first; an answer to one that left before it lets no other go."""
+    """After a pause one request leaves; an answer to a request from before it lets no other leave."""
     allowance = Allowance()
     slow, refused = allowance.leave(0.0), allowance.leave(0.0)
     allowance.refused(refused, 1.0, 5.0)
@@ -565,7 +561,7 @@ def test_a_slow_answer_is_no_sign_that_a_pause_was_long_enough():
 
 
 def test_nobody_waits_on_once_the_run_is_given_up():
-    """Whoever waits for leave is told within a second when no request is to leave any more."""
+    """When the limiter is closed, every waiting thread gets the reason within a second."""
     limiter = RateLimiter(Clock())
     limiter.on_throttled(limiter.acquire(), 3600.0)
     found = []
@@ -584,7 +580,7 @@ def test_nobody_waits_on_once_the_run_is_given_up():
 
 
 def test_whoever_waits_for_an_answer_hears_of_it():
-    """After a pause the second request leaves as soon as the first is answered, or has failed."""
+    """After a pause the second request leaves as soon as the first is answered or has failed."""
     for answered in (True, False):
         limiter = RateLimiter(Clock())
         limiter.on_throttled(limiter.acquire(), 0.01)
@@ -628,7 +624,7 @@ class GatedClock(FastClock):
 
 
 def test_one_thread_waits_for_the_clock_and_each_slot_wakes_one():
-    """Of 16 threads that wait for a pause one at a time watches the clock, so that no slot wakes them all."""
+    """Of 16 waiting threads only one watches the clock, so no slot wakes all of them."""
     clock = GatedClock()
     limiter = RateLimiter(clock)
     limiter.on_throttled(limiter.acquire(), 2.0)
@@ -647,7 +643,7 @@ def test_one_thread_waits_for_the_clock_and_each_slot_wakes_one():
 
 
 def test_a_wait_is_told_while_it_lasts():
-    """`waiting` names its begin and its end, and `waited` counts what has passed of it."""
+    """`waiting` gives the begin and the end of the present wait, and `waited` includes it."""
     clock = GatedClock()
     limiter = RateLimiter(clock)
     limiter.on_throttled(limiter.acquire(), 60.0)

@@ -75,7 +75,7 @@ def test_date_times_are_utc_with_six_decimals(text, written):
 
 @pytest.mark.parametrize("value", ["12", "soon", "2026-02-31T00:00:00Z", "10:30", 1700000000, {"a": 1}, "T" * 5000])
 def test_what_is_no_date_becomes_null_and_is_reported(value):
-    """A value that is no date-time is never made one."""
+    """A value that is not a date-time becomes null."""
     assert convert({"type": ["null", "string"], "format": "date-time"}, value) == (
         None,
         [f"field {type_name(value)} that is no date-time"],
@@ -165,7 +165,7 @@ def test_what_does_not_fit_becomes_null_and_is_reported(schema, value):
     ],
 )
 def test_what_is_nested_too_deeply_becomes_null_and_is_reported(schema):
-    """A value without an end in sight, in a column of any type, costs its row that field only."""
+    """A value that is nested too deeply costs its row only that field, in a column of any type."""
     deep = functools.reduce(lambda inner, _: {"a": inner}, range(5000), {})
     result, reports = convert(schema, [deep] if schema["type"][1] == "array" else deep)
     assert result in (None, [None])
@@ -173,7 +173,7 @@ def test_what_is_nested_too_deeply_becomes_null_and_is_reported(schema):
 
 
 def test_secrets_that_no_schema_names_are_left_out_without_a_word():
-    """Hidden fields, in either spelling, are neither sent nor reported; others, also of the same name inside, are."""
+    """Fields under `left_out`, in either spelling, are neither sent nor reported; fields inside objects are."""
     text = {"type": ["null", "string"]}
     schema = {"properties": {"name": text, "inner": {"type": ["null", "object"], "properties": {"name": text}}}}
     reports: list[Any] = []
@@ -229,7 +229,7 @@ def test_either_spelling_of_a_field_is_understood(stream, sent, field):
     ],
 )
 def test_secrets_in_a_url_are_masked(url, shown):
-    """The values in the query of a webhook's URL, and a password before its host, never leave."""
+    """The values in the query of a webhook's URL, and a password before its host, are masked."""
     assert masked(url) == shown
 
 
@@ -274,7 +274,7 @@ def test_a_row_whose_key_is_empty_in_its_record_is_counted_and_not_sent(empty):
 
 
 def test_a_key_that_the_record_cannot_hold_is_counted_and_not_sent():
-    """A text where the key is a number becomes null, and null is no key."""
+    """A text in a key of type number becomes null, and such a row is not sent."""
     world = furnish(world_of(2), every=1)
     with Server(world) as server:
         server.fault = lambda path, nth: (

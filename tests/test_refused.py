@@ -44,7 +44,7 @@ def one_list(world: World, stream: str) -> str:
 
 @pytest.mark.parametrize("stream", STREAMS[1:])
 def test_one_403_below_a_pipeline_is_asked_again_by_the_next_run(stream):
-    """A firewall's page for one list: the rest comes, exit 0, and the next run completes the tables."""
+    """After one 403 the rest is sent, exit 0, and the next run completes the tables."""
     world = furnished(30)
     with Server(world) as server:
         end = one_list(world, stream)
@@ -64,7 +64,7 @@ def test_one_403_below_a_pipeline_is_asked_again_by_the_next_run(stream):
 @pytest.mark.parametrize("after", [0, 1, *range(5, 19), 40, *range(64, 70)])
 @pytest.mark.parametrize("workers", [1, 8])
 def test_a_token_that_is_revoked_on_the_way_loses_nothing(after, workers):
-    """Every list then answers 404 and /me 401: exit 1, and a run with a good token completes the tables."""
+    """If every list then answers 404 and /me 401, exit is 1, and a run with a good token completes the tables."""
     world = world_of(30)
     with Server(world, page_size=3) as server:
         requests = count()
@@ -87,7 +87,7 @@ def test_a_token_that_is_revoked_on_the_way_loses_nothing(after, workers):
 @pytest.mark.parametrize("after", range(1, 12))
 @pytest.mark.parametrize("workers", [1, 8])
 def test_a_token_that_is_revoked_among_the_settings_removes_no_row(after, workers):
-    """All lists then answer 404, triggers as if there were none: exit 1, and no table that lacks rows is activated."""
+    """If all lists then answer 404, exit is 1, and no table that lacks rows is activated."""
     names = tuple(name for name in DEFAULT if name not in WALK)
     with Server(with_settings(world_of(1))) as server:
         whole = sync(server, streams=names, activate_version=True)
@@ -110,7 +110,7 @@ def test_a_token_that_is_revoked_among_the_settings_removes_no_row(after, worker
 @pytest.mark.parametrize("workers", [1, 8])
 @pytest.mark.parametrize("gone", [range(60), range(20, 60), range(0, 60, 2)], ids=["all", "from the middle", "half"])
 def test_many_pipelines_whose_workflows_are_gone_stop_nothing(gone, workers):
-    """Aged-out pipelines answer 404 one after the other: they are read as empty, and the walk comes to its end."""
+    """Aged-out pipelines that answer 404 in a row are read as empty, and the walk goes on to its end."""
     world = world_of(60)
     for place in gone:
         world.aged_out[pipeline_ids(world)[place]] = "missing"
@@ -138,7 +138,7 @@ def of(run: Run, *streams: str) -> Any:
 
 @pytest.mark.parametrize("workers", [1, 8])
 def test_a_stream_that_is_refused_for_a_whole_project_costs_a_few_calls_and_holds_up_no_other(workers):
-    """No call per job, no retry, one line of warning; once it is allowed, it is read from its own beginning on."""
+    """There are few calls and one warning; once the stream is allowed, it is read from its own beginning."""
     world = furnished(60)
     project = world.project(SLUG)["id"]
     world.forbidden.add(("tests", project))
@@ -167,7 +167,7 @@ def test_a_stream_that_is_refused_for_a_whole_project_costs_a_few_calls_and_hold
 
 @pytest.mark.parametrize("marks", [("forbidden", "forbidden"), ("missing", "missing"), ("forbidden", "missing")])
 def test_no_project_that_can_be_read_is_a_failure(marks):
-    """A green run proves that the data came: 403 and 404 for all named projects are exit 1."""
+    """A 403 or 404 for all named projects is exit 1."""
     world = world_of(3, "gh/acme/web", world_of(3))
     for row, mark in zip(world.projects.values(), marks, strict=True):
         getattr(world, mark).add(("pipelines", row["id"]))
@@ -180,7 +180,7 @@ def test_no_project_that_can_be_read_is_a_failure(marks):
 @pytest.mark.parametrize("is_strict", [False, True])
 @pytest.mark.parametrize("what", ["project", "stream"])
 def test_what_is_left_out_of_the_walk_is_a_failure_with_strict(what, is_strict):
-    """A named project, or a selected stream refused below one pipeline: exit 1 with strict, and the rest comes."""
+    """A missing project, or a stream refused below one pipeline, is exit 1 with strict; the rest is sent."""
     world = world_of(3, "gh/acme/web", world_of(3))
     world.forbidden.add(
         ("pipelines", world.project("gh/acme/web")["id"]) if what == "project" else pipeline_ids(world)[1]
@@ -193,7 +193,7 @@ def test_what_is_left_out_of_the_walk_is_a_failure_with_strict(what, is_strict):
 
 
 def test_jobs_that_other_names_add_are_read():
-    """With another `job_names` the details of the jobs that it adds come, also where a run was cut in between."""
+    """With other `job_names` the details of the jobs that they add are sent, also after a cut."""
     world = World(NOW)
     for hours in range(3, 150, 7):
         pipeline = world.add_pipeline(SLUG, NOW - timedelta(hours=hours))
@@ -224,7 +224,7 @@ def test_two_jobs_with_the_same_number_get_their_own_details():
 
 @pytest.mark.parametrize("before", [2, 3])
 def test_projects_that_a_dead_token_does_not_see_are_not_absent(before):
-    """The token is revoked between two projects, so that the others answer 404: exit 1, since nobody read them."""
+    """If the token is revoked between two projects and the others answer 404, exit is 1."""
     world = World(NOW)
     for name in "abcd":
         world.add_project(f"gh/acme/{name}")
@@ -242,7 +242,7 @@ def test_projects_that_a_dead_token_does_not_see_are_not_absent(before):
 
 
 def test_what_lies_below_a_refused_stream_waits_with_it():
-    """Where workflows are refused throughout a project, jobs keep their marks too, and all comes once it is allowed."""
+    """If workflows are refused, the state of jobs stays as it was, and all is sent once they are allowed."""
     world = world_of(30)
     world.forbidden.add(("workflows", world.project(SLUG)["id"]))
     with Server(world) as server:

@@ -20,7 +20,7 @@ from tests.worlds import NOW, WALK, furnished, world_of
 
 
 def test_thousands_of_absent_projects_are_named_in_a_few_lines():
-    """The first ten have a line each, the summary counts all; the run does not fail."""
+    """The first ten have a line each, the summary counts all, and the exit status is 0."""
     slugs = ["gh/acme/api", *(f"gh/acme/gone-{number}" for number in range(1000))]
     with Server(world_of(1)) as server:
         run = sync(server, project_slugs=slugs, streams=["pipelines"])
@@ -33,7 +33,7 @@ def test_thousands_of_absent_projects_are_named_in_a_few_lines():
 
 
 def test_many_forbidden_lists_are_one_line_and_a_count():
-    """403 for the jobs of each workflow: one warning for the project, and the summary counts the lists."""
+    """If the jobs of each workflow answer 403, one warning names the project, and the summary counts the lists."""
     with Server(world_of(60)) as server:
         server.fault = lambda path, nth: Fault(403) if path.endswith("/job") else None
         run = sync(server, streams=WALK)
@@ -59,7 +59,7 @@ def test_the_summary_counts_rows_and_calls():
 
 
 def test_progress_names_the_project_and_how_far_back_it_has_come():
-    """On a long walk a line now and then says where the run is."""
+    """On a long walk a line every few seconds says which project is read, and back to which time."""
     with Server(history(130, NOW)) as server:
         run = sync(server, streams=WALK, clock=EagerClock())
     lines = [line for line in run.log.splitlines() if "project 1 of 1" in line]
@@ -78,7 +78,7 @@ def test_a_run_that_looks_further_back_says_so():
 
 
 def test_no_kind_of_trouble_hides_another():
-    """Thousands of refused jobs, refused organizations, absent projects and lists that break: each has its line."""
+    """With thousands of refused jobs, each other kind of problem still has its line."""
     world = furnished(world_of(150))
     world.forbidden |= {(stream, world.organizations[0]["id"]) for stream in ("groups", "context")}
     with Server(world) as server:
@@ -103,8 +103,7 @@ def test_no_kind_of_trouble_hides_another():
 
 
 def test_a_route_that_fails_for_each_project_is_one_sentence():
-    """Seventeen projects whose schedules answer 503: one CRITICAL line that counts them, names ten and says where to
-    look."""
+    """If the schedules of seventeen projects answer 503, one CRITICAL line counts them and names ten."""
     world = world_of(1)
     for number in range(16):
         world_of(1, f"gh/acme/web-{number}", world)
@@ -130,7 +129,7 @@ class StoppedClock(FastClock):
 
 
 def test_a_route_that_ends_is_one_warning_with_what_to_do():
-    """A deprecated or removed route is named once at the end, however many answers say so; other routes are not."""
+    """A deprecated or removed route is named once at the end, however many answers said so."""
     ends = {"Deprecation": "@1767225600", "Sunset": "Thu, 31 Dec 2026 23:59:59 GMT"}
     faults = {
         "/workflow": Fault(headers=ends),

@@ -59,7 +59,7 @@ def truth_of(world: World):
 
 @pytest.mark.parametrize("find_reruns", [True, False])
 def test_a_rerun_of_an_old_pipeline_is_in_the_tables_after_the_next_sync(find_reruns):
-    """With find_reruns a rerun shows at once whatever the age of its pipeline, without when a look is due."""
+    """With find_reruns a rerun is sent by the next sync at any age of its pipeline, without it at the next look."""
     world = world_of()
     with synced(world) as (server, first):
         again = rerun(world, 3, NOW + timedelta(minutes=10))
@@ -84,7 +84,7 @@ def test_the_first_sync_only_takes_the_number():
 
 
 def test_a_first_sync_that_is_cut_has_the_number_of_its_beginning():
-    """Whatever a state says was read, a rerun of it that follows is news, and so in the tables after the next sync."""
+    """Each state of a first sync has the number, so a rerun of what it has read is sent by the next sync."""
     world = world_of((1, 3, 40, 80))
     with Server(world, page_size=1) as server:
         first = sync(server, streams=WALK, find_reruns=True, clock=EagerClock())
@@ -99,7 +99,7 @@ def test_a_first_sync_that_is_cut_has_the_number_of_its_beginning():
 
 
 def test_without_the_key_the_number_is_null_and_v1_is_not_asked():
-    """Whoever does not want it pays nothing."""
+    """Without find_reruns no request goes to API v1.1."""
     with Server(world_of()) as server:
         run = sync(server, streams=WALK)
         assert not asked(server, "v1.1")
@@ -107,7 +107,7 @@ def test_without_the_key_the_number_is_null_and_v1_is_not_asked():
 
 
 def test_a_quiet_project_costs_one_call_more():
-    """Nothing new: the list of pipelines and the list of builds."""
+    """Without anything new there is a call for pipelines and one for builds."""
     world = world_of((40,))
     with synced(world) as (server, first):
         world.advance(timedelta(hours=1))
@@ -129,7 +129,7 @@ def test_news_costs_one_call_for_each_hundred_builds():
 
 
 def test_workflows_that_this_run_has_listed_are_not_asked_for():
-    """News of young pipelines is no news."""
+    """News of a pipeline that this run has looked at costs no call."""
     world = world_of((1, 40))
     with synced(world) as (server, first):
         world.add_pipeline(world.project(SLUG), NOW + timedelta(minutes=5), workflows=[FLOW])
@@ -152,7 +152,7 @@ def test_pipelines_from_before_the_start_date_are_left_alone():
 
 
 def test_a_look_that_fails_is_made_by_the_next_run():
-    """A hinted pipeline below which something fails is kept for another try, exit 1."""
+    """A pipeline with news below which something fails is kept for a retry, exit 1."""
     world = world_of()
     with synced(world) as (server, first):
         again = rerun(world, 3, NOW + timedelta(minutes=10))
@@ -168,7 +168,7 @@ def test_a_look_that_fails_is_made_by_the_next_run():
 
 @pytest.mark.parametrize(("minutes", "is_asked"), [(-8, False), (-6, False), (-4, True), (3, True), (30, True)])
 def test_what_had_stopped_when_it_was_read_last_is_no_news(minutes, is_asked):
-    """Though a lower build runs still: only what went on five minutes before the last sync, or since, is asked for."""
+    """Only builds that ran five minutes before the last sync or later are news, also if a lower build still runs."""
     world = world_of()
     with synced(world) as (server, first):
         world.add_ghost(SLUG, NOW + timedelta(minutes=1))
@@ -183,7 +183,7 @@ def test_what_had_stopped_when_it_was_read_last_is_no_news(minutes, is_asked):
 
 
 def test_a_pipeline_with_two_workflows_that_have_news_is_looked_at_once():
-    """Each workflow is asked whose it is; the pipeline is asked for once, and so is what is below it."""
+    """There is one call for each workflow, one for the pipeline, and one for each list below it."""
     world = world_of()
     with synced(world) as (server, first):
         again = [rerun(world, 3, NOW + timedelta(minutes=minutes)) for minutes in (10, 20)]
@@ -196,7 +196,7 @@ def test_a_pipeline_with_two_workflows_that_have_news_is_looked_at_once():
 
 @pytest.mark.parametrize("part", ["workflow", "pipeline"])
 def test_a_pipeline_that_cannot_be_found_out_is_looked_for_by_the_next_run(part):
-    """Where the workflow or the pipeline that has news cannot be read for now, the number stays."""
+    """If the workflow or the pipeline cannot be read for now, the number in the state stays."""
     world = world_of()
     with synced(world) as (server, first):
         again = rerun(world, 3, NOW + timedelta(minutes=10))
@@ -213,7 +213,8 @@ def test_a_pipeline_that_cannot_be_found_out_is_looked_for_by_the_next_run(part)
 
 @pytest.mark.parametrize(("status", "hours"), [(403, 1), (404, 1), (500, 20)])
 def test_a_workflow_that_can_never_be_read_is_not_asked_for_for_ever(status, hours):
-    """One that is forbidden or gone holds nothing up; one that always fails does for ten pages of builds."""
+    """A forbidden or missing workflow is skipped; one that always fails is requested again until ten pages of builds
+    are above it."""
     world = world_of((1, 40))
     with synced(world) as (server, first):
         again = rerun(world, 1, NOW + timedelta(minutes=10))
@@ -234,7 +235,7 @@ def test_a_workflow_that_can_never_be_read_is_not_asked_for_for_ever(status, hou
 
 @pytest.mark.parametrize("failed", ["/job", "/config"])
 def test_news_of_a_pipeline_in_retry_for_one_stream_is_read_for_all(failed):
-    """A retry looks for the stream that failed alone: the rerun's rows of the other streams come with the hint."""
+    """A retry is for the failed stream alone, so the look for the news reads the other streams."""
     world = world_of()
     extra = {"streams": [*WALK, "pipeline_configs"], "extra_streams": "pipeline_configs"}
     with Server(world) as server:
@@ -255,8 +256,7 @@ def test_news_of_a_pipeline_in_retry_for_one_stream_is_read_for_all(failed):
     [*((status, None) for status in (404, 410, 403, 401, 400, 500, 302, 429)), (429, "7"), (429, "3600")],
 )
 def test_without_v1_the_walk_goes_on_and_the_number_stays(status, asked_to_wait):
-    """API v1.1 missing, forbidden, broken or refused for its rate limit: one warning, exit 0, and the next run reads on
-    from the same number."""
+    """If API v1.1 is missing, forbidden, broken or rate-limited, there is one warning, exit 0, and the number stays."""
     headers = {"Retry-After": asked_to_wait} if asked_to_wait else {}
     world = world_of()
     with synced(world) as (server, first):
@@ -272,7 +272,7 @@ def test_without_v1_the_walk_goes_on_and_the_number_stays(status, asked_to_wait)
 
 
 def test_a_rate_limit_of_v1_alone_is_met_once_in_a_run():
-    """Each refusal makes all requests wait, so builds are not asked for in the projects after it; exit 0."""
+    """Each refusal makes all requests wait, so this run requests no builds of later projects; exit 0."""
     world = World(NOW)
     slugs = [f"gh/acme/api-{number}" for number in range(9)]
     for slug in slugs:
@@ -287,7 +287,7 @@ def test_a_rate_limit_of_v1_alone_is_met_once_in_a_run():
 
 
 def test_after_ten_pages_the_number_goes_to_the_top():
-    """More than a thousand builds: the rest waits for the schedule, and a line says so; what runs holds nothing up."""
+    """After more than a thousand builds the number is the newest, the schedule finds the rest, and a line says so."""
     world = world_of()
     with synced(world) as (server, first):
         for minute in range(12):
@@ -317,7 +317,7 @@ ODD = st.recursive(
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(lie=ODD | st.lists(ODD, max_size=6), shifted=st.sampled_from([0, 3, -3]))
 def test_whatever_the_hints_are_the_tables_are_true(lie, shifted):
-    """Hints that are wrong, missing, repeated or hostile: what the walk finds without them is there, exit 0."""
+    """With wrong, missing, repeated or hostile hints all rows are sent that the walk finds without them, exit 0."""
     world = world_of((1, 3))
     with synced(world) as (server, first):
         world.add_pipeline(world.project(SLUG), NOW + timedelta(minutes=5), workflows=[FLOW])
@@ -429,10 +429,8 @@ def stale(life: Life, loaded: Tables) -> set[str]:
 @settings(max_examples=12)
 @given(st.lists(FATES, min_size=8, max_size=30), st.lists(GAPS, min_size=4, max_size=14), st.booleans())
 def test_in_a_life_each_change_shows_in_time(fates, gaps, finds):
-    """With find_reruns what has run a job shows at once, whatever its age; all else, and all without, by the schedule.
-
-    The schedule grants a change at some age of its pipeline as much time again.
-    """
+    """With find_reruns each change that runs a job is sent by the next sync; all others within the age of their
+    pipeline."""
     life, loaded, state = life_of(fates), Tables(), None
     with Server(life.world) as server:
         for gap in gaps:
@@ -449,8 +447,7 @@ def test_in_a_life_each_change_shows_in_time(fates, gaps, finds):
 @settings(max_examples=6)
 @given(st.lists(FATES, min_size=8, max_size=30), st.lists(GAPS, min_size=4, max_size=10))
 def test_in_a_life_the_price_is_a_page_and_a_call_for_each_old_workflow_with_news(fates, gaps):
-    """Each sync asks for one page of builds for each hundred, once for each older workflow that has run a job since
-    the last one, and once for its pipeline; what it has listed itself is not asked for."""
+    """A sync requests a page for each hundred builds, and each old workflow with news and its pipeline once."""
     life, state, last = life_of(fates), None, BORN
     home = life.world.project(SLUG)["id"]
     with Server(life.world) as server:

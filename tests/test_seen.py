@@ -85,7 +85,8 @@ CUTS = st.tuples(PAUSES, st.booleans(), SELECTIONS)
 def test_after_every_completed_sync_the_tables_are_complete_and_true_within_the_bounds(
     history, rhythm, widths, selects, data
 ):
-    """Whatever the history, the syncs, their cuts, look-backs and streams: all is there, stale no longer than old."""
+    """With any history, cuts, look-backs and streams, no row is missing, and none is out of date for longer than the
+    bound."""
     project = Project(history)
     now = START
     for number, (pause, is_cut, streams) in enumerate(rhythm):
@@ -116,7 +117,7 @@ TROUBLES = st.lists(st.sampled_from([*TROUBLE, "failing", "failing"]), max_size=
 @settings(max_examples=lives(150), deadline=None)
 @given(histories(25), st.lists(st.tuples(PAUSES, SELECTIONS, TROUBLES), min_size=1, max_size=20), LOOKBACKS)
 def test_no_trouble_loses_a_row_or_leaves_one_stale_beyond_the_bound(history, rhythm, widths):
-    """Lost pages, failures, refusals, dead tokens, slow walks, other names, wrong clocks: complete and in time."""
+    """This holds with lost pages, failures, refusals, dead tokens, slow walks, other job names and wrong clocks."""
     project = Project(history)
     now = START
     for number, (pause, streams, troubles) in enumerate(rhythm):
@@ -131,7 +132,7 @@ def test_no_trouble_loses_a_row_or_leaves_one_stale_beyond_the_bound(history, rh
 @settings(max_examples=lives(80), deadline=None)
 @given(histories(25), st.lists(st.tuples(PAUSES, SELECTIONS), min_size=1, max_size=25), LOOKBACKS, st.integers(0, 25))
 def test_a_clock_that_is_behind_makes_looks_late_by_as_much_and_loses_nothing(history, rhythm, widths, number):
-    """All clocks are behind from some run on, by a quarter of an hour: what is due is read so much later at most."""
+    """If all clocks are behind by a quarter of an hour, each look is late by that much at most."""
     project = Project(history)
     now, behind = START, 15 * MINUTE
     for place, (pause, streams) in enumerate(rhythm):
@@ -145,7 +146,7 @@ def test_a_clock_that_is_behind_makes_looks_late_by_as_much_and_loses_nothing(hi
 @settings(max_examples=lives(80), deadline=None)
 @given(histories(), st.lists(CUTS, min_size=1, max_size=20), st.sampled_from([0, 1, 5, 20]), st.data())
 def test_nothing_before_the_start_date_is_read_and_nothing_since_then_is_lost(history, rhythm, days, data):
-    """The start date of the first walk ends every walk, whatever it is set to later; what came after it is there."""
+    """The start date of the first walk counts in every walk, also if the config has another one later."""
     project = Project(history)
     start = START + days * DAY
     now = start
@@ -162,7 +163,8 @@ def test_nothing_before_the_start_date_is_read_and_nothing_since_then_is_lost(hi
 @settings(max_examples=lives(80), deadline=None)
 @given(histories(), st.lists(CUTS, min_size=6, max_size=25), LOOKBACKS, st.data())
 def test_steps_are_few_and_in_order(history, rhythm, widths, data):
-    """Four at most, each below the one above it, the last as far down as was ever read."""
+    """There are four at most, each below the one above it, and the last reaches down to the oldest pipeline that was
+    read."""
     project = Project(history)
     now = START
     for number, (pause, is_cut, streams) in enumerate(rhythm):
@@ -183,7 +185,8 @@ def test_steps_are_few_and_in_order(history, rhythm, widths, data):
 @settings(max_examples=lives(120), deadline=None)
 @given(histories(), st.lists(CUTS, min_size=1, max_size=30), LOOKBACKS, st.data())
 def test_a_list_that_never_changes_is_asked_once_for_each_pipeline(history, rhythm, widths, data):
-    """Told late, being set up for days, selected later, resumed after a cut: once, but for runs that were cut."""
+    """It is requested once, also for a pipeline that shows late, has a long setup or is selected later, except after a
+    cut."""
     project = Project(history)
     now = START
     asked: Counter[tuple[str, str]] = Counter()
@@ -201,7 +204,7 @@ def test_a_list_that_never_changes_is_asked_once_for_each_pipeline(history, rhyt
 @settings(max_examples=lives(50), deadline=None)
 @given(histories(), st.sampled_from([HOUR, 5 * HOUR, DAY]), st.integers(1, 60), st.sampled_from([0.0, 1.0, 3.0]))
 def test_what_lies_below_a_final_row_is_not_asked_again_once_that_is_two_hours_old(history, pause, syncs, days):
-    """In regular syncs a list is asked in each look until its parent has ended, and at most a few times after that."""
+    """In regular syncs a list is requested at each look until its parent has ended, and then a few times at most."""
     project = Project(history)
     now = START
     asked_late: dict[tuple[str, str], int] = {}
@@ -233,7 +236,7 @@ def ended(pipelines: int) -> list[Pipeline]:
 
 @pytest.mark.parametrize("streams", [NAMES, WALK, WALK[:2]])
 def test_a_token_that_dies_anywhere_loses_nothing(streams):
-    """Whatever request is the first one that it is not good for, a run with a good token completes the tables."""
+    """If the token is invalid from any request on, a run with a good token completes the tables."""
     for dies in range(120):
         project = Project(ended(12))
         project.sync(Sync(START + 9 * DAY, DAY, dies=dies, streams=streams))
@@ -245,7 +248,7 @@ def test_a_token_that_dies_anywhere_loses_nothing(streams):
 @pytest.mark.parametrize("status", [500, 403])
 @pytest.mark.parametrize("stream", NAMES[1:])
 def test_more_failures_than_the_state_keeps_claim_nothing(status, stream):
-    """A stream of which nothing can be read is all there after the next sync, and the others are there before."""
+    """If nothing of a stream could be read, the next sync sends all of it, and the others were sent before."""
     project = Project(ended(50))
     project.sync(Sync(START + 9 * DAY, DAY, failing=Failing(status, stream, 1, 0)))
     assert project.done.keys() == set(NAMES) - {one.name for one in family_of(STREAMS[stream])}
@@ -256,7 +259,7 @@ def test_more_failures_than_the_state_keeps_claim_nothing(status, stream):
 
 
 def test_a_life_of_hourly_syncs_looks_at_a_pipeline_a_few_dozen_times():
-    """Each pipeline is looked at on every sync of its first day, and then at most once whenever it is twice as old."""
+    """Each sync of its first day looks at a pipeline, and later ones once each time it is twice as old."""
     project = Project([pipeline_of(0, START, START, Late(), ())])
     for hour in range(1, 24 * 200):
         project.sync(Sync(START + hour * HOUR, DAY, streams=WALK))
@@ -282,7 +285,7 @@ def looks(created: datetime) -> list[datetime]:
 @settings(max_examples=600, deadline=None)
 @given(MOMENTS)
 def test_a_pipeline_is_at_most_twice_as_old_at_its_next_look(created):
-    """Looks begin within the margin and come at ages that at most double; the last is between 90 and 180 days."""
+    """Looks begin five minutes after creation, their ages at most double, and the last is between 90 and 180 days."""
     ages = [look - created for look in looks(created)]
     assert ages[0] == MARGIN
     assert all(younger < older <= 2 * younger for younger, older in itertools.pairwise(ages))
@@ -295,7 +298,7 @@ def test_a_pipeline_is_at_most_twice_as_old_at_its_next_look(created):
 @settings(max_examples=600, deadline=None)
 @given(MOMENTS, AGES)
 def test_the_last_look_and_the_next_stand_on_either_side_of_a_moment(created, age):
-    """`last_due` and `next_due` are neighbours in one series, whatever the moment."""
+    """`last_due` and `next_due` are neighbours in one series, for any moment."""
     moment = created + age
     series = [created, *looks(created)]
     assert last_due(created, moment) == max(look for look in series if look <= moment)
@@ -306,7 +309,7 @@ def test_the_last_look_and_the_next_stand_on_either_side_of_a_moment(created, ag
 
 
 def test_no_moment_is_shared_by_two_periods():
-    """Looks of one age fall due together, and those of two ages never: no walk pays for all of them."""
+    """Looks of one period are due at shared times and those of two periods never, so no walk makes all of them."""
     periods = [schedule.SHORTEST_PERIOD * 2**power for power in range(15)]
     assert periods[-1] == 16 * DAY
     micro = timedelta(microseconds=1)
@@ -352,7 +355,7 @@ def test_nothing_below_the_horizon_is_due(this, age):
 @settings(max_examples=700, deadline=None)
 @given(plans(), AGES)
 def test_everything_is_looked_at_from_the_moment_on_that_a_step_will_claim(this, age):
-    """What a new step says was looked at is due; what it does not say may be."""
+    """Each pipeline that a new step will claim to have looked at is due."""
     bound = this.covers_from
     for created in (bound, bound + age, this.now - age):
         assert created < bound or this.is_due(created)
@@ -361,7 +364,7 @@ def test_everything_is_looked_at_from_the_moment_on_that_a_step_will_claim(this,
 @settings(max_examples=700, deadline=None)
 @given(plans(), AGES)
 def test_a_walk_that_has_passed_a_pipeline_claims_no_later_look_than_was_made(this, age):
-    """As of when a pipeline is there after a walk: now if it was looked at, else not later than before."""
+    """A pipeline's time after a walk is now if it was looked at, and otherwise not later than before."""
     created = this.now - age
     if not this.reaches(created):
         return
@@ -383,7 +386,7 @@ def test_a_walk_that_has_passed_a_pipeline_claims_no_later_look_than_was_made(th
     st.sampled_from([0.25, 1.0, 7.0]),
 )
 def test_a_change_is_looked_at_before_its_pipeline_is_twice_as_old(age, offset, gaps, days):
-    """A change at age A of its pipeline is looked at when it is at most A older, and the gap between two syncs."""
+    """A change at age A is looked at no later than A and the gap between two syncs after it."""
     lookback = timedelta(days=days)
     created = START + timedelta(days=offset)
     changed = created + timedelta(days=age)
@@ -403,7 +406,7 @@ def test_a_change_is_looked_at_before_its_pipeline_is_twice_as_old(age, offset, 
 
 
 def test_a_walk_without_anything_due_looks_back_by_the_usual_width():
-    """Between two syncs an hour apart, a project without a pipeline that is due is listed for the usual look-back."""
+    """If no older pipeline is due, a walk lists only the pipelines of the look-back."""
     hours = [START + number * HOUR for number in range(24 * 32)]
     depths = [(now + HOUR - plan(Seen((Step(now, now - DAY),)), now + HOUR).horizon) / DAY for now in hours]
     assert min(depths) < 1.5
@@ -413,7 +416,7 @@ def test_a_walk_without_anything_due_looks_back_by_the_usual_width():
 
 @pytest.mark.parametrize("days", [0.25, 1, 40])
 def test_a_step_covers_what_was_created_after_it_down_to_the_next(days):
-    """The highest step that covers a pipeline says as of when it was read; below the last step none does."""
+    """The highest step that covers a pipeline says up to which time it was read; below the last step none does."""
     top = Step(START, START - 2 * DAY, START - DAY)
     below = Step(START - 3 * DAY, START - 9 * DAY, START - 5 * DAY)
     this = plan(Seen((top, below)), START + MINUTE, days)
@@ -426,7 +429,7 @@ def test_a_step_covers_what_was_created_after_it_down_to_the_next(days):
 
 
 def test_below_what_was_looked_at_the_last_look_that_was_due_counts():
-    """What the last walk passed by was looked at when its last look fell due."""
+    """A pipeline that the last walk did not look at is read up to the last time at which it was due."""
     created = START - 50 * DAY
     this = plan(Seen((Step(START, START - DAY),)), START + HOUR)
     assert this.as_of(created) == last_due(created, START) < START
@@ -434,7 +437,7 @@ def test_below_what_was_looked_at_the_last_look_that_was_due_counts():
 
 
 def test_a_pipeline_that_is_named_for_another_try_is_not_there_and_due():
-    """Whatever its step says, all below it is read again."""
+    """All below a pipeline in `retry` is read again, whatever its step says."""
     this = plan(Seen((Step(START, START - DAY),), retry=("p1",)), START + HOUR)
     assert this.as_of(START - 2 * HOUR, "p1") is None
     assert this.is_due(START - 500 * DAY, "p1")
@@ -442,7 +445,7 @@ def test_a_pipeline_that_is_named_for_another_try_is_not_there_and_due():
 
 
 def test_what_ended_two_hours_before_the_last_look_is_complete():
-    """A final state counts once a walk has looked at it that began two hours after its end: it may be corrected."""
+    """A final state counts if the walk that read it began two hours after it, since it may be corrected."""
     assert timedelta(hours=2) == LATE
     as_of = START + DAY
     ended = as_of - LATE - timedelta(seconds=1)
@@ -454,14 +457,14 @@ def test_what_ended_two_hours_before_the_last_look_is_complete():
 
 @pytest.mark.parametrize("days", [0, 1])
 def test_what_changed_within_the_look_back_and_shows_two_hours_late_is_looked_at(days):
-    """The pipelines of the look-back are looked at for two hours longer, for what shows late of them."""
+    """Pipelines are looked at for two hours longer than the look-back, since their changes may show late."""
     this = plan(Seen((Step(START, START),)), START + timedelta(seconds=1), days=days)
     assert this.is_due(START - days * DAY - LATE)
     assert this.covers_from == START - days * DAY - LATE
 
 
 def test_a_wider_look_back_finds_what_a_narrower_one_passed_by():
-    """Nothing counts as seen by the last walk for lying within a look-back that it did not have."""
+    """A pipeline that only the new look-back covers does not count as looked at by the last walk."""
     narrow = after(plan(Seen((Step(START, START - DAY),)), START + HOUR))
     wide = plan(narrow, START + 2 * HOUR, days=7)
     created = START - 3 * DAY
@@ -471,7 +474,7 @@ def test_a_wider_look_back_finds_what_a_narrower_one_passed_by():
 
 
 def test_a_stream_selected_later_starts_at_the_start_date_and_leaves_the_others_where_they_are():
-    """jobs without steps reach back to the start date while pipelines and workflows look back as usual."""
+    """jobs without steps begin at the start date, while pipelines and workflows look back as usual."""
     known = Seen((Step(START + 50 * DAY, START + 49 * DAY),))
     now = START + 50 * DAY + HOUR
     plans = {name: plan(known if name != WALK[2] else None, now, start=START) for name in WALK}
@@ -485,7 +488,7 @@ def test_a_stream_selected_later_starts_at_the_start_date_and_leaves_the_others_
 
 
 def test_a_walk_that_was_cut_looked_back_no_further_than_it_did():
-    """Taken up with a wider look-back, what was done before the cut counts as seen by the narrower one."""
+    """If a walk is resumed with a wider look-back, the part before the cut counts with the narrower one."""
     before = Seen((Step(START, START - DAY),))
     cut = after(plan(before, START + HOUR), START - 20 * HOUR)
     assert cut.steps == (Step(START + HOUR, START - DAY - LATE, START - 20 * HOUR), *before.steps)
@@ -496,7 +499,7 @@ def test_a_walk_that_was_cut_looked_back_no_further_than_it_did():
 
 
 def test_steps_that_nothing_is_left_of_are_gone():
-    """A walk that has come below a step takes its place."""
+    """A step is removed when a walk has come below it."""
     before = Seen((Step(START, START - DAY, START - HOUR), Step(START - DAY, START - 2 * DAY)))
     cut = after(plan(before, START + HOUR), START - HOUR)
     assert [step.since for step in cut.steps] == [START - HOUR, None]
@@ -504,7 +507,7 @@ def test_steps_that_nothing_is_left_of_are_gone():
 
 
 def test_more_than_four_steps_are_four_that_claim_less():
-    """The second and third become one with the older moment and the later look-back."""
+    """The second and third become one with the earlier `as_of` and the later `looked_back_to`."""
     steps = Seen(tuple(Step(START - n * DAY, START - (9 - n) * DAY, START - n * 10 * DAY) for n in range(1, 5)))
     five = after(plan(steps, START + HOUR), START - 9 * DAY)
     assert len(five.steps) == MOST_STEPS == 4
@@ -515,14 +518,14 @@ def test_more_than_four_steps_are_four_that_claim_less():
 
 
 def test_without_a_clock_nothing_is_claimed_and_what_failed_is_kept():
-    """A walk at an unknown time moves no step."""
+    """A walk at an unknown time changes no step."""
     before = Seen((Step(START, START - DAY),), START - HOUR, ("p1",), (), ("digest",))
     this = Plan(before, START - 9 * DAY, START + HOUR, None, DAY)
     assert after(this, None, ("p2",), p3=START) == Seen(before.steps, before.pending, ("p1",), ("p2",), ("digest",))
 
 
 def test_the_moment_of_a_step_is_one_that_has_passed():
-    """Clocks that are ahead make a walk look at more, and claim no more."""
+    """Clocks that are ahead make a walk look at more pipelines, and claim no later time."""
     this = Plan(Seen(), START - 9 * DAY, START + DAY, START, DAY)
     assert after(this).steps[0].as_of == START
 
@@ -541,14 +544,14 @@ def looks_at(descent: Descent, created: datetime, state: str = "created") -> lis
 
 
 def test_a_pipeline_that_is_pending_for_ever_hides_no_younger_one():
-    """What is older than any look does not count once a walk has ended, and what is younger still does."""
+    """After a whole walk a pending pipeline older than any look no longer counts, and a younger one does."""
     this = plan(Seen((Step(START, START - DAY),), START - 400 * DAY), START + HOUR)
     assert after(this).pending == START + HOUR - OLDEST_LOOK
     assert after(this, START - 300 * DAY).pending == this.seen.pending  # the walk has not come to it yet
 
 
 def test_what_is_pending_stays_so_until_it_has_been_listed_again():
-    """Only a walk that has passed it may forget it."""
+    """Only a walk that has passed a pending pipeline may remove it."""
     pending = START - 30 * DAY
     this = plan(Seen((Step(START, START - DAY),), pending, ("p1",)), START + 2 * MINUTE)
     assert this.horizon > pending
@@ -566,7 +569,7 @@ def test_what_is_pending_stays_so_until_it_has_been_listed_again():
 
 
 def test_a_pending_pipeline_that_has_been_listed_in_its_final_state_is_forgotten():
-    """Its id goes, though the walk has not come down to the others."""
+    """Its id is removed, also if the walk has not reached the others."""
     this = plan(Seen((Step(START, START - DAY),), START - 30 * DAY, ("p1", "p2")), START + 2 * MINUTE)
     descent = Descent(SLUG, {ROOT_NAME: this}, JobNames())
     descent.page([row_of(START - 30 * DAY, name="p1"), row_of(START - 31 * DAY, name="p3")], None, more=False)
@@ -576,7 +579,7 @@ def test_a_pending_pipeline_that_has_been_listed_in_its_final_state_is_forgotten
 
 
 def test_many_pending_pipelines_are_kept_as_one_date():
-    """Where there are more than twenty, all since the oldest of them count as pending."""
+    """If there are more than twenty, all pipelines since the oldest of them count as pending."""
     pending = {f"p{number}": START - number * HOUR for number in range(MOST_PENDING + 1)}
     few = after(plan(), None, (), **{name: pending[name] for name in list(pending)[:MOST_PENDING]})
     many = after(plan(), None, (), **pending)
@@ -590,7 +593,7 @@ def test_many_pending_pipelines_are_kept_as_one_date():
 
 @pytest.mark.parametrize(("state", "days", "is_pending"), [("pending", 100, 1), ("pending", 200, 0), ("created", 9, 0)])
 def test_only_a_pipeline_that_may_be_seen_again_is_awaited(state, days, is_pending):
-    """One that is not in a final state is sent again when it is listed, unless it is older than any look."""
+    """A pipeline that is not in a final state is kept as pending, unless it is older than any look."""
     descent = Descent(SLUG, {ROOT_NAME: plan()}, JobNames())
     descent.page([row_of(START - days * DAY, state)], None, more=False)
     (done,) = descent.ended(whole=True)
@@ -599,7 +602,7 @@ def test_only_a_pipeline_that_may_be_seen_again_is_awaited(state, days, is_pendi
 
 @pytest.mark.parametrize("ids", [("p1",), ()])
 def test_what_was_pending_is_sent_again(ids):
-    """`updated_at` does not show when a pipeline came to its final state: its id does, or the date where none is."""
+    """Its id, or without ids the date, shows that it was pending, since `updated_at` does not change."""
     before = Seen((Step(START, START - DAY),), START - 5 * HOUR, ids)
     for hours, name, is_sent in ((5, "p1", True), (4, "p2", not ids), (6, "p3", False)):
         descent = Descent(SLUG, {ROOT_NAME: plan(before, START)}, JobNames())
@@ -611,7 +614,7 @@ def test_what_was_pending_is_sent_again(ids):
 
 
 def test_digests_distinguish_the_recent_pipelines():
-    """What was created in the last two hours may still appear in the list, so those that have are kept."""
+    """Pipelines of the last two hours may still appear in the list, so the state has digests of those that have."""
     as_of = START + 2 * MINUTE
     before = Seen((Step(START, START - DAY),), recent=(digest_of("p1"),))
     this = plan(before, as_of)
@@ -623,7 +626,7 @@ def test_digests_distinguish_the_recent_pipelines():
 
 
 def test_the_recent_pipelines_of_a_walk_that_was_cut_are_kept_with_those_before():
-    """Only a whole walk has listed them all; and no more are kept than fit into a state."""
+    """Until a walk has listed them all, earlier digests stay, up to 64 in all."""
     before = Seen((Step(START, START - DAY),), recent=("old",))
     this = plan(before, START + HOUR)
     assert this.after(START, Listed({}, recent=("new",)), ()).recent == ("new", "old")
@@ -636,7 +639,7 @@ def test_the_recent_pipelines_of_a_walk_that_was_cut_are_kept_with_those_before(
 
 
 def test_looks_end_at_the_start_date():
-    """Nothing older than the start date is looked at; a start date raised later hides no new rows."""
+    """No pipeline from before the start date is looked at, and a later start date in the config hides no new rows."""
     one = Seen((Step(START + DAY, START),))
     early = plan(one, START + 400 * DAY, start=START)
     late = plan(one, START + 400 * DAY, start=start_of(one, None, START + 300 * DAY))

@@ -27,7 +27,7 @@ def machine() -> datetime:
 
 
 def test_the_time_goes_on_from_the_first_answer():
-    """Seconds that pass here pass there."""
+    """The service's time is that of its first answer and the seconds since then."""
     clock = FastClock()
     told = machine() - DAY
     time = ServiceTime(told, clock)
@@ -37,7 +37,7 @@ def test_the_time_goes_on_from_the_first_answer():
 
 
 def test_without_a_date_in_answers_this_machine_has_the_time():
-    """No Date: the machine's own clock says what time it is, and proves nothing."""
+    """Without a Date header this machine's clock gives the time, and no time is certain."""
     time = ServiceTime(None, Clock())
     assert abs(time.now() - machine()) < MINUTE
     assert abs(time.latest(None) - machine()) < MINUTE
@@ -59,7 +59,7 @@ def test_without_a_date_in_answers_this_machine_has_the_time():
     ],
 )
 def test_the_earliest_clock_is_certain_and_the_latest_says_what_is_due(me, page, latest, certain):
-    """Each of three clocks may be ahead: what has passed by all of them has passed."""
+    """Each of three clocks may be ahead, so only a time that all have reached is certain."""
     now = machine()
     time = ServiceTime(me and now + me, Clock())
     date = page and now + page
@@ -78,7 +78,7 @@ def test_the_earliest_clock_is_certain_and_the_latest_says_what_is_due(me, page,
     ],
 )
 def test_the_time_of_a_row_has_passed_unless_no_clock_has_come_to_it(told, row, certain):
-    """The newest row proves that its time has come; one from the future proves nothing."""
+    """The time of the newest row has passed; a row from the future proves nothing."""
     now = machine()
     found = ServiceTime(told and now + told, Clock()).certain(None, [now + row, now - 90 * DAY])
     assert found is not None
@@ -86,7 +86,7 @@ def test_the_time_of_a_row_has_passed_unless_no_clock_has_come_to_it(told, row, 
 
 
 def test_a_machine_that_is_behind_is_set_right_by_the_rows():
-    """Where this machine is the slowest clock, what was created since then proves the later time."""
+    """If this machine's clock is the slowest, the time of a newer row is certain."""
     now = machine()
     found = ServiceTime(now + 2 * DAY, Clock()).certain(now + 2 * DAY, [now + DAY])
     assert found == now + DAY
@@ -94,7 +94,7 @@ def test_a_machine_that_is_behind_is_set_right_by_the_rows():
 
 @pytest.mark.parametrize(("me", "page"), [(0 * HOUR, 3 * HOUR), (3 * HOUR, 0 * HOUR)])
 def test_a_row_by_a_clock_that_is_ahead_proves_nothing_if_another_clock_is_right(me, page):
-    """A node of the service that is ahead answers one request, and has created a pipeline: its time has not passed."""
+    """A row of a node that is hours ahead proves nothing, though that node has answered one request."""
     now = machine()
     found = ServiceTime(now + me, Clock()).certain(now + page, [now + 2 * HOUR, now - DAY])
     assert found is not None
@@ -164,7 +164,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", list(WRONG))
 def test_a_clock_that_is_wrong_costs_no_row(name):
-    """What happens between two syncs is sent by the second, or by the third, whose clocks are right."""
+    """What happens between two syncs is sent by the second, or by the third, if its clocks are right."""
     shift, ahead = WRONG[name]
     with Server(world_until(machine() - ahead)) as server:
         world = server.world
@@ -188,7 +188,7 @@ def test_a_clock_that_is_wrong_costs_no_row(name):
     "shift", [me(-20 * MINUTE), page(-20 * MINUTE), every(-20 * MINUTE)], ids=["me", "list", "all"]
 )
 def test_a_clock_that_is_behind_for_one_run_refuses_no_state(shift):
-    """After a run whose clocks were right, one whose clocks are behind sends what is new all the same."""
+    """A run whose clocks are behind those of the run before sends what is new."""
     with Server(world_until(machine())) as server:
         world = server.world
         runs = [sync_by(server, right)]
@@ -203,7 +203,7 @@ def test_a_clock_that_is_behind_for_one_run_refuses_no_state(shift):
 
 
 def test_answers_without_a_time_are_reported_once():
-    """The log says on what the run goes by, and calls are spent rather than rows."""
+    """The log has one warning, and no row is lost."""
     with Server(world_until(machine())) as server:
         run = sync_by(server, every(""))
     assert run.status == 0
@@ -212,7 +212,7 @@ def test_answers_without_a_time_are_reported_once():
 
 
 def test_a_first_sync_without_a_start_date_begins_a_year_before_the_time_that_is_certain():
-    """A clock that is years ahead on one answer does not make the first sync empty."""
+    """A clock that is years ahead in one answer does not make the first sync empty."""
     with Server(world_until(machine() - DAY)) as server:
         server.fault = lambda path, nth: (
             Fault(None, {"Date": http_date(machine() + 900 * DAY)}) if path.endswith("/me") else None

@@ -30,7 +30,7 @@ from tap_circleci.values.slugs import escaped_slug, normalise, pasted, short_hos
     ],
 )
 def test_a_slug_has_one_spelling(slug, found):
-    """The short name of the host; None for what is no slug."""
+    """A slug gets the short name of its host; None for a text that is not a slug."""
     assert normalise(slug) == found
 
 
@@ -62,7 +62,7 @@ def test_a_slug_may_be_pasted_from_the_browser(text, slug):
 
 
 def test_an_organizations_slug_has_one_spelling():
-    """Hosts that are not known stay as they are."""
+    """An organization's slug gets the short name of its host; unknown hosts stay as they are."""
     assert [short_host(slug) for slug in ("github/acme", "gh/acme", "circleci/o-1", "gl/acme", "acme")] == [
         "gh/acme",
         "gh/acme",
@@ -73,7 +73,7 @@ def test_an_organizations_slug_has_one_spelling():
 
 
 def test_slugs_are_sorted_by_what_they_are():
-    """Single ones, patterns, and those to leave out; each once, in their order."""
+    """They are single slugs, patterns and those to leave out, each once and in their order."""
     found = sort_out([("gh/a/b", False), ("gh/a/*", False), ("gh/a/b", False), ("gh/a/old-*", True), ("gh/a/c", True)])
     assert (found.single, found.patterns, found.excluded) == (("gh/a/b",), ("gh/a/*",), ("gh/a/old-*", "gh/a/c"))
     assert [found.excludes(slug) for slug in ("gh/a/old-x", "gh/a/c", "gh/a/b")] == [True, True, False]
@@ -81,7 +81,7 @@ def test_slugs_are_sorted_by_what_they_are():
 
 @pytest.mark.parametrize("value", [None, "", " ", ".", "..", " .. ", True, [], {}, 1.5, "\ud83d"])
 def test_what_cannot_stand_in_a_path_is_no_id(value):
-    """Null, empty, a step through folders, no text and no number."""
+    """Null, an empty text, `.` and `..`, and values that are neither text nor number are not ids."""
     assert usable_id(value) is None
     assert usable_slug(value) is None
 
@@ -94,6 +94,6 @@ def test_ids_are_texts_or_numbers_and_slugs_have_no_empty_part():
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_slug_is_data_in_a_path(slug):
-    """Nothing in it but its slashes has a meaning."""
+    """Every character of a slug but `/` is escaped."""
     assert not set("?#%&; ") & set(escaped_slug(slug).replace("%", ""))
     assert escaped_slug(slug).count("/") == slug.count("/")

@@ -85,7 +85,7 @@ def read(raw: Any) -> State:
 @settings(max_examples=100, deadline=None)
 @given(states())
 def test_a_state_is_read_as_it_was_written(before):
-    """Whatever a run writes, the next run understands, also within its message."""
+    """The next run understands every state that a run writes, also within its STATE message."""
     value = before.as_json()
     assert read(value) == read({"type": "STATE", "value": value}) == before
     assert set(value["bookmarks"]) <= {*STREAMS, *before.unknown}
@@ -115,7 +115,7 @@ def test_two_states_merged_key_by_key_claim_what_one_of_them_claims(new, old):
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_an_entry_has_the_same_keys_whatever_is_kept(data):
-    """What is a list or an object at a place is never anything else there, but for names that are not known."""
+    """A value at one place always has the same type, except under unknown names."""
     for stream in KEPT:
         empty, full = (
             State(marks={stream.name: {SLUG: mark}}).as_json()["bookmarks"][stream.name][SLUG]
@@ -131,7 +131,7 @@ def test_an_entry_has_the_same_keys_whatever_is_kept(data):
 
 
 def test_everything_of_a_stream_is_under_its_name():
-    """One object for each parent, with every key that the stream can have."""
+    """There is one object for each parent, with every key that the stream can have."""
     found = State("context")
     found.keep("deploy", "o1", Mark(written(START), START - DAY))
     seen = Seen((Step(START, START - DAY, START - 2 * DAY), Step(START - DAY, START)), START - DAY, ("p0",), ("p1",))
@@ -201,7 +201,7 @@ def test_the_highest_value_counts():
 
 
 def test_the_latest_moment_is_found_with_its_place():
-    """What lies in the future is refused by its name: a value, a start date, a step, an export."""
+    """The place of a moment in the future is named: a value, a start date, a step, an export."""
     found = State()
     assert found.latest() is None
     seen = Seen((Step(START, START), Step(START + DAY, START)))
@@ -287,7 +287,7 @@ STATE_1_1 = {
 
 
 def test_a_state_of_1_1_is_read():
-    """Texts where the value is alone, objects with some keys left out, an export with and without a value."""
+    """It has texts instead of some objects, lacks some keys, and has exports with and without a value."""
     ancient = datetime(2000, 1, 1, tzinfo=timezone.utc)
     noon, first = (datetime(2026, 3, *rest, tzinfo=timezone.utc) for rest in ((10, 12), (1,)))
     end = datetime(2026, 3, 9, 23, 59, 59, tzinfo=timezone.utc)
@@ -315,7 +315,7 @@ def test_a_state_of_1_1_is_read():
 
 
 def test_a_run_of_1_1_cut_after_any_state_is_completed():
-    """The state of 1.1 after a cut spares what it proves, and the rest comes."""
+    """What a state of 1.1 proves is not read again, and the rest is sent."""
     with Server(furnished(world_of(30)), page_size=5) as server:
         first = sync(server, clock=EagerClock())
         server.world.advance(timedelta(hours=3))
@@ -376,7 +376,7 @@ STEP = {"as_of": "2026-01-01T00:00:00Z", "looked_back_to": "2026-01-01T00:00:00Z
     ],
 )
 def test_a_state_that_cannot_be_understood_is_refused_by_name(raw, place):
-    """What another tap or a hand wrote, and nobody can read, is named with its place in the file."""
+    """Each value of another tap or an editor that cannot be read is named with its place."""
     with pytest.raises(BadInput) as refused:
         state.read(raw, "state.json")
     assert len(refused.value.args) == 1, refused.value.args
@@ -385,26 +385,26 @@ def test_a_state_that_cannot_be_understood_is_refused_by_name(raw, place):
 
 
 def test_a_state_may_come_as_meltano_prints_it():
-    """What `meltano state get` prints, and a whole STATE message, stand for the state in them."""
+    """The output of `meltano state get`, and a whole STATE message, are read as the state in them."""
     marks = {"bookmarks": {"deploy": {"acme": "2026-03-10T12:00:00.000000Z"}}}
     found = [state.read(raw, "")[0] for raw in (marks, {"singer_state": marks}, {"type": "STATE", "value": marks})]
     assert found[0] == found[1] == found[2] != state.State()
 
 
 def test_a_state_that_says_nothing_is_one():
-    """Nothing, null and empty objects are the state before the first run."""
+    """Nulls and empty objects are read as the state before the first run."""
     for raw in ({}, {"bookmarks": None}, {"bookmarks": {}, "currently_syncing": None}, {"bookmarks": {"jobs": None}}):
         assert state.read(raw, "state.json") == (State(), [])
 
 
 def test_both_spellings_of_a_host_mean_one_project():
-    """A hand that writes github/ is understood."""
+    """A slug that begins with github/ is read as gh/."""
     found, _ = state.read({"bookmarks": {"jobs": {"github/acme/api": {"seen": [STEP]}}}}, "state.json")
     assert set(found.marks["jobs"]) == {SLUG}
 
 
 def test_every_mistake_is_named_at_once():
-    """Nobody has to start five times to learn of five mistakes."""
+    """All mistakes of a state are named in one run."""
     raw = {"currently_syncing": 1, "bookmarks": {"jobs": {SLUG: {"seen": 1, "x": 1}}, "deploy": {"o1": "x"}}, "y": 1}
     with pytest.raises(BadInput) as refused:
         state.read(raw, "state.json")
@@ -428,7 +428,7 @@ def test_what_another_version_keeps_is_named_and_kept():
 
 @pytest.mark.parametrize("content", ["", " \n", "\ufeff"])
 def test_an_empty_file_is_no_state(tmp_path: Path, content):
-    """`tail -1` leaves one where a target has printed nothing: a warning, and a first sync."""
+    """An empty file, as `tail -1` writes it if a target printed nothing, is a warning and a first sync."""
     path = tmp_path / "state.json"
     path.write_text(content, encoding="utf-8")
     assert state.load(str(path)) == (State(), [f"The state file {path} is empty; starting without a state."])
@@ -436,7 +436,7 @@ def test_an_empty_file_is_no_state(tmp_path: Path, content):
 
 
 def test_a_run_goes_on_with_a_state_of_another_version():
-    """It warns, reads what is new, and gives the unknown part back in its own state."""
+    """It warns, reads what is new, and keeps the unknown part in its own state."""
     with Server(furnished(world_of(3))) as server:
         first = sync(server)
         before = copy.deepcopy(first.state)
@@ -453,7 +453,7 @@ def test_a_run_goes_on_with_a_state_of_another_version():
 
 
 def test_the_start_date_of_a_first_sync_without_rows_is_kept():
-    """A later start date then loses no change to an environment or a schedule that was too old for the first sync."""
+    """With a later start date in the config, a change to a row that was too old for the first sync is still sent."""
     world = furnished(world_of(3))
     streams = ("deploy", "schedule")
     world.advance(timedelta(hours=1))
@@ -491,7 +491,7 @@ def test_a_start_date_some_minutes_ahead_asks_for_no_dates_that_end_before_they_
 @pytest.mark.parametrize("stream", [*WALK, "deploy", "schedule"])
 @pytest.mark.parametrize("by_key", [False, True], ids=["whole", "one key"])
 def test_a_stream_taken_out_of_the_state_is_read_again_and_no_other(stream, by_key):
-    """`bookmarks.<stream>`, or one key of it, is taken out: its rows come again, all of them, and no other rows."""
+    """If `bookmarks.<stream>` or one key of it is removed, all its rows are sent again, and no other rows."""
     world = furnished(world_of(30))
     world_of(30, "gh/other/web", world)
     with Server(world) as server:

@@ -94,7 +94,7 @@ def constants(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_no_stream_is_named_in_code(path: Path):
-    """No text in the code is the name of a stream, or a path with one in it, but for the words of the API's."""
+    """No text in the code is the name of a stream or a path with one, except words that the API has, too."""
     if path.parent.name == "streams":
         pytest.skip("here they are named")
     named = [
@@ -142,7 +142,7 @@ def test_the_tree_follows_from_the_parents():
 
 @pytest.mark.parametrize("name", list(STREAMS))
 def test_the_replication_method_follows_from_the_replication_key(name):
-    """Incremental is what has a replication key; all others are read whole, and may show deletes."""
+    """A stream with a replication key is incremental; all others are full tables."""
     stream = STREAMS[name]
     assert (stream.replication_method == "INCREMENTAL") == (stream.replication_key is not None)
 
@@ -266,7 +266,7 @@ def run_copy(folder: Path, *command: str, **more: str) -> subprocess.CompletedPr
 
 
 def test_streams_are_added_by_values_and_schemas(tmp_path: Path):
-    """At all depths of the walk, and incremental below contexts: synced whole by the command, with no other code."""
+    """Streams added at all depths of the walk, and below contexts, are synced completely without other code."""
     folder = copied(tmp_path)
     with serving() as server:
         config = folder / "config.json"
@@ -285,7 +285,7 @@ def test_streams_are_added_by_values_and_schemas(tmp_path: Path):
 
 
 def test_streams_that_were_added_are_resumed_wherever_they_were_cut(tmp_path: Path):
-    """Cut after every STATE and taken up again: each row of them is there, and a second sync sends only what is new."""
+    """After a cut at any STATE no row of them is missing, and a second sync sends only what is new."""
     found = run_copy(copied(tmp_path), "-m", "tests.test_streams")
     assert found.returncode == 0, found.stderr[-3000:]
 
@@ -301,7 +301,7 @@ def live() -> None:
 
 
 def test_random_lives_hold_for_streams_that_were_added(tmp_path: Path):
-    """The lives of the streams that ship, with three more in the tree: complete, in time, not asked without need."""
+    """With three more streams in the tree the random lives are complete, in time, and without needless requests."""
     found = run_copy(copied(tmp_path), "-W", "ignore", "-m", "tests.test_streams", "live", LIVES="20")
     assert found.returncode == 0, found.stderr[-3000:]
 

@@ -53,7 +53,7 @@ UNIX_ZERO = "1970-01-01T00:00:00Z"
 @pytest.mark.parametrize("value", [GO_ZERO, UNIX_ZERO, "1969-12-31T23:59:59Z", "", None, "2999-01-01T00:00:00Z"])
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_a_replication_key_that_is_no_time_of_a_change_makes_no_bookmark(value, is_alone):
-    """Pipelines, environments and schedules without a time are delivered, and the next run takes the state."""
+    """Pipelines, environments and schedules without a time are delivered, and the next run accepts the state."""
     world = furnished(history(3, NOW, slug="gh/acme/api"))
     rows = {
         "pipelines": world.pipelines([world.project("gh/acme/api")["id"]]),
@@ -79,7 +79,7 @@ def test_a_replication_key_that_is_no_time_of_a_change_makes_no_bookmark(value, 
 
 @pytest.mark.parametrize("stream", [*KEYS, "workflows"])
 def test_full_table_in_a_catalog_reads_a_stream_from_the_start_date_in_each_run(stream):
-    """`replication-method: FULL_TABLE` is honoured for that stream alone, and its bookmarks do no harm."""
+    """`replication-method: FULL_TABLE` applies to that stream alone, and its bookmarks are ignored."""
     world = furnished(history(30, NOW, slug="gh/acme/api"))
     catalog = catalog_of(*KEYS, "workflows")
     for entry in catalog["streams"]:

@@ -23,7 +23,7 @@ def when(text: str) -> datetime:
 
 
 def test_the_state_of_tap_circle_ci_is_taken_over():
-    """Its timestamp per slug keeps the pipelines; its map of pipeline ids goes; workflows and jobs start again."""
+    """Its time for each slug is used for pipelines; its map of ids is ignored; workflows and jobs start again."""
     found, remarks = state.read(
         {
             "currently_syncing": "jobs",
@@ -49,7 +49,7 @@ def test_the_state_of_tap_circle_ci_is_taken_over():
 
 @pytest.mark.parametrize("stream", ["deploy", "schedule"])
 def test_a_state_of_tap_circle_ci_is_known_by_its_other_streams_as_well(stream):
-    """One that was made without pipelines has times by the name of a field: they are of no use."""
+    """A state without pipelines is recognized by times under the name of a field, which are ignored."""
     key = {"deploy": "updated_at", "schedule": "updated-at"}[stream]
     found, remarks = state.read({"bookmarks": {stream: {key: T}}}, "state.json")
     assert found == State()
@@ -66,14 +66,14 @@ def test_a_state_of_tap_circle_ci_is_known_by_its_other_streams_as_well(stream):
     ],
 )
 def test_a_state_of_tap_circle_ci_that_cannot_be_understood_is_refused_by_name(marks, place):
-    """What is neither a time nor a slug is named with its place."""
+    """A value that is neither a time nor a slug is named with its place."""
     with pytest.raises(BadInput) as refused:
         state.read({"bookmarks": marks}, "state.json")
     assert f"state.json: {place}" in " ".join(refused.value.args)
 
 
 def test_pipelines_that_tap_circle_ci_has_synced_are_not_sent_again():
-    """Only those that changed in the last two hours before its time, which may show late; all workflows and jobs."""
+    """Only pipelines changed later than two hours before its time are sent, and all workflows and jobs."""
     with Server(history(30, NOW)) as server:
         mark = NOW - timedelta(minutes=1)
         taken = {"bookmarks": {"pipelines": {"gh/acme/big": mark.isoformat()}}}

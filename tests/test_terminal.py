@@ -22,7 +22,7 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 
 
 def test_the_progress_line_on_a_terminal_never_mixes_with_the_output(tmp_path: Path):
-    """On a terminal, stderr has one live line, never wider than it, that makes way for the log; stdout has messages."""
+    """On a terminal stderr has one live line, which each line of the log replaces; stdout has only messages."""
     pty = pytest.importorskip("pty")
     config = tmp_path / "config.json"
     with Server(demo_world(NOW), latency=0.01) as server:

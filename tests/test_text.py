@@ -28,7 +28,7 @@ TOKEN = "CCIPAT_abcdefghijklmnopqrstuvwxyz"
     ],
 )
 def test_types_have_names(value, name):
-    """Each JSON type in words."""
+    """Each JSON type has a name in words."""
     assert type_name(value) == name
 
 
@@ -42,7 +42,7 @@ def test_a_value_is_quoted_on_one_short_line_without_the_secret():
 
 
 def test_long_lists_are_cut():
-    """Ten names and how many more there are."""
+    """The first ten names are shown, and how many more there are."""
     assert first_few(["a", "b"]) == "a, b"
     assert first_few([str(number) for number in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
 
@@ -60,12 +60,12 @@ def test_long_lists_are_cut():
     ],
 )
 def test_what_is_not_printable_is_escaped(text, shown):
-    """Line ends, escape sequences, C1 controls, marks of direction, what is invisible, lone surrogates."""
+    """Line ends, escape sequences, marks of direction, invisible characters and lone surrogates are escaped."""
     assert printable(text) == shown
 
 
 def test_a_line_has_an_end():
-    """What is left out of a very long text is counted."""
+    """A very long text is cut, and the rest is counted."""
     assert printable("x" * (LONGEST + 7)) == "x" * LONGEST + "... (7 more characters)"
 
 
@@ -82,19 +82,19 @@ def test_a_line_has_an_end():
     ],
 )
 def test_the_secret_and_its_parts_are_masked(text, shown):
-    """Twelve characters in a row or more, wherever they occur; fewer help nobody."""
+    """Twelve characters of it or more are masked wherever they occur."""
     assert mask(text, TOKEN) == shown
 
 
 @pytest.mark.parametrize("spell", [str, lambda text: json.dumps(text)[1:-1], lambda text: quote(text, safe="")])
 def test_the_secret_is_masked_as_json_and_urls_spell_it(spell):
-    """A token with quotes, backslashes, slashes or blanks in it looks otherwise there, and is masked all the same."""
+    """A token with quotes, backslashes, slashes or blanks is masked also as JSON and URLs write it."""
     secret = 'one"two/three\\four"five/six'
     assert mask(f"a {spell(secret)} b", secret) == "a *** b"
 
 
 def test_a_short_secret_is_masked_as_a_whole_and_none_not_at_all():
-    """A secret of fewer characters than a part has no parts."""
+    """A secret that is shorter than a part is masked only as a whole."""
     assert mask("abc ab abc", "abc") == "*** ab ***"
     assert mask("abc", "") == "abc"
     assert mask("a \ud800 b", "\ud800") == "a *** b"
@@ -106,7 +106,7 @@ def test_a_short_secret_is_masked_as_a_whole_and_none_not_at_all():
     st.data(),
 )
 def test_nothing_of_a_secret_is_left_whatever_is_around_it(around, secret, data):
-    """As it is, as JSON and as URLs spell it: no part of it that is long enough can be read afterwards."""
+    """No part of it that is long enough remains, as it is or as JSON and URLs write it."""
     size = min(PART, len(secret))
     start = data.draw(st.integers(0, len(secret) - size))
     part = secret[start : data.draw(st.integers(start + size, len(secret)))]

@@ -35,7 +35,7 @@ NOON = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
     ],
 )
 def test_a_moment_is_understood_however_it_is_written(text):
-    """ISO 8601 and the usual other ways; without a zone it is UTC."""
+    """ISO 8601 and the usual other forms are read; without a zone it is UTC."""
     assert lenient(text) == NOON == moment(text)
     assert lenient(text).tzinfo == timezone.utc
 
@@ -47,7 +47,7 @@ ANY = rf"{DAY}[T ]{TIME}([.,][0-9]{{1,9}})?(Z|z|[+-][01][0-9](:?[0-9]{{2}})?)?"
 
 @given(st.from_regex(rf"{USUAL}|{ANY}", fullmatch=True) | st.datetimes().map(lambda time: f"{time.isoformat()}Z"))
 def test_a_moment_is_what_dateutil_reads(text):
-    """What Python reads itself, as it is faster, is what dateutil would read, in every version of Python."""
+    """What Python reads itself, which is faster, equals what dateutil reads, in every version of Python."""
 
     def outcome(read: Callable[[str], datetime]) -> object:
         try:
@@ -87,7 +87,7 @@ def test_a_moment_is_what_dateutil_reads(text):
 )
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "EST5EDT"])
 def test_what_is_no_moment_is_none(text, zone, monkeypatch):
-    """Parts of a date, dates that are none, and zones whose names may mean several, whatever this machine's zone is."""
+    """Parts of a date, impossible dates and zones with several meanings are None, whatever this machine's zone is."""
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
@@ -103,13 +103,13 @@ def test_what_is_no_moment_is_none(text, zone, monkeypatch):
 
 @pytest.mark.parametrize("value", [None, "", 5, ["2026"], {"a": 1}, True])
 def test_what_is_no_text_is_no_moment(value):
-    """The API may send anything in place of a date."""
+    """A value of the API that is not a text is None."""
     assert moment(value) is None
 
 
 @given(st.datetimes(timezones=st.just(timezone.utc)))
 def test_what_is_written_can_be_read(time):
-    """Both ways of writing give the same moment back; those of singer compare as texts like the moments."""
+    """Both forms are read as the same moment; texts in singer's form sort like the moments."""
     assert iso(written(time)) == time == iso(brief(time))
     assert (written(time) < written(NOON)) == (time < NOON)
 
@@ -125,7 +125,7 @@ def test_what_is_written_can_be_read(time):
     ],
 )
 def test_the_zero_time_is_no_moment(text, found):
-    """A service that knows no time sends year 1 or the beginning of 1970: it counts as unknown, though it is a date."""
+    """Year 1 and the beginning of 1970 count as unknown: services send them for a time that is not set."""
     assert moment(text) == found
 
 
@@ -148,17 +148,17 @@ def test_the_zero_time_is_no_moment(text, found):
     ],
 )
 def test_an_http_date_has_a_plausible_year(text, date):
-    """All ways that HTTP knows; none of a year in which there was no such service, or will be none for long."""
+    """All forms that HTTP allows are read; a year before the service existed, or far ahead, is None."""
     assert http_date(text) == date
 
 
 @given(st.text(max_size=40))
 def test_no_text_makes_it_crash(text):
-    """Any text is a moment or none."""
+    """Any text gives a moment or None."""
     for found in (moment(text), http_date(text)):
         assert found is None or found.tzinfo is not None
 
 
 def test_the_epoch_is_utc():
-    """What marks compare with."""
+    """EPOCH is the beginning of 1970 in UTC."""
     assert EPOCH.utcoffset() == timedelta(0)

@@ -35,7 +35,7 @@ def cut_up(whole: bytes, sizes: list[int]) -> Iterator[bytes]:
 @settings(max_examples=200)
 @given(st.lists(CONTENTS, min_size=1, max_size=3), st.lists(st.integers(1, 70_000), max_size=9), st.booleans())
 def test_a_gzip_file_is_unpacked_in_blocks_of_bounded_size(contents, sizes, padded):
-    """Whatever is in it, however many members it has and however it comes."""
+    """This holds for any content, any number of members and any division into blocks."""
     packed = b"".join(map(gzip.compress, contents)) + (b"\0" * 7 if padded else b"")
     pieces = list(unpacked(cut_up(packed, sizes)))
     assert b"".join(pieces) == b"".join(contents)
@@ -44,7 +44,7 @@ def test_a_gzip_file_is_unpacked_in_blocks_of_bounded_size(contents, sizes, padd
 
 @given(CONTENTS, st.lists(st.integers(1, 70_000), max_size=9), st.data())
 def test_a_cut_gzip_file_is_noticed(content, sizes, data):
-    """Wherever it ends before its time, be it in the trailer."""
+    """A gzip file that ends too early at any byte, also in the trailer, is an error."""
     packed = gzip.compress(content)
     end = data.draw(st.integers(2, len(packed) - 1))
     with pytest.raises(Failed):
@@ -53,12 +53,12 @@ def test_a_cut_gzip_file_is_noticed(content, sizes, data):
 
 @given(CONTENTS.filter(lambda content: content[:2] != b"\x1f\x8b"), st.lists(st.integers(1, 70_000), max_size=9))
 def test_what_is_no_gzip_file_comes_as_it_is(content, sizes):
-    """No byte is lost of what is not packed, of none and of one either."""
+    """No byte of another file is lost, also if it has none or one."""
     assert b"".join(unpacked(cut_up(content, sizes))) == content
 
 
 def test_a_session_takes_proxies_from_the_environment_once(monkeypatch):
-    """Which proxy counts for a host is settled when the session is made; loopback never goes through one."""
+    """The proxy of a host is chosen when the session is made; loopback has none."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "inside.example")
     made = [
@@ -84,7 +84,7 @@ def test_certificates_are_those_that_the_environment_names(variable, tmp_path: P
 
 
 def test_certificates_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch):
-    """Neither a path that leads nowhere nor a file of something else trusts anybody."""
+    """A path that does not exist, or a file of something else, is an error."""
     (tmp_path / "empty.pem").write_text("no certificate")
     for name in ("nowhere.pem", "empty.pem"):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / name))

@@ -38,7 +38,7 @@ RERUNS = st.lists(st.tuples(st.integers(0, 11), st.sampled_from([HOUR, 7 * HOUR,
     )
 )
 def test_any_life_of_a_project_is_complete_and_true(life):
-    """New pipelines, reruns within the look-back, cuts, failures and lost pages: the tables come right."""
+    """With new pipelines, reruns, cuts, failures and lost pages, the tables are true in the end."""
     world = world_of(12)
     lines: list[str] = []
     state = None
@@ -71,7 +71,7 @@ def test_any_life_of_a_project_is_complete_and_true(life):
 
 
 def test_debug_lines_say_why_a_pipeline_was_read_or_not(monkeypatch: pytest.MonkeyPatch):
-    """At DEBUG a line for each pipeline that is listed: as of when, and the next look; and never what is in a row."""
+    """At DEBUG each listed pipeline has a line with its times and the next look, and nothing else of its row."""
     with Server(world_of(30)) as server:
         first = sync(server, streams=WALK)
         server.world.advance(HOUR)
@@ -87,7 +87,7 @@ def test_debug_lines_say_why_a_pipeline_was_read_or_not(monkeypatch: pytest.Monk
 
 
 def test_a_pipeline_that_cannot_be_read_is_named_and_read_next_time():
-    """Everything else is delivered, exit 1, and the next run asks for it again, however old it is."""
+    """Everything else is delivered, exit 1, and the next run reads it, however old it is."""
     with Server(world_of(30)) as server:
         broken = pipeline_ids(server.world)[25]
         server.fault = lambda path, nth: Fault(500) if broken in path else None
@@ -110,7 +110,7 @@ def test_a_pipeline_that_cannot_be_read_is_named_and_read_next_time():
 @pytest.mark.parametrize("meanwhile", [("pipelines",), ("workflows",), ("pipelines", "workflows")])
 @pytest.mark.parametrize("below", ["workflow", "job"])
 def test_what_could_not_be_read_is_not_forgotten_while_its_stream_is_deselected(meanwhile, below):
-    """A run that selects other streams leaves what is owed to the next one that selects them."""
+    """A run that selects other streams keeps the retries for the next run that selects the stream."""
     with Server(world_of(30)) as server:
         broken = pipeline_ids(server.world)[25]
         name = broken if below == "workflow" else server.world.rows["workflows"][broken][0]["id"]
@@ -127,7 +127,7 @@ def test_what_could_not_be_read_is_not_forgotten_while_its_stream_is_deselected(
 
 
 def test_a_service_that_breaks_for_many_pipelines_loses_none():
-    """With more failures than the state can name, the steps end above them and the next run goes on there."""
+    """With more failures than the state keeps, its steps end above them, and the next run reads from there."""
     with Server(world_of(60)) as server:
         broken = set(pipeline_ids(server.world)[0:60:2])
         server.fault = lambda path, nth: Fault(500) if any(name in path for name in broken) else None
@@ -144,7 +144,7 @@ def test_a_service_that_breaks_for_many_pipelines_loses_none():
 
 
 def test_a_page_that_is_lost_is_read_later_and_new_rows_keep_coming():
-    """A page token that answers 404: exit 1; while it lasts, what is new is delivered; then the rest."""
+    """While a page token answers 404, exit is 1 and new rows are delivered; later the rest is read."""
     with Server(world_of(50)) as server:
         lost = re.compile("page-token")
         server.fault = lambda path, nth: Fault(404) if lost.search(path) and "/project/" in path else None
@@ -165,7 +165,7 @@ def test_a_page_that_is_lost_is_read_later_and_new_rows_keep_coming():
 
 
 def test_a_page_that_stays_lost_makes_no_run_dearer_than_the_one_before():
-    """While the rest cannot be read, each run reads what is new or due above it, and vouches for that."""
+    """While the rest cannot be read, each run reads only what is new or due above it, and the state says so."""
     with Server(world_of(160)) as server:
         lost = pipeline_ids(server.world)[130]
         runs, calls = [], []
@@ -206,7 +206,7 @@ def test_what_is_new_is_sent_whatever_it_says_of_its_end(ended):
 
 @pytest.mark.parametrize("unset", ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z"])
 def test_what_ends_after_hours_without_a_time_of_its_end_is_sent_again(unset):
-    """A workflow and a job that were sent while they ran are sent in their final state, also if its time is not set."""
+    """A workflow and a job that were sent while they ran are sent in their final state, also without an end time."""
     with Server(world_of(1)) as server:
         world = server.world
         slow = world.add_pipeline(SLUG, world.now - timedelta(hours=6), workflows=[{"jobs": 1, "status": "running"}])
@@ -239,7 +239,7 @@ def test_nothing_new_costs_a_few_calls_and_no_rows():
 
 @pytest.mark.parametrize("streams", [("pipelines",), ("pipelines", "workflows", "jobs")])
 def test_a_pipeline_that_becomes_final_without_a_new_updated_at_is_sent_again(streams):
-    """A setup that lasts for hours and fails shows after the next sync, and once it is known it is not sent again."""
+    """A setup of hours that fails is sent by the next sync, and by no later one."""
     world = history(30, NOW)
     pipeline = world.add_pipeline("gh/acme/big", NOW - timedelta(hours=3), state="setup")
     with Server(world) as server:
@@ -254,7 +254,7 @@ def test_a_pipeline_that_becomes_final_without_a_new_updated_at_is_sent_again(st
 
 
 def test_a_state_that_is_no_text_is_not_final_and_nothing_breaks():
-    """Objects and lists where the API names a state arrive as JSON, and the walk goes on."""
+    """An object or a list as a status is sent as JSON, and the walk goes on."""
     world = history(30, NOW)
     pipeline = world.pipelines([world.project("gh/acme/big")["id"]])[3]
     workflow = world.rows["workflows"][pipeline["id"]][0]
@@ -269,7 +269,7 @@ def test_a_state_that_is_no_text_is_not_final_and_nothing_breaks():
 
 @pytest.mark.parametrize("spelled", ["%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%dt%H:%M:%Sz", "%Y%m%dT%H%M%S+0000"])
 def test_dates_count_however_they_are_spelled(spelled):
-    """What is a date in the records is one for the walk: the start date and the state mean the same."""
+    """The walk reads the same dates as the records: the start date and the state have the same effect."""
     world = history(60, NOW)
     items = [
         {**row, **{name: moment(row[name]).strftime(spelled) for name in ("created_at", "updated_at")}}
@@ -283,7 +283,7 @@ def test_dates_count_however_they_are_spelled(spelled):
 
 
 def test_a_list_that_is_not_quite_in_order_loses_nothing():
-    """One old pipeline among the new ones does not end the walk: only a whole page below the horizon does."""
+    """One old pipeline among new ones does not end the walk; only a whole page below the horizon does."""
     ages = [[1, 900, 2], [3, 901, 902], [903, 904, 905], [4]]
     pages = [
         [{"id": f"p{hours}", "created_at": (NOW - timedelta(hours=hours)).isoformat()} for hours in page]
@@ -301,7 +301,7 @@ def test_a_list_that_is_not_quite_in_order_loses_nothing():
 
 
 def test_no_url_is_asked_twice_on_a_first_sync():
-    """A first sync asks for every page once and for nothing else."""
+    """A first sync requests every page once and nothing else."""
     with Server(history(130, NOW, workflows=2, jobs=3)) as server:
         sync(server)
         paths = [request.path for request in server.requests]
@@ -311,7 +311,7 @@ def test_no_url_is_asked_twice_on_a_first_sync():
 
 
 def test_a_pipeline_that_failed_is_read_next_time_though_the_list_is_not_read_down_to_it():
-    """One of three weeks ago is asked for by its id, and the pages between are not."""
+    """A failed pipeline of three weeks ago is read by its id, and the pages between are not requested."""
     with Server(world_of(70)) as server:
         broken = pipeline_ids(server.world)[65]
         server.fault = lambda path, nth: Fault(500) if broken in path else None

@@ -24,7 +24,7 @@ def test_a_stop_ends_a_wait_at_once():
 
 
 def test_work_that_comes_earlier_in_the_output_goes_first():
-    """What a piece of work hands in is done before all later work, whenever it was handed in."""
+    """Work that other work submits is done before all later work, whenever that was submitted."""
     pool = Pool(1)
     gate = threading.Event()
     done: list[str] = []
@@ -45,7 +45,7 @@ def test_work_that_comes_earlier_in_the_output_goes_first():
 
 @pytest.mark.parametrize(("rows", "is_held_up"), [(MOST_AHEAD, True), (MOST_AHEAD - 1, False)])
 def test_nothing_is_read_ahead_while_many_rows_wait_for_the_output(rows, is_held_up):
-    """Work for where the output is goes on, whatever is held; the rest begins once the output is past what is held."""
+    """With many held rows, only work for the present place of the output begins."""
     pool = Pool(1)
     clock = Clock()
     pool.output_at(0)
@@ -65,7 +65,7 @@ def test_nothing_is_read_ahead_while_many_rows_wait_for_the_output(rows, is_held
 
 
 def test_a_thread_without_work_keeps_nothing():
-    """What a piece of work gave is gone once nobody uses it any more, though the thread has nothing else to do."""
+    """The result of a piece of work is freed once nobody uses it, also if its thread has no other work."""
     pool = Pool(1)
     gone = threading.Event()
 
@@ -80,7 +80,7 @@ def test_a_thread_without_work_keeps_nothing():
 
 
 def test_a_failure_comes_out_at_its_own_place():
-    """What was pulled before a failure is given before it, and no more than the window is pulled ahead."""
+    """Items before a failure are given before it, and no more than the window is drawn ahead."""
     pulled: list[int] = []
 
     def source() -> Iterator[int]:
