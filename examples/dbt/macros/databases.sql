@@ -49,7 +49,7 @@
 {% endmacro %}
 
 
-{#- A stored column that holds JSON in whatever type, as JSON. -#}
+{#- A stored column that holds JSON, of any type, as JSON. -#}
 {% macro to_json(name, stored) %}{{ return(adapter.dispatch('to_json', 'circleci')(name, stored)) }}{% endmacro %}
 {% macro default__to_json(name, stored) %}
     {%- set holds_json = 'json' in stored or 'char' in stored or 'text' in stored -%}

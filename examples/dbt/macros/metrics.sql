@@ -7,7 +7,7 @@
 {% macro month(moment) %}{{ return(circleci.first_day_of('month', circleci.day(moment))) }}{% endmacro %}
 
 
-{#- Whether a text matches a regular expression of the variables, whatever the case. -#}
+{#- Whether a text matches a regular expression of the variables, in any letter case. -#}
 {% macro matches(text, pattern) %}
     {{ return('(' ~ circleci.line_with(text, pattern) ~ ' is not null)') }}
 {% endmacro %}

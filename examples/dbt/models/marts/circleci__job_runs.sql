@@ -77,7 +77,7 @@ runs as (
         owners.project_slug,
         owners.listings as times_listed,
         states.status,
-        -- A job that was never run can stay blocked for ever: only its workflow tells that it is over.
+        -- A job that was never run can stay blocked forever: only its workflow shows that it is over.
         case
             when owners.is_workflow_finished and states.started_at is null
                 and states.status in ('blocked', 'not_running', 'queued', 'on_hold') then 'not_run'
