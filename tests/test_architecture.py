@@ -58,7 +58,7 @@ def test_standard_output_has_one_writer():
 
 
 def test_no_code_compares_with_the_name_of_a_stream():
-    """What differs between streams is a field of the stream: whoever sends rows compares with no stream's name."""
+    """No module that sends rows compares a value with a stream's name."""
     for module in (
         "exports.orders",
         "output.messages",

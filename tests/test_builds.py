@@ -1,4 +1,4 @@
-"""The list of job runs: how far it is read, from where it is read on, and what its oddities change."""
+"""The list of job runs: how far it is read, where the next sync begins, and its oddities."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def days(server: Server, **query: str) -> list[Row]:
 
 
 def test_days_count_the_runs_of_the_default_branch_that_began_on_them() -> None:
-    """A row for each job and day; another branch has rows of its own, and a day that is cut counts a part."""
+    """There is a row for each job and day of the default branch; the day at a limit counts only a part."""
     with Server(world_of_days()) as server:
         server.insights_page_size = 3
         rows = days(server, granularity="daily")
@@ -69,7 +69,7 @@ def test_days_count_the_runs_of_the_default_branch_that_began_on_them() -> None:
     ],
 )
 def test_days_are_asked_for_by_both_dates_within_90_days(query: Row, status: int) -> None:
-    """What the service does not know is refused."""
+    """A request with one date, or one that is too old, is refused."""
     path = f"{INSIGHTS}/time-series/gh/acme/api/workflows/build/jobs"
     joined = "&".join(f"{name}={quote(text)}" for name, text in query.items())
     with Server(world_of_days()) as server:
@@ -77,7 +77,7 @@ def test_days_are_asked_for_by_both_dates_within_90_days(query: Row, status: int
 
 
 def test_the_truth_of_days_has_whole_days_only() -> None:
-    """A start date in the middle of a day means the whole of it, and the oldest day is a whole one."""
+    """A start date in the middle of a day includes the whole day, and the oldest day is a whole one."""
     world = world_of_days()
     rows = truth(world, ["gh/acme/api"], NOW - DAY)["insights_job_days"]
     every = truth(world, ["gh/acme/api"])["insights_job_days"]
@@ -92,7 +92,7 @@ def test_the_truth_of_days_has_whole_days_only() -> None:
 
 
 def test_summaries_of_organizations_and_projects_are_nested() -> None:
-    """Figures and trends stand under each project, and under each workflow and branch; slugs of all kinds are known."""
+    """Metrics and trends are inside each project, and inside each workflow and branch; all kinds of slugs work."""
     world = world_of_days()
     robots = world.add_project("circleci/Acme Labs/robots")
     world.add_project("gh/acme/idle")
@@ -113,7 +113,7 @@ def test_summaries_of_organizations_and_projects_are_nested() -> None:
 
 
 def test_tests_stand_in_two_lists_and_once_in_the_truth() -> None:
-    """The latest ten runs count; the lists are short and overlap, and the truth has each test once."""
+    """The latest ten runs count; the two short lists overlap, and the truth has each test once."""
     world = world_of_days()
     for workflow in [row for rows in world.rows["workflows"].values() for row in rows]:
         lint, test = world.rows["jobs"][workflow["id"]]
@@ -145,7 +145,7 @@ def decisions(server: Server, query: str = "", meanwhile: Callable[[], object] =
 
 
 def test_decisions_are_bare_arrays_by_offset() -> None:
-    """Newest first until a page is empty; those after a time, if one is given; new ones push the rest down."""
+    """They come newest first until an empty page, from a given time on; new ones shift the others down."""
     world = World(NOW)
     organization = world.add_organization("gh/acme")
     for number in range(45):
@@ -172,7 +172,7 @@ def test_decisions_are_bare_arrays_by_offset() -> None:
 
 @pytest.mark.parametrize("underscores", [False, True])
 def test_values_and_configs_are_those_of_a_pipeline_that_is_set_up(underscores: bool) -> None:
-    """While it is being set up there is nothing to be had yet, and where its config has errors no value."""
+    """A pipeline in setup has neither, and one whose config has errors has no values."""
     world = World(NOW)
     world.underscores = underscores
     young = world.add_pipeline("gh/acme/api", NOW - timedelta(seconds=1))
@@ -202,7 +202,7 @@ def test_values_and_configs_are_those_of_a_pipeline_that_is_set_up(underscores: 
 
 @pytest.mark.parametrize("stream", ["insights_projects", "policy_decisions", "pipeline_values", "insights_branches"])
 def test_what_is_refused_is_not_true(stream: str) -> None:
-    """A mark of an organization holds for each of the streams below it."""
+    """Rows of an organization that is forbidden, and of the streams below it, are not in the truth."""
     world = world_of_days()
     organization = world.organizations[0]["id"]
     world.add_decision(world.organizations[0], NOW - HOUR)

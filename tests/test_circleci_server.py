@@ -1,4 +1,4 @@
-"""The CircleCI of the tests is held to what the real one is known to do."""
+"""The CircleCI of the tests behaves as the real one is known to behave."""
 
 import gzip
 import json
@@ -93,7 +93,7 @@ def test_pipelines_are_paged_newest_first(server: Server) -> None:
 
 
 def test_lists_end_in_four_ways() -> None:
-    """A list ends with null, an empty string, no key, or is a bare array, each endpoint in its own way."""
+    """Each endpoint ends its list in its own way: null, an empty text, no key, or a bare array."""
     world = odd_world(NOW)
     project, organization = only(world), world.organizations[0]["id"]
     definition = world.rows["pipeline_definition"][project["id"]][0]["id"]
@@ -127,7 +127,7 @@ def test_wide_workflow_takes_several_pages() -> None:
 
 
 def test_page_size_is_honoured_up_to_fifty() -> None:
-    """The project list and deploy environments let the caller choose the page size; more than 50 answers 500."""
+    """The project list and deploy environments take a page size of up to 50; more answers 500."""
     world = World(NOW)
     for number in range(60):
         world.add_project(f"gh/acme/{number}")
@@ -139,7 +139,7 @@ def test_page_size_is_honoured_up_to_fifty() -> None:
 
 
 def test_slugs_in_all_forms() -> None:
-    """Both names of GitHub, and both forms of a standalone slug's ids, lead to the same normalised project."""
+    """Both names of GitHub, and ids or names of a standalone organization, lead to the same project."""
     world = World(NOW)
     web, robots = world.add_project("gh/acme/web"), world.add_project("circleci/Acme Labs/robots")
     owner, own = robots["organization_id"], robots["id"]
@@ -161,7 +161,7 @@ def test_organization_wide_list_is_one_list(server: Server) -> None:
 
 
 def test_the_clock_of_the_world_decides_what_shows() -> None:
-    """What has not happened by the world's time does not show, and every answer's Date is that time."""
+    """What happens after the world's time is not shown, and every answer's Date is that time."""
     world = World(NOW)
     hold: Row = {"name": "hold", "type": "approval"}
     work = {"created_at": NOW + HOUR, "stopped_at": 10 * HOUR, "jobs": ["build", hold, "deploy"]}
@@ -197,7 +197,7 @@ def test_the_clock_of_the_world_decides_what_shows() -> None:
 
 
 def test_rerun_is_a_new_workflow_with_old_jobs() -> None:
-    """A rerun from failed comes first in its pipeline's list and has the ids of jobs that had succeeded."""
+    """A rerun from failed is first in its pipeline's list and has the ids of jobs that had succeeded."""
     world = World(NOW)
     pipeline = world.add_pipeline("gh/acme/web", NOW - 30 * HOUR)
     first = world.add_workflow(pipeline, stopped_at=HOUR, status="failed", jobs=3)
@@ -218,7 +218,7 @@ def test_bad_token_answers_differ(server: Server) -> None:
 
 
 def test_refusals_are_left_out_of_the_truth() -> None:
-    """The forbidden answers 403, the missing 404, the unsupported and malformed 400, and none of it counts as true."""
+    """The forbidden answer 403, the missing 404, the unsupported and malformed 400; none of them is in the truth."""
     world = odd_world(NOW)
     project, organization = only(world), world.organizations[0]["id"]
     definition = world.rows["pipeline_definition"][project["id"]][0]["id"]
@@ -245,7 +245,7 @@ def test_refusals_are_left_out_of_the_truth() -> None:
     ("fate", "status", "ids"), [("missing", 404, None), ("empty", 200, []), ("null", 200, [None] * 2)]
 )
 def test_aged_out_pipelines_stay_listed(server: Server, fate: str, status: int, ids: list[None] | None) -> None:
-    """The workflows of an aged-out pipeline answer 404, nothing, or null ids, while the pipeline is still listed."""
+    """The workflows of a listed aged-out pipeline answer 404, an empty list, or null ids."""
     pipeline = server.world.rows["pipelines"][only(server.world)["id"]][0]
     server.world.aged_out[pipeline["id"]] = fate
     reply = ask(server, f"/api/v2/pipeline/{pipeline['id']}/workflow")
@@ -256,7 +256,7 @@ def test_aged_out_pipelines_stay_listed(server: Server, fate: str, status: int, 
 
 
 def test_truth_is_what_a_walk_gathers() -> None:
-    """Whoever asks for everything gets the truth of pipelines, workflows and jobs."""
+    """A client that requests everything gets the truth of pipelines, workflows and jobs."""
     world = demo_world(NOW)
     project = next(row for row in world.projects.values() if row["name"] == "robots")
     since = NOW - timedelta(days=10)
@@ -275,7 +275,7 @@ def test_truth_is_what_a_walk_gathers() -> None:
 
 
 def test_scripted_answers_come_in_turn(server: Server) -> None:
-    """Scripted faults are used up in order by the requests that match, and come as they are given."""
+    """Each scripted fault answers one matching request, in order and unchanged."""
     wait = Fault(429, {"Retry-After": http_date(NOW + HOUR)}, "Rate limited.")
     low = Fault(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "2"})
     server.script(
@@ -291,7 +291,7 @@ def test_scripted_answers_come_in_turn(server: Server) -> None:
 
 
 def test_faults_know_path_and_count(server: Server) -> None:
-    """A fault function is asked with the path and query, and how often exactly these came."""
+    """A fault function gets the path with its query, and how often it was requested."""
     asked: list[tuple[str, int]] = []
 
     def fault(path: str, nth: int) -> Fault | None:
@@ -307,7 +307,7 @@ def test_faults_know_path_and_count(server: Server) -> None:
 
 
 def test_connections_break_as_ordered(server: Server) -> None:
-    """An answer may be a reset, nothing at all, or half a body, and all of that is only once."""
+    """An answer may be a reset, nothing, or half a body, each once."""
     server.script("/me", [Fault(broken="reset"), Fault(broken="closed"), Fault(broken="cut")])
     for error in (ConnectionResetError, RemoteDisconnected, IncompleteRead):
         with pytest.raises(error) as caught:
@@ -318,7 +318,7 @@ def test_connections_break_as_ordered(server: Server) -> None:
 
 
 def test_gate_holds_and_most_at_once_counts(server: Server) -> None:
-    """Gated answers wait for their event, and the requests that wait together are counted."""
+    """Gated answers wait for their event, and the requests that wait at the same time are counted."""
     gate = threading.Event()
     server.fault = lambda path, nth: Fault(gate=gate)
     askers = [threading.Thread(target=ask, args=(server, "/api/v2/me")) for _ in range(3)]
@@ -335,7 +335,7 @@ def test_gate_holds_and_most_at_once_counts(server: Server) -> None:
 
 
 def test_rate_limit_holds_back_what_is_too_much(server: Server) -> None:
-    """Within a second no more than the limit is answered, the rest has to come back."""
+    """Within a second no more than the limit is answered; other requests get 429."""
     server.rate_limit = 5
     replies = [ask(server, "/api/v2/me") for _ in range(8)]
     assert [reply.status for reply in replies] == [200] * 5 + [429] * 3
@@ -352,7 +352,7 @@ def test_one_connection_serves_many_requests(server: Server) -> None:
 
 
 def test_down_and_up_on_the_same_port(server: Server) -> None:
-    """A server that is down breaks its connections and refuses new ones, and comes back where it was."""
+    """A server that is down breaks its connections, refuses new ones, and later uses the same port."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
     ask(server, "/api/v2/me", connection)
     server.down()
@@ -366,7 +366,7 @@ def test_down_and_up_on_the_same_port(server: Server) -> None:
 
 
 def test_schedules_may_come_with_underscores() -> None:
-    """Schedules have hyphens, or underscores when the world says so; the truth has hyphens either way."""
+    """The world decides whether schedules have hyphens or underscores; the truth has hyphens."""
     world = odd_world(NOW)
     path = f"/api/v2/project/{only(world)['slug']}/schedule"
     with Server(world) as server:
@@ -380,7 +380,7 @@ def test_schedules_may_come_with_underscores() -> None:
 
 
 def test_worlds_are_the_same_every_time() -> None:
-    """The demonstration is built alike each time, with everything in it that users should see."""
+    """The demonstration is built the same each time, with everything that users should see."""
     world = demo_world(NOW)
     slugs = [row["slug"] for row in world.projects.values()]
     truth = world.truth(slugs)
@@ -392,7 +392,7 @@ def test_worlds_are_the_same_every_time() -> None:
 
 
 def test_insights_come_in_pages_of_their_own_size() -> None:
-    """About 250 runs a page, whatever the size of other pages; without a branch or all of them, the default one's."""
+    """A page has about 250 runs; without a branch or all branches the default branch is used."""
     world = history(130, NOW)
     world.add_pipeline(only(world), NOW - HOUR, branch="other", workflows=[{"stopped_at": HOUR / 2}])
     runs = "/api/v2/insights/gh/acme/big/workflows/workflow-1"
@@ -419,7 +419,7 @@ def test_insights_come_in_pages_of_their_own_size() -> None:
 def test_runs_are_asked_for_by_both_dates_within_90_days(
     server: Server, days_ago: tuple[int | None, int | None], is_taken: bool
 ) -> None:
-    """One date alone, or one too long ago, is refused, and so is what is no date."""
+    """A request with one date, with one that is too old, or with a text that is not a date is refused."""
     runs = "/api/v2/insights/gh/acme/big/workflows/workflow-1"
     dates = zip(("start-date", "end-date"), days_ago, strict=True)
     query = "&".join(
@@ -476,7 +476,7 @@ def order(server: Server, start: str, end: str, **more: Any) -> Reply:
     ],
 )
 def test_exports_are_of_31_days_within_a_year(server: Server, start: str, end: str, status: int) -> None:
-    """The end is inclusive; what is longer, older, the wrong way round or no date is refused."""
+    """The end is inclusive; a span that is longer, older, reversed or no date is refused."""
     with FileHost() as host:
         Usage(server, host)
         assert order(server, start, end).status == status
@@ -484,7 +484,7 @@ def test_exports_are_of_31_days_within_a_year(server: Server, start: str, end: s
 
 
 def test_exports_are_limited_by_the_hour(server: Server) -> None:
-    """The eleventh order within an hour is refused, and an hour later by the service's clock it is not."""
+    """The eleventh order within an hour of the service's clock is refused, and one an hour later is not."""
     day = ("2025-06-01T00:00:00Z", "2025-06-01T23:59:59Z")
     with FileHost() as host:
         Usage(server, host, hourly=10)
@@ -494,7 +494,7 @@ def test_exports_are_limited_by_the_hour(server: Server) -> None:
 
 
 def test_another_process_steers_and_watches() -> None:
-    """The program takes orders at /_control, and names opt-in streams, exports and their files on request."""
+    """The program takes orders at /_control, and on request names extra streams, exports and their files."""
     command = [sys.executable, "-m", "tests.circleci", "--world", "demo", "--now", "2025-06-04T12:00:00Z"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

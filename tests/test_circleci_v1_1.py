@@ -1,4 +1,4 @@
-"""The API v1.1 of the tests is held to what the recordings and CircleCI's documentation of it show."""
+"""The API v1.1 of the tests behaves as the recordings and CircleCI's documentation show."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -78,7 +78,7 @@ def last_action(build: Row) -> Row:
 
 
 def test_builds_are_numbered_as_they_start_and_approvals_leave_gaps(server: Server) -> None:
-    """The newest number comes first; a rerun of the oldest pipeline has the newest ones."""
+    """The newest number is first; a rerun of the oldest pipeline has the newest numbers."""
     rows = builds(server)
     assert numbers(rows) == sorted(numbers(rows), reverse=True)
     assert len(rows) == 60 * 4 + 2 + 4
@@ -91,7 +91,7 @@ def test_builds_are_numbered_as_they_start_and_approvals_leave_gaps(server: Serv
 
 
 def test_a_build_that_comes_later_has_a_higher_number() -> None:
-    """Whatever was listed, what starts afterwards is above it, also reruns and jobs of older workflows."""
+    """A later build has a higher number than those listed before, also in reruns and older workflows."""
     world = demo_world(NOW)
     oldest = world.rows["pipelines"][next(iter(world.projects))][0]
     seen: set[tuple[str, int]] = set()
@@ -120,7 +120,7 @@ def test_jobs_are_renumbered_on_request() -> None:
 
 
 def test_new_builds_push_rows_down(server: Server) -> None:
-    """While the list is read, rows come twice at the edge of a page, and none is left out."""
+    """While the list is read, a row may be on two pages, and none is missing."""
     before = {*numbers(builds(server))}
 
     def one_more() -> None:
@@ -135,12 +135,12 @@ def test_new_builds_push_rows_down(server: Server) -> None:
     ("query", "count"), [("", 30), ("?limit=7", 7), ("?limit=100", 100), ("?limit=500", 100), ("?offset=240", 6)]
 )
 def test_pages_have_100_builds_at_most(server: Server, query: str, count: int) -> None:
-    """30 unless the caller says otherwise."""
+    """A page has 30 builds by default and 100 at most."""
     assert len(ask(server, list_of(server.world) + query).body) == count
 
 
 def test_a_shallow_list_has_less(server: Server) -> None:
-    """With `shallow=true` there are the fields of CircleCI's example, and not how a build failed."""
+    """With `shallow=true` there are the fields of CircleCI's example, without the reason of a failure."""
     rows = ask(server, f"{list_of(server.world)}?shallow=true&limit=100").body
     assert all(row.keys() <= {*SHALLOW} and "retry_of" not in row for row in rows)
     assert rows[0]["workflows"]["workflow_id"]
@@ -148,7 +148,7 @@ def test_a_shallow_list_has_less(server: Server) -> None:
 
 
 def test_slugs_of_v1_1_have_the_long_names() -> None:
-    """`github`, `bitbucket` and `circleci` stand in its paths; `gh` and what is not there answer 404."""
+    """Its paths have `github`, `bitbucket` and `circleci`; `gh` and unknown projects answer 404."""
     world = World(NOW)
     robots = world.add_project("circleci/Acme Labs/robots")
     world.add_project("bb/acme/web")
@@ -160,7 +160,7 @@ def test_slugs_of_v1_1_have_the_long_names() -> None:
 
 
 def test_queue_times_are_those_of_the_details() -> None:
-    """Each build that has ended has the times of its job's details to the second, in whatever zone."""
+    """Each ended build has the times of its job's details to the second, in any zone."""
     world = demo_world(NOW)
     slugs = [row["slug"] for row in world.projects.values()]
     rows = truth(world, slugs)
@@ -196,7 +196,7 @@ def test_a_job_may_wait_for_hours_in_the_queue() -> None:
 
 
 def test_there_are_builds_without_a_workflow_and_without_an_end() -> None:
-    """Old retries that never ran have no times at all, and ghosts run for ever."""
+    """Old retries that never ran have no times, and some builds never end."""
     world = World(NOW)
     world.add_ghost("gh/acme/web", NOW - 900 * 24 * HOUR)
     world.add_build("gh/acme/web", NOW - HOUR, retry_of=1)
@@ -209,7 +209,7 @@ def test_there_are_builds_without_a_workflow_and_without_an_end() -> None:
 
 
 def test_fields_may_be_gone(server: Server) -> None:
-    """What v1.1 no longer has is neither in the list nor in the truth."""
+    """A field that v1.1 no longer has is neither in the list nor in the truth."""
     server.world.gone = {"workflows", "queued_at", "exit_code"}
     assert not {"workflows", "queued_at"} & builds(server)[0].keys()
     assert all("exit_code" not in action for step in failed_build(server)["steps"] for action in step["actions"])
@@ -220,7 +220,7 @@ def test_fields_may_be_gone(server: Server) -> None:
 
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_v1_1_may_be_missing(server: Server, status: int) -> None:
-    """All of its routes answer the same, v2 goes on, and there is nothing to be had of its streams."""
+    """All its routes then answer the same, v2 goes on, and the truth of its streams is empty."""
     server.world.v1_status = status
     path = list_of(server.world)
     assert [ask(server, one).status for one in (path, f"{path}/1", "/api/v2/me")] == [status, status, 200]
@@ -229,7 +229,7 @@ def test_v1_1_may_be_missing(server: Server, status: int) -> None:
 
 
 def test_v1_1_may_lie(server: Server) -> None:
-    """The list says what a test wants, while the jobs stay what they are."""
+    """The list may have any rows that a test sets; the jobs do not change."""
     server.world.builds_told = lambda rows: [row | {"build_num": -row["build_num"]} for row in rows]
     assert max(numbers(ask(server, list_of(server.world)).body)) < 0
     server.world.builds_told = lambda rows: {"builds": len(rows)}
@@ -237,7 +237,7 @@ def test_v1_1_may_lie(server: Server) -> None:
 
 
 def test_refusals_hold_for_v1_1_too(server: Server) -> None:
-    """A project's builds, and the steps and outputs of one job, may be forbidden or missing."""
+    """The builds of a project, and the steps and outputs of a job, may be forbidden or missing."""
     world, path = server.world, list_of(server.world)
     build = failed_build(server)
     job, address = build["workflows"]["job_id"], last_action(build)["output_url"]
@@ -267,7 +267,7 @@ def test_one_build_has_its_steps(server: Server) -> None:
     [("failed", {"exit_code": 1}), ("timedout", {"timedout": True}), ("infrastructure_fail", {"failed": True})],
 )
 def test_the_last_step_is_the_one_that_failed(server: Server, status: str, told: Row) -> None:
-    """A command that failed has an exit code other than 0; what was stopped from outside has failed without one."""
+    """A failed command has an exit code other than 0; a step that was stopped from outside has none."""
     build = failed_build(server, status)
     assert (build["status"], build["outcome"]) == (status, status)
     assert last_action(build).items() >= ({"status": status} | told).items()
@@ -322,7 +322,7 @@ def test_outputs_may_be_lost(server: Server, status: int) -> None:
 
 
 def test_an_output_may_be_huge_or_cut(server: Server) -> None:
-    """It comes piece by piece, and its end is found without holding the whole of it."""
+    """It comes in pieces, and its end is found in bounded memory."""
     build = failed_build(server)
     action = last_action(build)
     key = (build["workflows"]["job_id"], action["index"], action["step"])
@@ -350,7 +350,7 @@ def test_an_output_may_be_huge_or_cut(server: Server) -> None:
     ],
 )
 def test_what_is_kept_of_an_output_is_clean(messages: list[str], times: int, kept: str) -> None:
-    """The end of all messages together, without what steers a terminal, also where that is torn apart."""
+    """The end of all messages is kept without escape sequences, also if a sequence is divided."""
     output = Output(messages, times)
     assert output.kept == (kept, times == KEPT_CHARACTERS)
     told = "".join(message["message"] for message in json.loads(b"".join(output.chunks())))
@@ -359,7 +359,7 @@ def test_what_is_kept_of_an_output_is_clean(messages: list[str], times: int, kep
 
 
 def test_truth_is_what_a_reader_gathers() -> None:
-    """Whoever asks for all builds, steps and outputs gets the truth of them."""
+    """A client that requests all builds, steps and outputs gets the truth of them."""
     world = furnish(history(9, NOW, workflows=1))
     rows = truth(world, ["gh/acme/big"])
     with Server(world) as server:
@@ -385,7 +385,7 @@ def test_truth_is_what_a_reader_gathers() -> None:
 
 
 def test_the_truth_of_builds_ends_with_a_page_that_is_too_old() -> None:
-    """A first sync reads whole pages of 100, to the first that lies before the start date."""
+    """A first sync reads whole pages of 100, up to the first page that is before the start date."""
     world = history(200, NOW, per_day=10, workflows=1, jobs=2)
     slugs = ["gh/acme/big"]
     assert len(truth(world, slugs)["builds"]) == 400

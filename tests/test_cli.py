@@ -97,7 +97,7 @@ def test_a_wrong_command_line_ends_with_a_sentence(argv):
 
 @pytest.mark.parametrize("argv", [["--discover", "--check"], ["--check", "--get", "/me"], ["--about", "--discover"]])
 def test_two_things_at_once_end_with_a_sentence(argv):
-    """Each of --discover, --check, --get and --about takes the place of a sync; none is left out without a word."""
+    """Only one of --discover, --check, --get and --about is accepted."""
     found = run(argv)
     assert (found.status, found.lines) == (1, ())
     (sentence,) = found.criticals()

@@ -1,4 +1,4 @@
-"""One request: authenticated, paced, retried, checked, decoded; the service misbehaving in every way that passes."""
+"""One request: authenticated, paced, retried, checked and decoded, with each temporary fault of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input: a clear sentence, exit 1, nothing on stdout, nothing asked."""
+"""Wrong input: a clear sentence, exit 1, nothing on stdout, no request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demonstration is one world: whatever is asked for follows from the same jobs."""
+"""The demonstration is one world: all its answers follow from the same jobs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tables() -> dict[str, list[Row]]:
 
 
 def test_usage_agrees_with_the_jobs(tables):
-    """Queue, times, machine and parallel runs of a job run are those of its details, and its credits follow."""
+    """Queue, times, machine and parallel runs equal those of the job's details, and the credits follow from them."""
     details = {row["_job_id"]: row for row in tables["job_details"] if row["started_at"]}
     runs = {str(cells["JOB_ID"]): cells for _, cells in job_runs(demo_world(NOW))}
     assert details.keys() <= runs.keys()
@@ -41,7 +41,7 @@ def test_usage_agrees_with_the_jobs(tables):
 
 
 def test_jobs_fail_in_many_ways(tables):
-    """Tests, packages, images, memory, time, CircleCI itself; status, exit code, output and tests agree."""
+    """Tests, packages, images, memory, time and CircleCI itself fail; status, exit code, output and tests agree."""
     statuses = Counter(row["status"] for row in tables["jobs"])
     assert {"failed", "timedout", "infrastructure_fail", "canceled", "not_run"} <= statuses.keys()
     written = "\n".join(row["output"] for row in tables["step_outputs"])
@@ -63,7 +63,7 @@ def test_jobs_fail_in_many_ways(tables):
 
 
 def test_a_branch_has_one_pull_request(tables):
-    """Builds of the same branch and project belong to the same one; those of the default branch to none."""
+    """Builds of one branch and project have the same pull request; those of the default branch have none."""
     found: dict[tuple[str, str], set[tuple[str, ...]]] = {}
     for row in tables["builds"]:
         if row["branch"]:
@@ -74,7 +74,7 @@ def test_a_branch_has_one_pull_request(tables):
 
 
 def test_flaky_tests_are_those_of_the_jobs(tables):
-    """Whatever is called flaky has failed in a job of that name."""
+    """Each flaky test has failed in a job of that name."""
     jobs = {row["id"]: row["name"] for row in tables["jobs"]}
     failed = {
         (jobs[row["_job_id"]], row["classname"], row["name"]) for row in tables["tests"] if row["result"] == "failure"

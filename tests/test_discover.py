@@ -1,4 +1,4 @@
-"""The catalog, what it selects, and the schemas in it."""
+"""The catalog, its selection, and its schemas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README and docs, held against the code: tables, examples, links and commands."""
+"""README and docs, compared with the code: tables, examples, links and commands."""
 
 from __future__ import annotations
 

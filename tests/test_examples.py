@@ -1,4 +1,4 @@
-"""The examples, held against the code; with the real programs they run in tests/integration."""
+"""The examples, compared with the code; tests/integration runs them with the real programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Usage exports: what is due, how they are asked for and waited for, and what the state keeps of them."""
+"""Usage exports: which are due, how they are ordered and awaited, and what the state keeps of them."""
 
 from __future__ import annotations
 

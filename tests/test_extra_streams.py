@@ -1,4 +1,4 @@
-"""The streams that a user asks for by name: every table, row by row and field by field."""
+"""The streams that extra_streams names: every table, row by row and field by field."""
 
 from __future__ import annotations
 

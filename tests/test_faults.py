@@ -1,4 +1,4 @@
-"""The service misbehaving: nothing lost, nobody flooded, nothing leaked."""
+"""Faults of the service: no row is lost, no server is flooded, no secret is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies below a job: asked once the job has run, for the jobs that the user wants, and never without need."""
+"""The streams below jobs: read once a job has run, for the jobs that the user wants, and never without need."""
 
 from __future__ import annotations
 

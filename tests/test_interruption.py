@@ -1,4 +1,4 @@
-"""Runs that are cut off anywhere: started again from the last STATE, nothing is missing."""
+"""Interrupted runs: after a new run from the last STATE no row is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service shows late, and what it corrects: right after the next sync that sees it."""
+"""What the service shows late or corrects is in the tables after the next sync that sees it."""
 
 from __future__ import annotations
 

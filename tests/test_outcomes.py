@@ -1,4 +1,4 @@
-"""What is gone, forbidden or broken is named, and a service that is down ends the run."""
+"""Missing, forbidden and broken resources are named, and a service that is down ends the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What failed steps wrote: read as a stream, without sequences for the terminal, its end kept."""
+"""The output of failed steps: read as a stream, without escape sequences, its end kept."""
 
 from __future__ import annotations
 

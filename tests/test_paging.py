@@ -1,4 +1,4 @@
-"""From an endpoint to its rows: the ends of lists, lists without one, and ids that are data."""
+"""From an endpoint to its rows: the ends of lists, endless lists, and odd ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From rows to records: typed like the schema says, with nothing lost in silence."""
+"""From rows to records: typed as the schema says, with every loss reported."""
 
 from __future__ import annotations
 

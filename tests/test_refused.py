@@ -1,4 +1,4 @@
-"""Refusals below the walk: nothing that was refused or doubtful counts as read, and nothing else is held up."""
+"""Refusals below the walk: nothing refused or doubtful counts as read, and all else is delivered."""
 
 from __future__ import annotations
 

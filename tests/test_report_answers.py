@@ -59,7 +59,7 @@ def answers(tmp_path: Path) -> Answers:
 
 
 def test_the_rules_classify_failures(answers):
-    """The best rule decides, here the output's over the later success on the same commit, and names its line."""
+    """The rule with the best priority decides, and the row names the line that it matched."""
     (found,) = answers.failures
     assert (found.name, found.jobs, found.seconds) == ("out of memory", 1, 1800)
     assert found.reasons == [("killed", 1)]
@@ -67,7 +67,7 @@ def test_the_rules_classify_failures(answers):
 
 
 def test_parallel_runs_of_a_step_count_once(answers):
-    """With the slowest of them, by project, job and step."""
+    """The slowest parallel run counts, by project, job and step."""
     found = {(one.job, one.name): list(one.seconds) for one in answers.steps}
     assert found == {
         ("unit, build", "Install"): [30],
@@ -77,30 +77,30 @@ def test_parallel_runs_of_a_step_count_once(answers):
 
 
 def test_the_cost_of_changes_is_the_whole_cost(answers):
-    """Under the pull request, or else the branch; of which reruns and failures; seats cost nothing here."""
+    """Costs are by pull request, or else by branch, with those of reruns and failures; seats are left out."""
     found = [(one.name, one.credits, one.rerun_credits, one.failed_credits) for one in answers.changes]
     assert found == [("#7 main", 175, 25, 50), ("old", 7, 0, 0), ("no branch", 0, 0, 0)]
 
 
 def test_waits_are_by_machine(answers):
-    """From queued to started, where usage has both."""
+    """The wait is from queued to started, if usage has both."""
     assert [(one.name, list(one.seconds)) for one in answers.queues] == [("large", [1800, 0])]
 
 
 def test_red_lasts_from_the_first_failure_to_the_next_success(answers):
-    """On the default branch: an hour's run failed at -29 h, its rerun was over at -26 h."""
+    """The default branch is red from the end of the failed run to the end of its successful rerun."""
     assert [(one.workflow, list(one.seconds), one.is_red) for one in answers.reds] == [("build", [3 * 3600], False)]
 
 
 def test_without_the_streams_there_are_no_answers(tmp_path):
-    """Failures are unknown or flaky, red times are there, and what needs steps, builds or usage is empty."""
+    """Without steps, builds and usage the failures are unknown or flaky, and the answers from them are empty."""
     answers = read(small_world(tmp_path / "a.db"), NOW).answers
     assert [(one.name, one.jobs) for one in answers.failures] == [("flaky", 1)]
     assert (answers.steps, answers.changes, answers.queues, answers.approvals) == ([], [], [], [])
 
 
 def test_deployments_are_of_the_default_branch(tmp_path):
-    """Frequency, lead time from the push, and an outage from the first failure to the next success."""
+    """It shows the frequency, the lead time from the push, and an outage from the first failure to the next success."""
     database = small_world(tmp_path / "a.db")
     runs = [("D1", "success", 27), ("D2", "failed", 20), ("D3", "failed", 19), ("D4", "success", 17)]
     with closing(sqlite3.connect(database)) as connection, connection:

@@ -116,7 +116,7 @@ def usage(job: str, credits_used: float, cpu: float, **more: Any) -> dict[str, A
 
 
 def test_the_figures_are_right(tmp_path):
-    """Never-run workflows do not count, a kept job counts once, and a failure that passed unchanged is a flake."""
+    """Workflows that never ran do not count, a kept job counts once, and a failure that then passed is flaky."""
     figures = read(small_world(tmp_path / "a.db"), NOW)
     assert [(run.workflow, run.result, run.seconds) for run in figures.runs] == [
         ("build", "failed", 3600),
@@ -132,7 +132,7 @@ def test_the_figures_are_right(tmp_path):
 
 
 def test_the_page_shows_them(tmp_path):
-    """Rates, durations and recovery stand in the page, names are escaped, and what has no rows is left out."""
+    """It shows rates, durations and recovery, escapes names, and leaves out sections without rows."""
     write(small_world(tmp_path / "a.db"), tmp_path / "report.html", NOW)
     text = Outline((tmp_path / "report.html").read_text(encoding="utf-8")).text.replace("\u00a0", " ")
     tiles = r"\b4 runs of workflows\s+50 % succeeded\s+50 % succeeded on the default branch\s+1 failures\s+3.0 h mean"
@@ -145,7 +145,7 @@ def test_the_page_shows_them(tmp_path):
 
 
 def test_it_is_well_formed_and_self_contained(tmp_path):
-    """Every tag is closed, every chart is named, and there is no script and no address of anything elsewhere."""
+    """Every tag is closed, every chart has a name, and there are no scripts and no external addresses."""
     write(small_world(tmp_path / "a.db"), tmp_path / "report.html", NOW)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     seen = Outline(page).seen
@@ -167,7 +167,7 @@ def test_it_is_well_formed_and_self_contained(tmp_path):
 
 @pytest.mark.parametrize(("most", "labels"), [(1, [0, 1]), (2, [0, 1, 2]), (3, [0, 1, 2, 3]), (9, [0, 5, 10])])
 def test_what_is_counted_has_whole_labels(most, labels):
-    """A chart of counts has no half steps, however low it is."""
+    """A chart of counts has only whole numbers at its axis."""
     page = Outline(stacked_bars("Runs", [NOW.date()], {"succeeded": [most]}))
     numbers = [word for word in page.text.split() if word.isdigit()]
     assert [int(number) for number in numbers if int(number) in labels][: len(labels)] == labels
@@ -175,7 +175,7 @@ def test_what_is_counted_has_whole_labels(most, labels):
 
 
 def test_costs_and_sizes_stand_there_where_usage_is_loaded(tmp_path):
-    """Seats are no cost of a project; a job that uses little of CPU and RAM is too large, a busy one too small."""
+    """Seats are not a project's cost; a job with little use of CPU and RAM is oversized, a busy one undersized."""
     rows = [usage("idle", 1000, 20), usage("busy", 500, 90), usage("fine", 10, 60)]
     seats = {"total_credits": 25000, "user_credits": 25000, "_date": "2026-03-10T00:00:00.000000Z"}
     tests = [{"_project_slug": "gh/a/b", "job_name": "e2e", "test_name": "<logs in>", "times_flaked": 7}]
@@ -198,7 +198,7 @@ def test_a_database_without_rows_gives_a_page(tmp_path):
 
 
 def test_a_long_history_is_shown_by_week(tmp_path):
-    """After more than six weeks a step is a week, and half a year is the most that is shown."""
+    """After more than six weeks a point is a week, and at most half a year is shown."""
     old = {"id": "W", "project_slug": "gh/a/b", "name": "build", "status": "success"}
     rows = [{**old, "created_at": hours(24 * days), "stopped_at": hours(24 * days - 1)} for days in range(1, 400, 7)]
     figures = read(small_world(tmp_path / "a.db", workflows=rows), NOW)
@@ -209,5 +209,5 @@ def test_a_long_history_is_shown_by_week(tmp_path):
 
 @pytest.mark.parametrize(("share", "value"), [(0, 1), (0.5, 2.5), (0.95, 9.1), (1, 10)])
 def test_percentiles_are_interpolated(share, value):
-    """As SQL's percentile_cont does it."""
+    """They are computed as SQL's percentile_cont does."""
     assert percentile([10, 1, 4, 1], share) == pytest.approx(value)

@@ -1,4 +1,4 @@
-"""Reruns at once: pipelines of any age of which the list of builds has news, and what happens where it is no use."""
+"""Finding reruns: pipelines of any age with news in the list of builds, and API v1.1 missing or wrong."""
 
 from __future__ import annotations
 

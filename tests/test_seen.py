@@ -1,4 +1,4 @@
-"""What was read as of when, and what is due, held against thousands of random histories."""
+"""What was read, up to which time, and what is due, compared with thousands of random histories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What time it is: clocks of the service and of this machine that are wrong cost calls, and never rows."""
+"""The time: wrong clocks of the service and of this machine cost calls, and never rows."""
 
 from __future__ import annotations
 

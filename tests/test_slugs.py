@@ -1,4 +1,4 @@
-"""Project slugs: one spelling for each, and ids that can stand in a path."""
+"""Project slugs: one spelling for each, and ids that can be part of a path."""
 
 from __future__ import annotations
 

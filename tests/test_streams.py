@@ -1,4 +1,4 @@
-"""Streams are values: what differs between them is a field, and a new one needs no other code than its value."""
+"""Streams are values: what differs between them is a field, and a new one needs only its value and schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of tap-circle-ci 2.0.0: used as far as it proves anything."""
+"""The state of tap-circle-ci 2.0.0: what it proves is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text that is not ours: quoted, printable, short, and without the token."""
+"""Text from outside: quoted, printable, short, and without the token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moments: read from any way of writing them, written in one."""
+"""Moments: read from many forms, written in one."""
 
 from __future__ import annotations
 

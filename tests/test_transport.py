@@ -1,4 +1,4 @@
-"""What one exchange promises beneath the client: files are unpacked as they come, whatever the blocks are."""
+"""One exchange below the client: files are unpacked in blocks of any size, and proxies and certificates are used."""
 
 from __future__ import annotations
 

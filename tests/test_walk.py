@@ -1,4 +1,4 @@
-"""The walk through a project's pipelines: what is asked for, what is left, and what the next run takes up."""
+"""The walk through a project's pipelines: what is requested, what is not, and where the next run resumes."""
 
 from __future__ import annotations
 

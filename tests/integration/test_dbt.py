@@ -103,7 +103,7 @@ def test_it_builds_on_postgresql(package, tmp_path, postgres_server: PostgresSer
 @pytest.mark.parametrize("variables", [{}, BY_VERSIONS], ids=["by job names", "by deploy versions"])
 @pytest.mark.parametrize("target", ["duckdb", "postgres"])
 def test_it_computes_what_was_worked_out_by_hand(target, variables, package, tmp_path, request):
-    """Every metric is what it should be: reruns, approvals, never run, running, time zones, duplicates."""
+    """Every metric has its value: with reruns, approvals, running and never-run jobs, time zones and duplicates."""
     if target == "postgres":
         where = request.getfixturevalue("postgres_server").environment("small_versions" if variables else "small")
     else:
@@ -184,7 +184,7 @@ def test_what_counts_as_a_deployment(variables, found, package, tmp_path):
 
 @pytest.mark.parametrize("target", ["duckdb", "postgres"])
 def test_it_reads_every_stream_as_targets_store_it(target, package, tmp_path, request):
-    """A row of each stream, whatever columns the target makes of its types, comes through staging, typed."""
+    """A row of each stream passes through staging with its types, as each target stores them."""
     if target == "postgres":
         server = request.getfixturevalue("postgres_server")
         warehouse, where = warehouses.postgres(tmp_path, server, "samples"), server.environment("samples")

@@ -59,7 +59,7 @@ analytics:
 
 
 def test_a_project_of_somebody_else(tmp_path: Path):
-    """From packages.yml to a first table: its own rules and teams count, and streams without a table are empty."""
+    """From packages.yml to the first table, its own rules and teams are used, and missing streams are empty."""
     copy_package(tmp_path)
     project = tmp_path / "analytics"
     for name, content in FILES.items():

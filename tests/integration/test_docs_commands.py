@@ -46,7 +46,7 @@ def fenced(mark: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("page", fenced("run"))
 def test_the_commands_of_a_page_work(folder, page):
-    """Check, discover, first and second sync, looks at the API and at the log, one after the other."""
+    """Its commands to check, discover, sync twice, and look at the API and the log all succeed."""
     place, environment = folder
     for block in fenced("run")[page]:
         subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=place, env=environment, check=True)

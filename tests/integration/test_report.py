@@ -145,7 +145,7 @@ def test_a_request_and_an_error_would_be_seen(chromium, tmp_path, proxy):
 
 @pytest.mark.parametrize("width", [400, 1280])
 def test_it_fits_its_width(chromium, report, tmp_path, width):
-    """On a phone and on a desk nothing is cut off at the right, every chart is drawn, and its text is readable."""
+    """On a phone and on a desktop nothing is cut off, every chart is drawn, and its text is readable."""
     found = facts(chromium, report, tmp_path, width)
     assert int(found["width"]) <= width
     assert found["tables"] == "0"
@@ -154,7 +154,7 @@ def test_it_fits_its_width(chromium, report, tmp_path, width):
 
 
 def test_it_heeds_dark_mode(chromium, report, tmp_path):
-    """Paper and ink change places."""
+    """In dark mode the text is light and the background is dark."""
     light = facts(chromium, report, tmp_path, 800)
     dark = facts(chromium, report, tmp_path, 800, "--blink-settings=preferredColorScheme=0")
     assert (light["paper"], light["ink"]) == ("rgb(255, 255, 255)", "rgb(27, 36, 48)")
