@@ -40,7 +40,7 @@ sdist: package
 	tar -xzf dist/tap_circleci-$(VERSION).tar.gz --strip-components 1 -C .venvs/sdist
 	$(MAKE) -C .venvs/sdist tests PYTHON=$(PYTHON)
 
-# Known vulnerabilities of what we depend on; asks a service, so it is not part of lint.
+# Known vulnerabilities of the installed packages; it asks a service, so it is not part of lint.
 audit: .venv/ready
 	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
 
@@ -48,7 +48,7 @@ audit: .venv/ready
 integration: .venv/ready
 	$(BIN)/python -m pytest tests/integration
 
-# How fast, how large, how many calls. Nothing here is a test.
+# Speed, memory, calls: figures, no tests.
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
 
@@ -67,7 +67,7 @@ lock:
 	.venvs/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --extra dev --no-annotate \
 		--custom-compile-command "make lock" --output-file dev.lock setup.py
 
-# Tests, tags and uploads the version in setup.py, which CHANGELOG.md must tell of.
+# Tests, tags and uploads the version in setup.py, which needs a section in CHANGELOG.md.
 release: test
 	git diff --quiet HEAD
 	grep -q '^## \[$(VERSION)\] - ' CHANGELOG.md

@@ -1,4 +1,4 @@
-"""Metadata of the package; how it is built and checked stands in pyproject.toml."""
+"""Metadata of the package; pyproject.toml says how it is built and checked."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ setup(
         "python-dateutil>=2.9,<3",
     ],
     extras_require={
-        # The versions that are used here and in CI stand in dev.lock: `make lock` renews it.
+        # dev.lock has the versions that are used here and in CI: `make lock` renews it.
         "dev": [
             "build",
             "codespell",
