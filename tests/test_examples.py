@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,9 +12,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from docs.generate import MELTANO, SETTINGS, meltano_file
+from tap_circleci.discover import schema_of
 from tap_circleci.streams import ROOT, STREAMS, family_of
 
-AIRFLOW = Path(__file__).parent.parent / "examples" / "airflow" / "circleci.py"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+AIRFLOW = EXAMPLES / "airflow" / "circleci.py"
+STAGING = EXAMPLES / "dbt" / "models" / "staging"
 
 
 @pytest.fixture
@@ -59,3 +63,13 @@ def test_the_meltano_definition_is_that_of_the_code():
     """The settings in the example are what `make docs` writes from the keys of the config."""
     assert SETTINGS.search(MELTANO.read_text(encoding="utf-8"))
     assert meltano_file() == MELTANO.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_the_staging_model_of_each_stream_names_every_column(stream):
+    """The staging model has every field of the stream's schema, and its key."""
+    model = (STAGING / f"stg_circleci__{stream}.sql").read_text(encoding="utf-8")
+    columns = re.findall(r"^    '(\w+)': '", model, re.MULTILINE)
+    assert set(columns) == {name.replace("-", "_") for name in schema_of(stream)["properties"]}
+    (key,) = re.findall(r"key=\[(.*?)\]", model)
+    assert re.findall(r"'(\w+)'", key) == [name.replace("-", "_") for name in STREAMS[stream].key]

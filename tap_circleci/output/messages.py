@@ -94,7 +94,7 @@ class Messages:
         message: dict[str, Any] = {"type": "RECORD", "stream": name, "record": record}
         if version is not None:
             message["version"] = version
-        # The same text as singer's, in a third of the time; most messages of a run are records.
+        # The same text as singer's, in half of the time; most messages of a run are records.
         message["time_extracted"] = written(extracted)
         self._unwritten.append(json.dumps(message, allow_nan=False) + "\n")
         self.rows[name] += 1
