@@ -179,7 +179,7 @@ def _run(arguments: argparse.Namespace, clock: Clock) -> Result:
 
 
 def _config_file(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The config as it stands in the file; --discover does without one. Raises `BadInput`."""
+    """The content of the config file; --discover needs none. Raises `BadInput`."""
     if arguments.config:
         return config.load_json(arguments.config, "config")
     if arguments.discover:
