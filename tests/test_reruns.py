@@ -483,3 +483,34 @@ def test_a_project_without_builds_has_news_once_the_first_one_runs():
         second = sync(server, state=first.state, streams=WALK, find_reruns=True, lookback_days=0.25)
     assert approved["id"] in {row["id"] for row in second.rows("workflows")}
     assert_same(tables(second.lines, tables(first.lines)), truth_of(world))
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
+def test_builds_that_name_a_pipeline_of_another_project_send_nothing_of_it(gone):
+    """Rows of a project that nobody named are not sent, whatever its neighbour's list of builds says."""
+    world = world_of()
+    other = world.add_pipeline(world.add_project("gh/acme/secret"), NOW - 40 * DAY, workflows=[FLOW])
+    foreign = world.rerun(other, NOW + timedelta(minutes=10))["id"]
+    with synced(world, project_slugs=SLUG) as (server, first):
+        world.builds_told = lambda rows: [{**row, "workflows": {"workflow_id": foreign}} for row in rows]
+        rerun(world, 3, NOW + timedelta(minutes=10))
+        world.advance(timedelta(hours=1))
+        server.fault = lambda path, _: Fault(404) if gone and path.endswith(f"/pipeline/{other['id']}") else None
+        second = sync(server, state=first.state, streams=WALK, find_reruns=True, project_slugs=SLUG)
+    assert second.status == 0, second.log
+    assert asked(server, f"/workflow/{foreign}")
+    assert {row["project_slug"] for name in WALK for row in second.rows(name)} <= {SLUG}
+    assert not asked(server, f"/pipeline/{other['id']}/")
+
+
+@pytest.mark.parametrize("spelled", ["GH/Acme/API", "github/acme/api", "gh/acme/renamed"])
+def test_news_counts_however_the_service_spells_the_slug(spelled):
+    """A pipeline with news is of the project if it has a slug that the project's own list shows, or the one named."""
+    world = world_of()
+    with synced(world) as (server, first):
+        for row in world.pipelines([world.project(SLUG)["id"]]):
+            row["project_slug"] = spelled
+        again = rerun(world, 3, NOW + timedelta(minutes=10))
+        world.advance(timedelta(hours=1))
+        second = sync(server, state=first.state, streams=WALK, find_reruns=True)
+    assert again["id"] in {row["id"] for row in second.rows("workflows")}

@@ -91,7 +91,7 @@ def pipelines_of(client: Client, workflows: Iterable[str], known: Collection[str
             found = _look_up(client, WORKFLOWS, workflow)
             pipeline_id = usable_id(value_of(found, "pipeline_id"))
             if pipeline_id is not None and pipeline_id not in known and pipeline_id not in rows:
-                rows[pipeline_id] = _pipeline(client, pipeline_id)
+                rows[pipeline_id] = _pipeline(client, pipeline_id, found)
         except (NotFound, Forbidden):
             continue
         except LocalError:
@@ -99,12 +99,12 @@ def pipelines_of(client: Client, workflows: Iterable[str], known: Collection[str
     return list(rows.values()), is_whole
 
 
-def _pipeline(client: Client, pipeline_id: str) -> Row:
-    """The row of a pipeline, or only its id if it is not found."""
+def _pipeline(client: Client, pipeline_id: str, workflow: Row) -> Row:
+    """The row of a pipeline; if it is not found, only its id and the slug of its `workflow`."""
     try:
         return _look_up(client, ROOT, pipeline_id)
     except NotFound:
-        return {"id": pipeline_id}
+        return {"id": pipeline_id, "project_slug": value_of(workflow, "project_slug")}
 
 
 def _look_up(client: Client, stream: Stream, row_id: str) -> Row:

@@ -29,7 +29,7 @@ from tap_circleci.streams import ROOT, STREAMS, Stream, children_of, family_of, 
 from tap_circleci.streams.addresses import context_of
 from tap_circleci.values.patterns import JobNames
 from tap_circleci.values.rows import Ids, Row, value_of
-from tap_circleci.values.slugs import usable_id
+from tap_circleci.values.slugs import normalise, usable_id
 from tap_circleci.values.times import brief, moment
 from tap_circleci.walk.schedule import next_due
 from tap_circleci.walk.seen import MOST_RECENT, Listed, Plan, digest_of, is_complete
@@ -180,6 +180,7 @@ class _Position:
     recent: dict[str, None] = field(default_factory=dict)
     met: dict[str, set[str]] = field(default_factory=dict)  # the streams for which a pipeline was looked at, by its id
     whole: set[str] = field(default_factory=set)
+    slugs: set[str] = field(default_factory=set)  # of the project, as its pipelines show them
     newest_number: int | None = None
     done: PageDone | None = None
 
@@ -207,6 +208,7 @@ class Descent:
         if before is not None:  # the newest pipeline still to come, so that no row is lost if the list is out of order
             decisions.append(replace(before, down_to=max(known, default=before.down_to)))
         is_below_all = bool(created) and all(one is not None and one < self.horizon for one in created)
+        self._at.slugs.update(str(value_of(row, "project_slug")) for row in rows)
         for row, created_at in zip(rows, created, strict=True):
             decisions += self._pipeline(row, created_at, date)
         down_to = max(known, default=before.down_to if before else None)
@@ -228,9 +230,13 @@ class Descent:
         return self._look({"id": pipeline_id}, False, as_of, None, None)
 
     def hinted(self, row: Row) -> Look | None:
-        """A look at a pipeline that has news, at any age, for the streams that this walk did not look at there."""
+        """A look at a pipeline that has news, at any age, for the streams that this walk did not look at there.
+
+        None for a pipeline of another project.
+        """
         created_at, pipeline_id = moment(row.get("created_at")), usable_id(row.get("id"))
-        if pipeline_id is None:
+        slug = str(value_of(row, "project_slug"))
+        if pipeline_id is None or (slug not in self._at.slugs and normalise(slug) != self.slug):
             return None
         met = self._at.met.get(pipeline_id, ())
         found = self._as_of(row, created_at, pipeline_id, has_news=True)
