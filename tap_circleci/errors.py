@@ -64,11 +64,15 @@ class NotOffered(LocalError):
 
 
 class Forbidden(LocalError):
-    """The service answered 403, or 401 for this route alone; `status` is one of them."""
+    """The service answered 403, or 401 for this route alone; `status` is one of them.
 
-    def __init__(self, sentence: str, status: int) -> None:
+    `is_rest`: only for the rest of a list, whose first pages were read.
+    """
+
+    def __init__(self, sentence: str, status: int, *, is_rest: bool = False) -> None:
         super().__init__(sentence)
         self.status = status
+        self.is_rest = is_rest
 
 
 class Rejected(LocalError):

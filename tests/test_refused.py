@@ -178,6 +178,27 @@ def test_no_project_that_can_be_read_is_a_failure(marks):
 
 
 @pytest.mark.parametrize("is_strict", [False, True])
+def test_a_403_for_the_rest_of_a_list_is_named_as_that(is_strict):
+    """The pipelines of the pages before it are sent, and the next run reads the rest; with strict exit 1."""
+    refused = "for the rest of the list, after its first pages"
+    with Server(with_settings(world_of(12)), page_size=3) as server:
+        server.fault = lambda path, _: Fault(403) if "page-token" in path and "/job" not in path else None
+        run = sync(server, streams=[*WALK, "context"], strict=is_strict)
+        server.fault = None
+        again = sync(server, streams=[*WALK, "context"], state=run.state, strict=is_strict)
+        truth = expected(server.world.truth([SLUG]), [*WALK, "context"])
+    assert run.status == int(is_strict), run.log
+    assert (len(run.rows("pipelines")), len(run.rows("context"))) == (3, 3)
+    assert "None of the projects" not in run.log
+    warnings = [line for line in run.log.splitlines() if line.startswith("WARNING")]
+    assert len(warnings) == 2
+    assert all(f"permission denied (403) {refused}; skipped" in line for line in warnings)
+    assert f"Skipped: 1 list of pipelines in {SLUG}: permission denied (403) {refused}" in run.log
+    assert again.status == 0
+    assert_same(tables(again.lines, tables(run.lines)), truth)
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
 @pytest.mark.parametrize("what", ["project", "stream"])
 def test_what_is_left_out_of_the_walk_is_a_failure_with_strict(what, is_strict):
     """A missing project, or a stream refused below one pipeline, is exit 1 with strict; the rest is sent."""

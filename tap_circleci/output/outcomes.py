@@ -54,7 +54,7 @@ class Outcomes:
         elif isinstance(problem, NotOffered):
             self._report.not_offered(stream, owner, str(problem))
         elif isinstance(problem, Forbidden):
-            self._report.forbidden(name, stream, owner, problem.status)
+            self._report.forbidden(name, stream, owner, problem)
         elif isinstance(problem, EndlessList) and may_be_endless:
             LOGGER.warning("%s", problem)
         elif problem is not None:

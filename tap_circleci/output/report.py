@@ -100,12 +100,15 @@ class Report:
             LOGGER.warning("%s", sentence)
         self._left_out[sentence] = None
 
-    def forbidden(self, name: str, stream: str, owner: str, status: int) -> None:
-        """Record a list that the token may not read (this status)."""
-        if self._skipped.add(f"permission denied ({status})", stream, owner):
+    def forbidden(self, name: str, stream: str, owner: str, problem: Forbidden) -> None:
+        """Record a list that the token may not read, or may not read to its end."""
+        reason = f"permission denied ({problem.status})"
+        if problem.is_rest:
+            reason += " for the rest of the list, after its first pages"
+        if self._skipped.add(reason, stream, owner):
             lists = f"{stream} of {owner}" if owner else stream
             first = "" if name == lists else f" (first: {name})"
-            LOGGER.warning("%s: permission denied (%d); skipped%s", lists, status, first)
+            LOGGER.warning("%s: %s; skipped%s", lists, reason, first)
 
     def project_skipped(self, slug: str, problem: LocalError) -> None:
         """Record a named project that does not exist or that the token may not read."""

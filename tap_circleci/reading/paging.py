@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from tap_circleci.client import Answer, Client
-from tap_circleci.errors import EndlessList, LinkExpired, LocalError, Moved, NotFound, PageLost
+from tap_circleci.errors import EndlessList, Forbidden, LinkExpired, LocalError, Moved, NotFound, PageLost
 from tap_circleci.reading.outputs import end_of
 from tap_circleci.streams.addresses import params_of, path_of
 from tap_circleci.streams.stream import ByOffset, ByToken, Download, FreeMap, Items, Nested, OneRow, Paging, Stream
@@ -172,6 +172,8 @@ def _page(client: Client, stream: Stream, path: str, params: Mapping[str, str], 
             not_offered=() if later else stream.source.not_offered,
             is_hint=stream.source.is_hint,
         )
+    except Forbidden as refused:
+        raise Forbidden(str(refused), refused.status, is_rest=later) from None
     except NotFound as missing:
         if not later:
             raise

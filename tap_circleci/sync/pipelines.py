@@ -201,9 +201,11 @@ class PipelineWriter:
         """Record the end of a project's list; gives whether the project could not be read at all."""
         if event.further is not None:
             self._run.report.looked_back(event.further.days)
-        if isinstance(event.problem, (NotFound, Forbidden)):
-            return not self._run.outcomes.judge_project(project.slug, event.problem)
-        self._run.outcomes.judge(f"{project.slug}: the {ROOT.name}", ROOT.name, project.slug, event.problem)
+        problem = event.problem
+        is_refused = isinstance(problem, Forbidden) and not problem.is_rest
+        if is_refused or isinstance(problem, NotFound):
+            return not self._run.outcomes.judge_project(project.slug, problem)
+        self._run.outcomes.judge(f"{project.slug}: the {ROOT.name}", ROOT.name, project.slug, problem)
         return False
 
     def _builds(self, slugs: Iterable[str]) -> Mapping[str, Mark]:
