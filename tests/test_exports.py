@@ -718,6 +718,26 @@ def test_days_whose_files_can_never_be_read_are_skipped_after_a_second_export(fi
     assert last_days(third.state) == {organization: "2026-03-10"}
 
 
+def test_days_are_skipped_also_if_the_second_export_is_left_to_a_later_run():
+    """One that takes more than ten minutes is still the second of its days, also if another one replaces it since it
+    was stuck."""
+    with service(packed=False, write=lambda rows: b"<html>Maintenance</html>") as usage:
+        organization = ids(filled(usage))[0]
+        slow = ("processing",) * 30 + ("completed",)
+        usage.script = lambda number: {1: ("completed",), 2: ("processing",)}.get(number, slow)
+        state = None
+        for number in (1, 2, 3):
+            done = go(usage, state)
+            assert (last_days(done.state), kept_ids(done.state)) == ({}, {organization: f"export-{number}"})
+            state = done.state
+            usage.server.world.advance(A_DAY)
+        usage.server.world.advance(-timedelta(hours=12))
+        last = go(usage, state)
+    assert last.status == 1
+    assert "2026-03-01 to 2026-03-09: skipped, since no export of these days can be read" in last.criticals()[0]
+    assert last_days(last.state) == {organization: "2026-03-09"}
+
+
 @pytest.mark.parametrize("before", ["failed", "gone"])
 def test_days_are_skipped_only_after_two_exports_that_cannot_be_read(before):
     """An unreadable export after one without files counts as the first unreadable one: it is kept, exit 1."""

@@ -34,7 +34,11 @@ STEPS = st.builds(Step, MOMENTS, MOMENTS, MAYBE)
 SLUGS = st.sampled_from([SLUG, "gh/acme/web", "bb/acme/api", "circleci/AB/CD", "gh/a.b/ç"])
 PARENTS = st.sampled_from(["o1", "gitlab/acme/api", SLUG, f"{SLUG}/build and test"])
 EXPORTS = st.builds(
-    lambda one, other, asked: Export("x1", min(one, other), max(one, other), asked), MOMENTS, MOMENTS, MAYBE
+    lambda one, other, *rest: Export("x1", min(one, other), max(one, other), *rest),
+    MOMENTS,
+    MOMENTS,
+    MAYBE,
+    st.booleans(),
 )
 KEPT = [
     stream
@@ -179,12 +183,13 @@ def test_everything_of_a_stream_is_under_its_name():
                         "start": "2025-12-31T00:00:00Z",
                         "end": "2026-01-01T00:00:00Z",
                         "asked_at": None,
+                        "replaces_broken": False,
                     },
                 },
                 "o2": {
                     "_date": "2026-01-01T00:00:00.000000Z",
                     "start_date": None,
-                    "export": {"id": None, "start": None, "end": None, "asked_at": None},
+                    "export": dict.fromkeys(("id", "start", "end", "asked_at", "replaces_broken")),
                 },
             },
         },

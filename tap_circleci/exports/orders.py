@@ -85,7 +85,7 @@ class _UnderWay:
     """An export that is being made, and the spans to order after it.
 
     `next_request` is the time of the next status request by the clock, `waits` the number of waits for the export,
-    `waited` their seconds. `before` is the outcome of an export of the same days that this run gave up.
+    `waited` their seconds. `is_again`: this run has given up another export of the same days.
     """
 
     ids: Ids
@@ -94,7 +94,7 @@ class _UnderWay:
     next_request: float
     waits: int = 0
     waited: float = 0.0
-    before: Outcome | None = None
+    is_again: bool = False
 
 
 Going = Generator[Event, None, list[_UnderWay]]
@@ -152,7 +152,9 @@ class Exports:
         ask = partial(status_of, self._client, self._stream)
         return [(one, ask(one.ids, one.export) if one.next_request <= now else None) for one in under_way]
 
-    def _order(self, ids: Ids, spans: tuple[Span, ...], before: Outcome | None = None) -> Going:
+    def _order(
+        self, ids: Ids, spans: tuple[Span, ...], *, is_again: bool = False, replaces_broken: bool = False
+    ) -> Going:
         """Order an export of the first span, without days that the service no longer exports."""
         now = self._now()
         oldest = oldest_day(self._stream, now)
@@ -162,8 +164,9 @@ class Exports:
         answer: OrderAnswer = self._in_pool(partial(order, self._client, self._stream, ids, todo[0], now))
         match answer:
             case Export():
-                yield Made(ids, answer)
-                return [self._later(_UnderWay(ids, answer, todo[1:], 0.0, before=before))]
+                export = replace(answer, replaces_broken=replaces_broken)
+                yield Made(ids, export)
+                return [self._later(_UnderWay(ids, export, todo[1:], 0.0, is_again=is_again))]
             case Limited():
                 self._log_rest(ids, todo, "CircleCI makes no more exports now (429)")
             case Denied(problem) | Unknown(problem):
@@ -183,7 +186,7 @@ class Exports:
                 return (yield from self._read(one, outcome))
             case Whole(left_out):
                 return (yield from self._collected(one, str(left_out)))
-            case Broken(reason) if isinstance(one.before, Broken):
+            case Broken(reason) if one.export.replaces_broken:
                 return (
                     yield from self._collected(one, f"skipped, since no export of these days can be read ({reason})")
                 )
@@ -217,12 +220,13 @@ class Exports:
     def _again(self, one: _UnderWay, outcome: Outcome, reason: str) -> Going:
         """Order the same days again, once in a run."""
         span = span_of(one.export)
-        if one.before is not None:
+        if one.is_again:
             yield Ended(one.ids, Unreadable(f"the export of {span} {reason}, for the second time"))
             return []
         title = title_of(self._stream, one.ids)
         LOGGER.warning("%s: the export of %s %s; ordering it again", title, span, reason)
-        return (yield from self._order(one.ids, (span, *one.spans), before=outcome))
+        is_broken = one.export.replaces_broken or isinstance(outcome, Broken)
+        return (yield from self._order(one.ids, (span, *one.spans), is_again=True, replaces_broken=is_broken))
 
     def _wait_on(self, one: _UnderWay, at_least: float) -> list[_UnderWay]:
         """The export with its next status request; none after the longest wait."""

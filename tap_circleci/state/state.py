@@ -11,7 +11,8 @@
        "job_names": ["<pattern>", ...],                   streams that are limited to parents of some names
        "next_build": N,                                   the root of the walk, and lists that are read by numbers
        "builds_as_of": T,                                 the root of the walk
-       "export": {"id": "<of the service>", "start": T, "end": T, "asked_at": T}}}}}   streams of exports
+       "export": {"id": "<of the service>", "start": T, "end": T, "asked_at": T, "replaces_broken": true}}}}}
+                                                          streams of exports
 
 The stream alone decides which keys an entry has, and every key is always present: null or [] if there is no value.
 Some runners merge two states key by key, objects within objects. Each entry then comes completely from one of the two
@@ -39,13 +40,15 @@ WITHOUT_STATE = "Restore the last state that the target printed, or leave out --
 class Export:
     """An export that was ordered: its id at the service, and its first and last moment, both included.
 
-    `asked_at` is the service's time at which it was ordered, None if an older state does not say.
+    `asked_at` is the service's time at which it was ordered, None if an older state does not say. `replaces_broken`: it
+    was ordered since the files of an earlier export of the same days could not be read.
     """
 
     id: str
     start: datetime
     end: datetime
     asked_at: datetime | None = None
+    replaces_broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ def _export_as_json(export: Export | None) -> dict[str, Any]:
         "start": export and brief(export.start),
         "end": export and brief(export.end),
         "asked_at": export and _text(export.asked_at),
+        "replaces_broken": export and export.replaces_broken,
     }
 
 
@@ -244,10 +248,11 @@ def _step(step: Mapping[str, str]) -> Step:
     return Step(iso(step["as_of"]), iso(step["looked_back_to"]), _moment(step.get("since")))
 
 
-def _export(export: Mapping[str, str]) -> Export | None:
+def _export(export: Mapping[str, Any]) -> Export | None:
     if export.get("id") is None:
         return None
-    return Export(export["id"], iso(export["start"]), iso(export["end"]), _moment(export.get("asked_at")))
+    start, end, asked_at = iso(export["start"]), iso(export["end"]), _moment(export.get("asked_at"))
+    return Export(export["id"], start, end, asked_at, bool(export.get("replaces_broken")))
 
 
 def _moment(value: str | None) -> datetime | None:
@@ -293,6 +298,7 @@ _FIELDS: Mapping[str, Shape] = {
             "start": _AFTER_1970,
             "end": _AFTER_1970,
             "asked_at": _AFTER_1970,
+            "replaces_broken": Value("true or false", lambda value: isinstance(value, bool)),
         },
         rule=Value("the id of an export with a start and an end after it, or null in all", _is_export),
     ),
