@@ -371,3 +371,16 @@ def test_after_each_sync_of_a_life_the_table_is_true(events):
             assert len(numbers(run)) == len({*numbers(run)})
             if run.status == 0:
                 assert_same(loaded, truth_of(world) if world.builds(world.project(SLUG)["id"]) else {})
+
+
+def test_a_build_that_runs_is_read_again_whatever_a_clock_says():
+    """An answer whose Date is days ahead makes no running build count as one of long ago."""
+    world = world_of(3)
+    world.add_pipeline(SLUG, NOW - HOUR, workflows=[{"stopped_at": 3 * HOUR}])
+    with Server(world) as server:
+        server.script(LIST, [Fault(None, {"Date": "Sun, 15 Mar 2026 12:00:00 GMT"})])
+        first = read(server)
+        assert next_of(first) == 4
+        world.advance(5 * HOUR)
+        second = read(server, first.state)
+    assert_same(tables(second.lines, tables(first.lines)), truth_of(world))
