@@ -118,15 +118,14 @@ class Pool:
         def run() -> None:
             try:
                 rows = next(steps)
-            except StopIteration as end:
-                future.set_result(end.value)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
                 with self._changed:
                     self._held[order[0]] += rows
                     self._all_held += rows
                 self._put(order, run)
+            except StopIteration as end:
+                future.set_result(end.value)
+            except BaseException as error:
+                future.set_exception(error)
 
         self._put(order, run)
         return future
@@ -197,7 +196,11 @@ class Once:
 
 
 def result(future: Future[T], clock: Clock, tick: Callable[[], None]) -> T:
-    """The result of `future`; calls `tick` every half second during the wait, and raises `Stopped` on a stop."""
+    """The result of `future`; calls `tick` every half second during the wait.
+
+    Raises `Stopped` on a stop, also if no wait is needed: a run whose threads are far ahead of its output seldom waits.
+    """
+    clock.check()
     while not future.done():
         wait([future], timeout=POLL_SECONDS)
         clock.check()

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 
 import pytest
 
@@ -21,6 +22,31 @@ def test_a_stop_ends_a_wait_at_once():
     with pytest.raises(Stopped):
         clock.wait(600)
     assert time.monotonic() - began < 5
+
+
+def test_a_stop_is_seen_also_where_nothing_is_waited_for():
+    """A run whose threads are far ahead of its output ends at the next result, though all of them are there."""
+    clock = Clock()
+    there: Future[str] = Future()
+    there.set_result("there")
+    assert result(there, clock, lambda: None) == "there"
+    clock.stop(15)
+    with pytest.raises(Stopped):
+        result(there, clock, lambda: None)
+
+
+def test_an_error_between_two_steps_comes_out_at_the_result():
+    """The thread lives on, and nobody waits for ever."""
+    pool = Pool(1)
+
+    def steps() -> Generator[int, None, str]:
+        yield "no number"  # type: ignore[misc]
+        return "never"
+
+    with pytest.raises(TypeError):
+        pool.submit_steps((0,), steps).result(timeout=5)
+    assert pool.submit((1,), lambda: "alive").result(timeout=5) == "alive"
+    pool.close()
 
 
 def test_work_that_comes_earlier_in_the_output_goes_first():
