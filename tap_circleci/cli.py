@@ -143,10 +143,10 @@ def _stop_on_signals(clock: Clock) -> None:
     """End on SIGTERM and SIGINT: in order if possible, after 1.5 s if a target that does not read blocks the run."""
 
     def stop(signum: int, _frame: FrameType | None) -> None:
-        clock.stop(signum)
         if hasattr(signal, "setitimer"):  # on Windows nothing interrupts a write, not even this handler
             signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + signum))
             signal.setitimer(signal.ITIMER_REAL, SHUTDOWN_SECONDS)
+        clock.stop(signum)  # last: it never returns if the signal has come while this thread holds its lock
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)

@@ -30,7 +30,9 @@ def config_in(folder: Path, content: object) -> str:
 def python(*lines: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run these lines in a Python of their own."""
     program = [sys.executable, "-c", "\n".join(lines)]
-    return subprocess.run(program, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    return subprocess.run(
+        program, capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=60
+    )
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -102,6 +104,20 @@ def test_two_things_at_once_end_with_a_sentence(argv):
     assert (found.status, found.lines) == (1, ())
     (sentence,) = found.criticals()
     assert "not allowed with argument" in sentence
+
+
+def test_a_signal_in_the_middle_of_a_wait_ends_the_run():
+    """A signal that comes while the same thread holds the lock of the stop cannot set it; the run ends all the same."""
+    ended = python(
+        "import os, signal, threading",
+        "from tap_circleci import cli",
+        "from tap_circleci.workers import Clock",
+        "clock = Clock()",
+        "cli._stop_on_signals(clock)",
+        "with clock._stop._cond:",
+        "    os.kill(os.getpid(), signal.SIGTERM)",
+    )
+    assert ended.returncode == 143
 
 
 def test_ctrl_c_while_python_imports_is_no_bug():
