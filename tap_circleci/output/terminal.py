@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 
 from tap_circleci.output.logs import is_json
 
@@ -26,8 +27,7 @@ class TerminalLine:
         """Show a text in place of the last one, as a line of the log shows it, cut to the width of the terminal."""
         width = _width() - 1
         shown = logging.makeLogRecord({"msg": text}).getMessage()
-        sys.stderr.write(f"\r\x1b[K{shown[:width]}")
-        sys.stderr.flush()
+        _write(f"\r\x1b[K{shown[:width]}")
         self._shown = True
 
     def close(self) -> None:
@@ -42,9 +42,15 @@ class TerminalLine:
 
     def _clear(self) -> None:
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            _write("\r\x1b[K")
             self._shown = False
+
+
+def _write(text: str) -> None:
+    """Write to the terminal, unless it is gone: then nobody watches, and the run goes on."""
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _width() -> int:
