@@ -514,3 +514,17 @@ def test_news_counts_however_the_service_spells_the_slug(spelled):
         world.advance(timedelta(hours=1))
         second = sync(server, state=first.state, streams=WALK, find_reruns=True)
     assert again["id"] in {row["id"] for row in second.rows("workflows")}
+
+
+@pytest.mark.parametrize("path", ["/me", LIST])
+def test_a_date_that_is_ahead_hides_no_rerun(path):
+    """One answer with the date of tomorrow does not make the jobs of today those of before the last sync."""
+    world = world_of()
+    with synced(world) as (server, first):
+        world.advance(HOUR)
+        server.script(path, [Fault(None, {"Date": "Wed, 11 Mar 2026 13:00:00 GMT"})])
+        second = sync(server, state=first.state, streams=WALK, find_reruns=True)
+        again = rerun(world, 3, NOW + 70 * MINUTE)
+        world.advance(HOUR)
+        third = sync(server, state=second.state, streams=WALK, find_reruns=True)
+    assert again["id"] in {row["id"] for row in third.rows("workflows")}

@@ -226,7 +226,7 @@ class Walker:
             yield ProjectDone()
 
     def _request_news(self, slug: str, mark: Mark) -> Future[News]:
-        work = partial(read_news, self._client, slug, mark.next_build, mark.builds_as_of, self._time.now())
+        work = partial(read_news, self._client, slug, mark.next_build, mark.builds_as_of, self._time)
         return self._pool.submit((next(self._order),), work)
 
     def _project(

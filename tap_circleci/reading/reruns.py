@@ -12,12 +12,13 @@ from datetime import datetime
 
 from tap_circleci.client import Client, is_object
 from tap_circleci.errors import Forbidden, LocalError, NotFound
+from tap_circleci.http.service_time import ServiceTime
 from tap_circleci.reading.paging import pages
 from tap_circleci.streams import BUILDS, ROOT, WORKFLOWS, Stream
 from tap_circleci.streams.addresses import path_to
 from tap_circleci.values.rows import Row, inside, value_of
 from tap_circleci.values.slugs import usable_id
-from tap_circleci.values.times import moment
+from tap_circleci.values.times import BEGINNING, moment
 from tap_circleci.walk.builds import SETTLED, is_known, next_build, number_of
 
 MOST_PAGES = 10
@@ -40,23 +41,27 @@ class News:
     problem: LocalError | None = None
 
 
-def read_news(client: Client, slug: str, since: int | None, last: datetime | None, now: datetime) -> News:
+def read_news(client: Client, slug: str, since: int | None, last: datetime | None, time: ServiceTime) -> News:
     """The news in a project's builds from the number `since` on; a first sync (None) only finds the number.
 
     `last` is when they were last read: builds that had stopped five minutes before are in the tables.
     """
     listing = pages(client, _SHALLOW, {"project_slug": slug}, 0)
     builds: list[Row] = []
+    date: datetime | None = None
     is_cut = False
     try:
         for number, page in enumerate(listing, start=1):
             builds += page.rows
-            is_end = since is None or any(is_known(since, now, build) for build in page.rows)
+            date = date or page.date
+            is_end = since is None or any(is_known(since, BEGINNING, build) for build in page.rows)
             is_cut = number == MOST_PAGES and page.more and not is_end
             if is_end or is_cut:
                 break
     except LocalError as problem:
         return News(problem=problem)
+    queued = [found for build in builds if (found := moment(build.get("queued_at"))) is not None]
+    now = time.certain(date, queued) or time.now()
     # A project without builds has news once it has one.
     following = _after(builds, since) if is_cut else next_build(builds, now, since or 0)
     return News(tuple(_workflows(builds, since, last)), following, now, is_cut)
