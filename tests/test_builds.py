@@ -384,3 +384,29 @@ def test_a_build_that_runs_is_read_again_whatever_a_clock_says():
         world.advance(5 * HOUR)
         second = read(server, first.state)
     assert_same(tables(second.lines, tables(first.lines)), truth_of(world))
+
+
+class Stopping(FastClock):
+    """A clock that has the run stopped when it has been asked so often whether to stop."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._left = most
+
+    def check(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.stop(15)
+        super().check()
+
+
+def test_a_stop_in_the_middle_of_a_long_list_leaves_a_state():
+    """A list has hundreds of thousands of builds: a signal does not wait for its end, and nothing of it is claimed."""
+    world = world_of(300)
+    with Server(world) as server:
+        run = read(server, clock=Stopping(100))
+        assert run.status == 143
+        assert 0 < len(numbers(run)) < 300
+        assert json.loads(run.lines[-1])["value"] == {"currently_syncing": "builds", "bookmarks": {}}
+        again = read(server, run.state)
+    assert_same(tables(again.lines), truth_of(world))

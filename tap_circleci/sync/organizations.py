@@ -50,6 +50,7 @@ def _write_listing(run: Run, listing: Listing, version: int | None) -> None:
     date = listing.date or run.time.now()
     highest = ""
     for row in listing.rows:
+        run.clock.check()
         record = run.messages.convert(stream.name, row)
         if record is None:
             continue
