@@ -325,3 +325,13 @@ def test_a_pipeline_that_failed_is_read_next_time_though_the_list_is_not_read_do
     assert len(lists) < 4
     assert_same(tables(again.lines, tables(first.lines)), truth)
     assert not retries(again.state)
+
+
+def test_a_number_that_no_float_holds_ends_no_run():
+    """The numbers of pipelines only show how far the walk has come."""
+    with Server(world_of(4), page_size=2) as server:
+        rows = server.world.pipelines([server.world.project(SLUG)["id"]])
+        rows[-1]["number"] = rows[-2]["number"] = 10**400
+        run = sync(server, streams=WALK)
+    assert run.status == 0, run.log
+    assert len(run.rows("pipelines")) == 4

@@ -332,7 +332,7 @@ class Descent:
         """The share of the list that is done, by creation time or, if that is more, by the pipelines' numbers."""
         numbers = [number for row in rows if isinstance(number := row.get("number"), int) and number > 0]
         newest = self._at.newest_number = self._at.newest_number or max(numbers, default=None)
-        by_number = 1 - min(numbers) / newest if numbers and newest else 0.0
+        by_number = 1 - min(*numbers, newest) / newest if numbers and newest else 0.0
         now = max(plan.now for plan in self.plans.values())
         length = (now - self.horizon).total_seconds()
         by_time = (now - down_to).total_seconds() / length if down_to is not None and length > 0 else 0.0
