@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import json
 import os
 import signal
@@ -16,8 +18,10 @@ from typing import Any
 
 import pytest
 
+import tap_circleci
 from tests.circleci import Fault, Server, World, demo_world, history, odd_world
-from tests.tap import EagerClock, Run, assert_same, config_for, expected, kept, last_state, sync, tables
+from tests.tap import EagerClock, Run, assert_same, catalog_of, config_for, expected, kept, last_state, sync, tables
+from tests.worlds import furnished, world_of
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 
@@ -177,3 +181,36 @@ def test_the_next_run_starts_with_the_stream_that_was_cut():
     assert announced[-1] == "project"
     assert_same({"project": tables(run.lines)["project"]}, {"project": truth_of(server.world)["project"]})
     assert len([path for path in asked if "/api/private/project" in path]) == 2 * 2
+
+
+class WithoutMemory(io.StringIO):
+    """An output for one of whose blocks there is no memory."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self._left = place
+
+    def write(self, text: str) -> int:
+        self._left -= 1
+        if self._left == 0:
+            raise MemoryError
+        return super().write(text)
+
+
+def test_no_row_that_the_state_claims_is_missing_when_memory_runs_out(tmp_path: Path):
+    """Where there is no memory to write rows, the last state claims none of them: the next run leaves nothing out."""
+    streams = ("deploy", "schedule")
+    config, catalog = tmp_path / "config.json", tmp_path / "catalog.json"
+    catalog.write_text(json.dumps(catalog_of(*streams)))
+    with Server(furnished(world_of(1))) as server:
+        config.write_text(json.dumps(config_for(server)))
+        config.chmod(0o600)
+        truth = expected(server.world.truth(["gh/acme/api"]), streams)
+        for place in range(1, 6):
+            output = WithoutMemory(place)
+            with pytest.raises(SystemExit) as ended, contextlib.redirect_stdout(output):
+                tap_circleci.main(["--config", str(config), "--catalog", str(catalog)], EagerClock())
+            assert ended.value.code == 1
+            lines = output.getvalue().splitlines()
+            again = sync(server, state=last_state(lines), streams=streams)
+            assert_same(tables(again.lines, tables(lines)), truth)

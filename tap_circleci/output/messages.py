@@ -139,10 +139,12 @@ class Messages:
     def flush(self) -> None:
         """Write the messages that were added. Called after each unit of work: a write for each line would cost more
         than the line, since the thread releases the interpreter lock in every write."""
-        lines, self._unwritten = "".join(self._unwritten), []
+        lines = "".join(self._unwritten)
+        self._unwritten = [lines]  # until they are written: without memory for that, no later state may claim them
         if lines:
             _put(lines)
             self._bytes += len(lines)
+        self._unwritten = []
 
     def _add(self, message: singer.messages.Message) -> None:
         self._unwritten.append(singer.messages.format_message(message) + "\n")
