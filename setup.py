@@ -12,7 +12,7 @@ DESCRIPTION = re.sub(r"\[([^\]]*)\]\((?!https:)[^)]*\)", r"\1", WITHOUT_PICTURES
 
 setup(
     name="tap-circleci",
-    version="1.1.1",
+    version="1.2.0",
     description="Singer tap for CircleCI: pipelines, workflows, jobs, steps, tests, costs and settings",
     long_description=DESCRIPTION,
     long_description_content_type="text/markdown",
