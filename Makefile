@@ -44,7 +44,8 @@ sdist: package
 audit: .venv/ready
 	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
 
-# Against real targets, Meltano, Airflow, and dbt on every warehouse; each program is installed into .venvs once. Spark needs Java.
+# Against real targets, Meltano, Airflow, and dbt on every warehouse. Programs are installed into .venvs once, and as root
+# PostgreSQL, Chromium and Java as Debian's packages; what cannot be installed is skipped.
 integration: .venv/ready
 	$(BIN)/python -m pytest tests/integration
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.circleci import World, demo_world
-from tests.integration.programs import Command
+from tests.integration.programs import Command, debian
 from tests.integration.warehouses import PostgresServer
 
 NOW = datetime(2026, 3, 11, 12, tzinfo=timezone.utc)
@@ -44,7 +44,7 @@ def lively_world(now: datetime) -> World:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL of the distribution's on a free port, with a user "postgres" that needs no password."""
-    programs = _postgres_programs()
+    programs = debian(_initdb, "postgresql").parent
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -66,17 +66,6 @@ def postgres_server() -> Iterator[PostgresServer]:
         shutil.rmtree(folder)
 
 
-def _postgres_programs() -> Path:
-    """The folder of PostgreSQL's programs, installed when they are not there."""
-
-    def found() -> list[Path]:
-        return sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-
-    if not found():
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
-            pytest.skip("There is no PostgreSQL, and only root can install it with apt-get.")
-        for words in (["update"], ["install", "--yes", "--no-install-recommends", "postgresql"]):
-            done = subprocess.run(["apt-get", "--quiet=2", *words], check=False, capture_output=True, text=True)
-        if not found():
-            pytest.skip(f"PostgreSQL could not be installed: {done.stderr.strip()[-300:]}")
-    return found()[-1].parent
+def _initdb() -> Path | None:
+    """The newest initdb of Debian's PostgreSQL."""
+    return max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=None)

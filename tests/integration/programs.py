@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 TAP = Path(sys.executable).with_name("tap-circleci")
@@ -42,6 +45,18 @@ def virtualenv(name: str, *packages: str) -> Path:
         subprocess.run([*pip, *packages], check=True)
         complete.write_text(content, encoding="utf-8")
     return programs
+
+
+def debian(found: Callable[[], Path | str | None], *packages: str) -> Path:
+    """What these packages of Debian bring: they are installed if it is not found, else the test is skipped."""
+    if not found():
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            pytest.skip(f"There is no {packages[0]}, and only root can install it with apt-get.")
+        for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+            done = subprocess.run(["apt-get", "--quiet=2", *words], check=False, capture_output=True, text=True)
+        if not found():
+            pytest.skip(f"{packages[0]} could not be installed: {done.stderr.strip()[-300:]}")
+    return Path(found() or "")
 
 
 def write_json(path: Path, content: Any) -> Path:

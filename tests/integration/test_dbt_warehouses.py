@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from tap_circleci.discover import schema_of
 from tests.integration.models_package import CORE, PACKAGE, copy_package, dbt, switches
-from tests.integration.programs import ROOT, Command, virtualenv
+from tests.integration.programs import ROOT, Command, debian, virtualenv
 
 ALL_STREAMS = sorted(path.stem for path in (ROOT / "tap_circleci" / "schemas").glob("*.json"))
 COMPILE = Path(__file__).with_name("compile_dbt.py")
@@ -61,8 +62,7 @@ def test_it_computes_the_same_on_snowflake(project, tmp_path):
 
 def test_it_computes_the_same_on_spark(project):
     """In a Spark session of its own, as Databricks has it too."""
-    if not shutil.which("java"):
-        pytest.skip("There is no Java, without which Spark does not run.")
+    debian(partial(shutil.which, "java"), "default-jre-headless")
     programs = virtualenv("dbt-spark", CORE, "dbt-spark[session]==1.11.0", "pyspark==4.3.0")
     check(project, "spark", [programs / "dbt"])
 

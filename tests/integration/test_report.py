@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import http.server
-import os
 import re
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from demo.report import write
 from tests.circleci import Server
 from tests.integration import warehouses
 from tests.integration.conftest import NOW, lively_world
+from tests.integration.programs import debian
 from tests.integration.test_targets import prepare, sync
 
 QUIET = [
@@ -53,12 +54,7 @@ addEventListener("load", () => {{
 @pytest.fixture(scope="module")
 def chromium() -> str:
     """The browser, installed when it is not there."""
-    for words in ((), ("update",), ("install", "--yes", "--no-install-recommends", "chromium", "fonts-dejavu-core")):
-        if not shutil.which("chromium") and words:
-            if os.geteuid() != 0 or not shutil.which("apt-get"):
-                pytest.skip("There is no Chromium, and only root can install it with apt-get.")
-            subprocess.run(["apt-get", "--quiet=2", *words], check=False, capture_output=True)
-    return shutil.which("chromium") or pytest.skip("Chromium could not be installed.")
+    return str(debian(partial(shutil.which, "chromium"), "chromium", "fonts-dejavu-core"))
 
 
 @pytest.fixture
