@@ -21,7 +21,7 @@ import certifi
 
 from benchmarks.tools import FILES
 from tests.circleci import Request, Server, http_date
-from tests.wire import Listener, certificate
+from tests.wire import Listener, certificate, server_tls
 
 BUNDLE = FILES / "certificates.pem"
 """The certificates that a tap is to trust: those of certifi and ours."""
@@ -63,8 +63,7 @@ class TlsServer(Listener):
         self.latency = latency
         self._server = server
         self._made: dict[tuple[datetime, str], tuple[int, bytes]] = {}
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(certified())
+        self._tls = server_tls(certified())
         self.reset()
 
     def reset(self) -> None:

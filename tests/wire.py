@@ -78,8 +78,7 @@ class Wire(Listener):
         self._lock = threading.Lock()
         self._context = None
         if tls is not None:
-            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._context.load_cert_chain(tls)
+            self._context = server_tls(tls)
         self.requests: list[str] = []
         self.connections = 0
 
@@ -160,6 +159,13 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
             target.sendall(block)
     with suppress(OSError):
         target.shutdown(socket.SHUT_WR)
+
+
+def server_tls(pem: Path) -> ssl.SSLContext:
+    """TLS settings of a server with the key and the certificate in this file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
 
 
 def certificate(folder: Path, name: str = "127.0.0.1") -> Path:

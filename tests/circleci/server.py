@@ -5,7 +5,6 @@ import binascii
 import json
 import re
 import socket
-import ssl
 import struct
 import threading
 import time
@@ -23,6 +22,7 @@ from urllib.parse import parse_qsl, unquote
 
 from tests.circleci.limits import RateLimit, SlidingWindow
 from tests.circleci.world import Row, World, age
+from tests.wire import server_tls
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOST = 50
@@ -114,9 +114,7 @@ class Server:
         self._sockets: set[socket.socket] = set()
         self._listener = self._bind(port)
         self.port: int = self._listener.getsockname()[1]
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
-        if self._tls and tls:
-            self._tls.load_cert_chain(tls)
+        self._tls = server_tls(tls) if tls else None
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.reset()
 
