@@ -28,7 +28,7 @@ from tap_circleci.reading.reruns import News, pipelines_of, read_news
 from tap_circleci.state.state import Mark
 from tap_circleci.streams import ROOT, STREAMS, WORKFLOWS, Stream
 from tap_circleci.values.rows import Ids, Row
-from tap_circleci.values.times import moment
+from tap_circleci.values.times import moments
 from tap_circleci.walk.descent import Descent, Fetch, Judged, Look, PageDone, judge
 from tap_circleci.walk.seen import Plan, start_of
 from tap_circleci.workers import Once, Pool, Wait
@@ -320,7 +320,7 @@ class Walker:
 
     def _descent(self, slug: str, marks: Marks, date: datetime | None, rows: tuple[Row, ...]) -> Descent:
         """The descent that begins with these rows, in an answer of that `date`."""
-        created = [found for row in rows if (found := moment(row.get("created_at"))) is not None]
+        created = moments(row.get("created_at") for row in rows)
         now, certain = self._time.latest(date), self._time.certain(date, created)
         plans = {}
         for name, mark in marks.items():

@@ -18,7 +18,7 @@ from tap_circleci.streams import BUILDS, ROOT, WORKFLOWS, Stream
 from tap_circleci.streams.addresses import path_to
 from tap_circleci.values.rows import Row, inside, value_of
 from tap_circleci.values.slugs import usable_id
-from tap_circleci.values.times import BEGINNING, moment
+from tap_circleci.values.times import BEGINNING, moment, moments
 from tap_circleci.walk.builds import SETTLED, is_known, next_build, number_of
 
 MOST_PAGES = 10
@@ -60,8 +60,7 @@ def read_news(client: Client, slug: str, since: int | None, last: datetime | Non
                 break
     except LocalError as problem:
         return News(problem=problem)
-    queued = [found for build in builds if (found := moment(build.get("queued_at"))) is not None]
-    now = time.certain(date, queued) or time.now()
+    now = time.certain(date, moments(build.get("queued_at") for build in builds)) or time.now()
     # A project without builds has news once it has one.
     following = _after(builds, since) if is_cut else next_build(builds, now, since or 0)
     return News(tuple(_workflows(builds, since, last)), following, now, is_cut)

@@ -12,7 +12,7 @@ from tap_circleci.streams import Stream
 from tap_circleci.sync.exports import write_exports
 from tap_circleci.sync.run import Run, bookmark_key, higher, is_moment
 from tap_circleci.values.rows import Ids
-from tap_circleci.values.times import first_whole_day, iso, midnight, moment, whole_seconds, written
+from tap_circleci.values.times import first_whole_day, iso, midnight, moments, whole_seconds, written
 from tap_circleci.walk.builds import is_known, next_build
 from tap_circleci.walk.seen import LATE
 
@@ -79,8 +79,8 @@ def _keep(run: Run, listing: Listing, key: str, highest: str, date: datetime) ->
     start = run.mark(stream.name, key).start or run.start
     number: int | None = None
     if stream.timing.by_number:
-        moments = [found for row in listing.rows if (found := moment(row.get(stream.replication_key)))]
-        number = next_build(listing.rows, run.time.certain(listing.date, moments) or date, before.next_build)
+        queued = moments(row.get(stream.replication_key) for row in listing.rows)
+        number = next_build(listing.rows, run.time.certain(listing.date, queued) or date, before.next_build)
     run.state.keep(stream.name, key, replace(before, value=max(before.value, highest), start=start, next_build=number))
 
 

@@ -1,6 +1,7 @@
 """Times: parsed from the API, a state or a config, and formatted for Singer messages. All are UTC."""
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -48,6 +49,11 @@ def moment(value: object) -> datetime | None:
     except ValueError:
         return None
     return None if found is None or found <= EPOCH else found
+
+
+def moments(values: Iterable[object]) -> list[datetime]:
+    """The times in those values of the API that have one."""
+    return [found for value in values if (found := moment(value)) is not None]
 
 
 def written(time: datetime) -> str:
