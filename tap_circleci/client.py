@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tap_circleci.config import Config
-from tap_circleci.errors import INCIDENTS, LocalError, NotFound, Refused, Unavailable, Unreadable
+from tap_circleci.errors import INCIDENTS, LocalError, NotFound, Refused, Unavailable, Unreadable, is_incident
 from tap_circleci.http import transport
 from tap_circleci.http.downloads import Downloads
 from tap_circleci.http.headers import asked_to_wait, ending, remaining, until_reset
@@ -327,7 +327,7 @@ def who_am_i(client: Client) -> Answer:
             "GET /api/v2/me answered 404: there is no CircleCI API at base_url, or the token is not a personal one."
         ) from None
     except Unreadable as error:
-        if "status 5" in str(error):
+        if is_incident(str(error)):
             raise Unavailable(f"CircleCI at {client.base_url} is not working: {error}. {INCIDENTS}") from None
         raise Unavailable(f"CircleCI cannot be reached at {client.base_url}: {error}.") from None
     except LocalError as error:

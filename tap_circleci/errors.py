@@ -24,6 +24,11 @@ INCIDENTS = "https://status.circleci.com shows whether CircleCI has an incident.
 """The end of a sentence about answers with 5xx."""
 
 
+def is_incident(problem: str) -> bool:
+    """Whether a problem, as the log shows it, is an answer with 5xx."""
+    return "status 5" in problem
+
+
 class TapError(Exception):
     """An expected kind of failure; each argument is one sentence for the user."""
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tap_circleci.errors import INCIDENTS
+from tap_circleci.errors import INCIDENTS, is_incident
 from tap_circleci.values.text import NAMED, counted, first_few
 
 LINES = 100
@@ -86,7 +86,7 @@ class Broken:
                 yield group.sentence
                 continue
             more = f" and {group.count - NAMED} more" if group.count > NAMED else ""
-            advice = f" {INCIDENTS}" if "status 5" in group.reason else ""
+            advice = f" {INCIDENTS}" if is_incident(group.reason) else ""
             yield (
                 f"{group.count} lists of {stream} could not be read to the end ({group.reason}):"
                 f" {', '.join(group.names)}{more}.{advice}"
